@@ -1,0 +1,36 @@
+"""One exception tree. Every message says what is wrong, where, what was expected and found, and what to type."""
+
+
+class EntrobenchError(Exception):
+    """Root of all errors that this package raises on purpose; the command line prints them without a traceback."""
+
+
+class ConfigError(EntrobenchError, ValueError):
+    """A configuration file or key is unknown, missing, or of the wrong type."""
+
+
+class UnknownName(ConfigError, KeyError):
+    """A cell, method, scale, model, dataset or benchmark that does not exist; the message names the nearest."""
+
+    def __str__(self) -> str:  # KeyError would print the repr
+        return str(self.args[0]) if self.args else ""
+
+
+class CorruptFile(EntrobenchError, ValueError):
+    """A parquet, JSONL, checkpoint or model file that cannot be read or does not match its schema."""
+
+
+class PinMismatch(CorruptFile):
+    """A file whose size, row count or SHA-256 differs from its pin."""
+
+
+class MissingInput(EntrobenchError, FileNotFoundError):
+    """A file, package or tool that a step needs is absent; the message names the command that makes it."""
+
+
+class UnsupportedPlatform(EntrobenchError, RuntimeError):
+    """This machine cannot run the requested step."""
+
+
+class TrainingFailed(EntrobenchError, RuntimeError):
+    """A training run ended without reaching its last step; its checkpoints are intact."""

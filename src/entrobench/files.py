@@ -1,0 +1,126 @@
+"""Reading and writing files so that nothing is lost: atomic writes, checksums, readers that name the broken file."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from entrobench.errors import CorruptFile, EntrobenchError, MissingInput
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `target`; on success it replaces `target`, on failure it is removed.
+
+    Raises EntrobenchError when the folder is read-only or the disk is full; an existing `target` stays as it was.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        os.close(handle)
+    except OSError as error:
+        raise _write_error(target, error) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise _write_error(target, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_error(target: Path, error: OSError) -> EntrobenchError:
+    return EntrobenchError(
+        f"cannot write {target}: {error.strerror or error}\n"
+        f"  Expected a writable folder with free space at {target.parent}. Nothing was changed there. "
+        f"Free some space or set results_dir, then run the same command again."
+    )
+
+
+def write_atomic(target: Path, text: str) -> None:
+    """Write `text` (UTF-8) to `target` in one step."""
+    with atomic_path(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(target: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically."""
+    write_atomic(target, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file. Raises MissingInput or CorruptFile, naming the file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise MissingInput(f"{path} does not exist") from error
+    except ValueError as error:
+        raise CorruptFile(f"{path} is not valid JSON: {error}. Delete it and run the same command again.") from error
+
+
+def write_jsonl(target: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write one JSON object a line, atomically."""
+    write_atomic(target, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read one JSON object a line. Raises MissingInput, or CorruptFile with the line number."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise MissingInput(f"{path} does not exist") from error
+    except UnicodeDecodeError as error:
+        raise CorruptFile(f"{path} is not valid UTF-8: {error}") from error
+    rows = []
+    # split("\n"), not splitlines(): a completion may hold U+2028, which is no line end in JSONL
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise CorruptFile(f"{path}:{number}: not valid JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise CorruptFile(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
+        rows.append(row)
+    return rows
+
+
+def sha256_text(text: str) -> str:
+    """Hex SHA-256 of `text` in UTF-8."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_parquet(target: Path, frame: "pd.DataFrame") -> None:
+    """Write a data frame as parquet, atomically."""
+    with atomic_path(target) as temporary:
+        frame.to_parquet(temporary, index=False)
+
+
+def read_parquet(path: Path) -> "pd.DataFrame":
+    """Read a parquet file. Raises MissingInput or CorruptFile, naming the file."""
+    import pandas as pd
+
+    if not path.exists():
+        raise MissingInput(f"{path} does not exist")
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise CorruptFile(
+            f"{path} cannot be read as parquet: {error}\n  Delete it and run the same command again."
+        ) from error

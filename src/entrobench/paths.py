@@ -1,0 +1,17 @@
+"""Where things lie: the repository root and the optional folder of real data."""
+
+import os
+from pathlib import Path
+
+
+def repository_root() -> Path:
+    """The checkout's root: ENTROBENCH_ROOT if set, else the folder above `src/`."""
+    override = os.environ.get("ENTROBENCH_ROOT")
+    return Path(override) if override else Path(__file__).resolve().parents[2]
+
+
+def shared_data() -> Path | None:
+    """The folder of real benchmark files (ENTROBENCH_SHARED_DATA, default ../shared/data), or None if absent."""
+    override = os.environ.get("ENTROBENCH_SHARED_DATA")
+    folder = Path(override) if override else repository_root().parent / "shared" / "data"
+    return folder if folder.is_dir() else None

@@ -1,0 +1,317 @@
+"""Watches a training run and cleans up after it.
+
+verl does not notice an exception in a vLLM worker during a weight update: it waits for ever. So the run is a child of
+this process, which ends it when it shows no sign of life, when a process that it needs has died, or on Ctrl-C, and
+reports the worker's own error. Processes, shared memory and Ray's folder of this run are removed by pid and by name as
+they were seen to belong to it; nothing else is touched. Checkpoints stay.
+"""
+
+import ctypes
+import fcntl
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import psutil
+
+from entrobench.errors import EntrobenchError, MissingInput, TrainingFailed
+from entrobench.files import read_json, read_jsonl
+
+POLL_SECONDS = 1.0
+SHARED_MEMORY = Path("/dev/shm")
+# Processes without which verl cannot go on. Ray and vLLM set these names.
+ESSENTIAL = re.compile(r"raylet$|gcs_server$|^ray::WorkerDict|^ray::TaskRunner|^ray::vLLM|^VLLM::")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds without a sign of life after which a run is ended.
+
+    startup: before the first training step (imports, Ray, vLLM, compilation). stall: between two phases of a step.
+    error: between two phases once a traceback stands in the log. dead_child: after an essential process has gone.
+    """
+
+    startup: float
+    stall: float
+    error: float
+    dead_child: float = 20.0
+
+
+@dataclass
+class _Run:
+    """What has been seen of the run so far."""
+
+    log: Path
+    started: float = field(default_factory=time.time)
+    not_ours: frozenset[int] = field(default_factory=lambda: frozenset(p.pid for p in _descendants()))
+    processes: dict[int, psutil.Process] = field(default_factory=dict)
+    essential: dict[int, str] = field(default_factory=dict)
+    shared_memory: set[Path] = field(default_factory=set)
+    missing_since: float | None = None
+
+
+def supervise(command: list[str], run_dir: Path, limits: Limits, environment: dict[str, str]) -> None:
+    """Run `command` (a training process that writes run_dir/progress.json) to its end; its output goes to train.log.
+
+    Raises TrainingFailed with the worker's error when the run fails, hangs, or loses a process; KeyboardInterrupt on
+    SIGINT or SIGTERM. In every case all processes of the run have ended when this returns.
+    """
+    with _exclusive(run_dir), _ray_folder() as ray_dir, _signals_as_interrupt():
+        _become_subreaper()
+        run = _Run(run_dir / "train.log")
+        with run.log.open("wb") as log:
+            child = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=environment | {"ENTROBENCH_RAY_DIR": str(ray_dir)},
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+        try:
+            _watch(child, run, run_dir, limits)
+        finally:
+            _clean_up(run)
+
+
+def _watch(child: subprocess.Popen[bytes], run: _Run, run_dir: Path, limits: Limits) -> None:
+    reporter = _StepReporter(run_dir)
+    while child.poll() is None:
+        time.sleep(POLL_SECONDS)
+        _look_at_processes(run)
+        reporter.report()
+        reason = _reason_to_end(run, run_dir, limits)
+        if reason is not None:
+            raise TrainingFailed(f"{reason}\n{_error_report(run.log)}")
+    reporter.report()
+    if child.returncode != 0:
+        raise TrainingFailed(f"training ended with exit code {child.returncode}\n{_error_report(run.log)}")
+
+
+def _reason_to_end(run: _Run, run_dir: Path, limits: Limits) -> str | None:
+    now = time.time()
+    phase, step, last_sign = _last_sign_of_life(run, run_dir)
+    silent = now - last_sign
+    limit = limits.startup if step == 0 else limits.stall
+    if silent > limit:
+        return f"no progress for {silent:.0f} s (limit {limit:.0f} s) in phase '{phase}' of step {step}"
+    if step > 0 and silent > limits.error and _last_traceback(run.log):
+        return f"a worker failed and nothing has moved for {silent:.0f} s in phase '{phase}' of step {step}"
+    gone = [name for pid, name in run.essential.items() if not _is_alive(run.processes[pid])]
+    if not gone:
+        run.missing_since = None
+        return None
+    run.missing_since = run.missing_since or now
+    if now - run.missing_since > limits.dead_child and silent > limits.dead_child:
+        return f"a process of the run has died: {', '.join(sorted(gone))}"
+    return None
+
+
+def _last_sign_of_life(run: _Run, run_dir: Path) -> tuple[str, int, float]:
+    try:
+        progress = read_json(run_dir / "progress.json")
+    except MissingInput:
+        return "start", 0, run.started
+    if progress["time"] < run.started:
+        return "start", 0, run.started  # left by an earlier attempt
+    return progress["phase"], progress["step"], progress["time"]
+
+
+# -- processes ----------------------------------------------------------------------------------------------------
+
+
+def _descendants() -> list[psutil.Process]:
+    return psutil.Process().children(recursive=True)
+
+
+def _look_at_processes(run: _Run) -> None:
+    """Remember every process of the run and the shared memory that it holds: after a crash nobody else knows."""
+    for process in _descendants():
+        if process.pid in run.not_ours:
+            continue
+        run.processes.setdefault(process.pid, process)
+        try:
+            name = (process.cmdline() or [process.name()])[0]
+            run.shared_memory.update(_shared_memory_of(process.pid))
+        except (psutil.Error, OSError):
+            continue  # it has ended since it was listed
+        if ESSENTIAL.search(name):
+            run.essential.setdefault(process.pid, name)
+
+
+def _shared_memory_of(pid: int) -> Iterator[Path]:
+    maps = Path(f"/proc/{pid}/maps")
+    if not maps.exists():
+        return
+    for line in maps.read_text(encoding="utf-8", errors="replace").splitlines():
+        _, found, name = line.partition(f" {SHARED_MEMORY}/")
+        if found and not name.endswith("(deleted)"):
+            yield SHARED_MEMORY / name
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _clean_up(run: _Run) -> None:
+    _look_at_processes(run)
+    for send in (psutil.Process.terminate, psutil.Process.kill):
+        # Listed anew each time: children of a killed process are handed to this one (subreaper)
+        targets = [p for p in _descendants() if p.pid not in run.not_ours and _is_alive(p)]
+        for process in targets:
+            _ignore_gone(send, process)
+        psutil.wait_procs(targets, timeout=8)
+    in_use = set().union(*(_maps_or_empty(pid) for pid in psutil.pids()))
+    for path in run.shared_memory - in_use:
+        path.unlink(missing_ok=True)
+
+
+def _ignore_gone(action: Callable[[psutil.Process], Any], process: psutil.Process) -> None:
+    try:
+        action(process)
+    except psutil.NoSuchProcess:
+        pass
+
+
+def _maps_or_empty(pid: int) -> set[Path]:
+    try:
+        return set(_shared_memory_of(pid))
+    except OSError:
+        return set()
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def _become_subreaper() -> None:
+    _prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: orphans of the run become children of this process
+
+
+def _die_with_parent() -> None:
+    _prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: the run does not outlive a guard that was killed
+
+
+# -- what the user sees -------------------------------------------------------------------------------------------
+
+
+class _StepReporter:
+    """Prints each phase of the start and one line per finished step."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        self.started = time.time()
+        self.phase = ""
+        self.step = self._last_step()
+
+    def _rows(self) -> list[dict[str, Any]]:
+        try:
+            return read_jsonl(self.run_dir / "metrics.jsonl")
+        except EntrobenchError:
+            return []  # not there yet, or its last line is being written
+
+    def _last_step(self) -> int:
+        return max((row["step"] for row in self._rows()), default=0)
+
+    def report(self) -> None:
+        elapsed = f"{time.time() - self.started:5.0f} s"
+        try:
+            progress = read_json(self.run_dir / "progress.json")
+        except EntrobenchError:
+            return
+        if progress["step"] == 0 and progress["time"] >= self.started and progress["phase"] != self.phase:
+            self.phase = progress["phase"]
+            print(f"[{elapsed}] {self.phase}", flush=True)
+        for row in self._rows():
+            if row["step"] > self.step:
+                self.step = row["step"]
+                weights = f"  omega_neg {row['omega_neg']:.4f}" if "omega_neg" in row else ""
+                print(
+                    f"[{elapsed}] step {self.step}: reward {row['reward']:.3f}  entropy {row['entropy']:.4f}"
+                    f"{weights}  {row['timing_s/step']:.1f} s",
+                    flush=True,
+                )
+
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_RAY_PREFIX = re.compile(r"^\([^)]*pid=\d+[^)]*\) ?")
+_VLLM_PREFIX = re.compile(r"^\((?:Worker|EngineCore)[^)]*\) ?(?:ERROR [\d: -]+\[[^\]]*\] )?")
+_EXCEPTION_LINE = re.compile(r"^[\w.]*(Error|Exception|Exhausted|Interrupt|Failed)\b.*")
+
+
+def _log_lines(log: Path) -> list[str]:
+    text = _ANSI.sub("", log.read_text(encoding="utf-8", errors="replace"))
+    return [_VLLM_PREFIX.sub("", _RAY_PREFIX.sub("", line)) for line in text.splitlines()]
+
+
+def _last_traceback(log: Path) -> list[str]:
+    """The last traceback in the log up to its exception line, or []."""
+    lines = _log_lines(log)
+    starts = [i for i, line in enumerate(lines) if line.strip().startswith("Traceback (most recent call last)")]
+    if not starts:
+        return []
+    block = lines[starts[-1] :]
+    for end, line in enumerate(block):
+        if _EXCEPTION_LINE.match(line.strip()):
+            return block[: end + 1]
+    return block[:40]
+
+
+def _error_report(log: Path) -> str:
+    traceback = _last_traceback(log)
+    shown = traceback[-12:] if traceback else [line for line in _log_lines(log) if line.strip()][-12:]
+    return "\n".join(
+        [*(f"  | {line}" for line in shown), f"  Whole log: {log}. Checkpoints are intact; the same command resumes."]
+    )
+
+
+# -- the run's own folder, lock and signals -----------------------------------------------------------------------
+
+
+@contextmanager
+def _exclusive(run_dir: Path) -> Iterator[None]:
+    """Hold the lock of this cell. Raises TrainingFailed when another process trains it."""
+    with (run_dir / "run.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise TrainingFailed(f"{run_dir} is being trained by another process; wait for it or stop it") from error
+        yield
+
+
+@contextmanager
+def _ray_folder() -> Iterator[Path]:
+    """A folder for Ray's sockets and logs; short, because a socket's path may have 107 characters at most."""
+    folder = Path(tempfile.mkdtemp(prefix="entrobench-", dir="/tmp"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _signals_as_interrupt() -> Iterator[None]:
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(signal.Signals(signum).name)
+
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,135 @@
+"""The training process of one cell: `python -m entrobench.training.run CELL_FOLDER` (started by the guard).
+
+Reads cell.yaml and nothing else, checks every input before anything heavy starts, trains with verl, resumes from the
+newest checkpoint, and writes train.done.json last.
+"""
+
+import importlib.metadata
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from entrobench.data.schema import read_training_set
+from entrobench.errors import EntrobenchError, TrainingFailed
+from entrobench.files import write_json
+from entrobench.models.check import check_model, check_vocabulary
+from entrobench.training.run_files import Curve, Progress, check_checkpoint, latest_checkpoint
+
+
+def run_overrides(cell: dict[str, Any], run_dir: Path) -> dict[str, Any]:
+    """The cell's verl overrides, completed with what only the running machine knows: absolute paths."""
+    train_file = str(Path(cell["dataset"]["train_file"]).resolve())
+    return cell["verl"] | {
+        "actor_rollout_ref.model.path": str(Path(cell["model"]["path"]).resolve()),
+        "data.train_files": train_file,
+        "data.val_files": train_file,  # verl wants a validation set; evaluation is a step of its own here
+        "trainer.default_local_dir": str(run_dir / "checkpoints"),
+    }
+
+
+def check_inputs(cell: dict[str, Any], run_dir: Path) -> Path | None:
+    """Check model, data and, where there is one, the checkpoint to resume from; return that checkpoint's folder.
+
+    Raises EntrobenchError (ConfigError, CorruptFile, MissingInput) before any process is started.
+    """
+    model = Path(cell["model"]["path"])
+    check_model(model)
+    check_vocabulary(model)
+    read_training_set(Path(cell["dataset"]["train_file"]))
+    checkpoint = latest_checkpoint(run_dir / "checkpoints")
+    if checkpoint is not None:
+        world_size = cell["verl"]["trainer.nnodes"] * cell["verl"]["trainer.n_gpus_per_node"]
+        check_checkpoint(checkpoint, world_size, needs_controller=cell["shaper"] is not None)
+    return checkpoint
+
+
+def train(run_dir: Path) -> None:
+    """Train the cell in `run_dir` to its last step."""
+    started = time.monotonic()
+    cell = yaml.safe_load((run_dir / "cell.yaml").read_text(encoding="utf-8"))
+    progress = Progress(run_dir)
+    progress.beat("check inputs", 0)
+    resumed_from = check_inputs(cell, run_dir)
+
+    import ray
+    from omegaconf import OmegaConf, open_dict
+    from verl.trainer.main_ppo import run_ppo
+    from verl.utils.device import auto_set_device
+
+    from entrobench.training.trainer import task_runner_class
+    from entrobench.training.verl_config import compose_verl_config
+
+    config = compose_verl_config(run_overrides(cell, run_dir))
+    auto_set_device(config)
+    with open_dict(config):
+        config.entrobench = {"run_dir": str(run_dir), "shaper": cell["shaper"]}
+        config.ray_kwargs.ray_init._temp_dir = os.environ["ENTROBENCH_RAY_DIR"]
+        config.ray_kwargs.ray_init.address = "local"  # never join a Ray that somebody else runs on this machine
+    OmegaConf.save(config, run_dir / "verl_config.yaml", resolve=True)
+    progress.beat("start Ray and vLLM", 0)
+    try:
+        run_ppo(config, task_runner_class=task_runner_class())
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, EntrobenchError):
+            raise error.cause from None
+        raise
+    finally:
+        ray.shutdown()
+    _finish(cell, run_dir, resumed_from, time.monotonic() - started)
+
+
+def _finish(cell: dict[str, Any], run_dir: Path, resumed_from: Path | None, seconds: float) -> None:
+    curve = Curve(run_dir).to_parquet()
+    checkpoint = latest_checkpoint(run_dir / "checkpoints")
+    last_step = int(curve["step"].iloc[-1])
+    if checkpoint is None or checkpoint.name != f"global_step_{last_step}":
+        raise TrainingFailed(f"training ended after step {last_step} but its checkpoint is not in {run_dir}")
+    notes = []
+    if curve.get("papo/s_ref_not_negative", default=0 * curve["step"]).iloc[-1]:
+        notes.append("entropy did not fall during the warm-up (s_ref >= 0): weights stayed neutral for the whole run")
+    model = run_dir / "model"
+    model.unlink(missing_ok=True)
+    model.symlink_to((checkpoint / "actor" / "huggingface").relative_to(run_dir))
+    write_json(
+        run_dir / "train.done.json",
+        {
+            "cell": cell["cell"],
+            "scale": cell["scale"],
+            "steps": last_step,
+            "seconds": round(seconds, 1),
+            "resumed_from": resumed_from.name if resumed_from else None,
+            "model": "model",
+            "notes": notes,
+            "versions": {name: _version(name) for name in ("verl", "vllm", "torch", "transformers", "ray")},
+            "command": f"entrobench train {cell['cell']} --scale {cell['scale']}",
+        },
+    )
+    for note in notes:
+        print(f"entrobench: note: {note}", flush=True)
+
+
+def _version(package: str) -> str:
+    for name in (package, f"{package}-cpu"):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return "not installed"
+
+
+def main() -> int:
+    """Exit 0 when the last step is done, 1 with one clear error otherwise."""
+    try:
+        train(Path(sys.argv[1]).resolve())
+    except EntrobenchError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
