@@ -142,12 +142,18 @@ def _look_at_processes(run: _Run) -> None:
             continue
         run.processes.setdefault(process.pid, process)
         try:
-            name = (process.cmdline() or [process.name()])[0]
             run.shared_memory.update(_shared_memory_of(process.pid))
+            name = _title(process)
+            # A fork that has not called exec yet carries its parent's title
+            is_essential = ESSENTIAL.search(name) and name != _title(process.parent())
         except (psutil.Error, OSError):
             continue  # it has ended since it was listed
-        if ESSENTIAL.search(name):
+        if is_essential:
             run.essential.setdefault(process.pid, name)
+
+
+def _title(process: psutil.Process | None) -> str:
+    return (process.cmdline() or [process.name()])[0] if process else ""
 
 
 def _shared_memory_of(pid: int) -> Iterator[Path]:
@@ -251,7 +257,8 @@ class _StepReporter:
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _RAY_PREFIX = re.compile(r"^\([^)]*pid=\d+[^)]*\) ?")
 _VLLM_PREFIX = re.compile(r"^\((?:Worker|EngineCore)[^)]*\) ?(?:ERROR [\d: -]+\[[^\]]*\] )?")
-_EXCEPTION_LINE = re.compile(r"^[\w.]*(Error|Exception|Exhausted|Interrupt|Failed)\b.*")
+# The line that ends a traceback; Ray's wrapper is followed by the worker's own traceback
+_EXCEPTION_LINE = re.compile(r"^(?!ray\.exceptions\.RayTaskError)[\w.]*(Error|Exception|Exhausted|Interrupt|Failed)\b")
 
 
 def _log_lines(log: Path) -> list[str]:

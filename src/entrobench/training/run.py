@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+import entrobench.rewards.verl_reward
+from entrobench.cells import read_cell
 from entrobench.data.schema import read_training_set
 from entrobench.errors import EntrobenchError, TrainingFailed
 from entrobench.files import write_json
@@ -23,12 +23,17 @@ from entrobench.training.run_files import Curve, Progress, check_checkpoint, lat
 def run_overrides(cell: dict[str, Any], run_dir: Path) -> dict[str, Any]:
     """The cell's verl overrides, completed with what only the running machine knows: absolute paths."""
     train_file = str(Path(cell["dataset"]["train_file"]).resolve())
-    return cell["verl"] | {
+    overrides = cell["verl"] | {
         "actor_rollout_ref.model.path": str(Path(cell["model"]["path"]).resolve()),
         "data.train_files": train_file,
         "data.val_files": train_file,  # verl wants a validation set; evaluation is a step of its own here
+        "reward.custom_reward_function.path": entrobench.rewards.verl_reward.__file__,
         "trainer.default_local_dir": str(run_dir / "checkpoints"),
     }
+    if os.environ.get("ENTROBENCH_ROLLOUT") == "hf_cpu":
+        overrides["actor_rollout_ref.rollout.name"] = "hf_cpu"
+        overrides["actor_rollout_ref.model.external_lib"] = "entrobench.training.hf_rollout"
+    return overrides
 
 
 def check_inputs(cell: dict[str, Any], run_dir: Path) -> Path | None:
@@ -50,7 +55,7 @@ def check_inputs(cell: dict[str, Any], run_dir: Path) -> Path | None:
 def train(run_dir: Path) -> None:
     """Train the cell in `run_dir` to its last step."""
     started = time.monotonic()
-    cell = yaml.safe_load((run_dir / "cell.yaml").read_text(encoding="utf-8"))
+    cell = read_cell(run_dir / "cell.yaml")
     progress = Progress(run_dir)
     progress.beat("check inputs", 0)
     resumed_from = check_inputs(cell, run_dir)

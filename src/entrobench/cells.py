@@ -1,0 +1,247 @@
+"""From protocol, method and scale to one resolved cell: the only place where configuration is merged (contract 1).
+
+Layers, later ones win: trainer.yaml, the paper's protocol, its experiment, the method, the scale. Of each value the
+resolved cell keeps where it came from. A scale may not set what a method sets, except in its `method_exceptions`.
+"""
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from entrobench.configs import Configs, Experiment, Method, Scale, Setting, require_known
+from entrobench.errors import ConfigError, CorruptFile, MissingInput, UnknownName
+from entrobench.files import write_atomic
+
+SEED_KEYS = ("data.seed", "actor_rollout_ref.rollout.seed", "actor_rollout_ref.actor.data_loader_seed")
+
+
+@dataclass(frozen=True)
+class CellId:
+    """Name of one training run: <paper>/<experiment>/<method>/seed<k>."""
+
+    paper: str
+    experiment: str
+    method: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.paper}/{self.experiment}/{self.method}/seed{self.seed}"
+
+    @classmethod
+    def parse(cls, text: str, configs: Configs) -> "CellId":
+        """Read a cell's name. Raises UnknownName, with the nearest name of the part that is unknown."""
+        parts = text.strip("/").split("/")
+        if len(parts) != 4 or not parts[3].removeprefix("seed").isdigit() or not parts[3].startswith("seed"):
+            raise UnknownName(
+                f"{text!r} is no cell: expected <paper>/<experiment>/<method>/seed<k>, "
+                f"such as papo/7b-math/papo_polarity/seed0. List all: make cells"
+            )
+        paper, experiment, method, seed = parts
+        try:
+            require_known("paper", paper, configs.papers(), "make cells")
+            require_known("experiment", experiment, list(configs.protocol(paper).experiments), "make cells")
+            require_known("method", method, configs.names("methods"), "make cells")
+        except UnknownName as error:
+            raise UnknownName(f"{text}: {error}") from error
+        return cls(paper, experiment, method, int(seed.removeprefix("seed")))
+
+
+def listed_cells(paper: str, configs: Configs) -> list[CellId]:
+    """The cells that the paper's tables and figures need, in the order of its cells.yaml."""
+    return [
+        CellId(paper, group.experiment, method, seed)
+        for group in configs.cell_groups(paper)
+        for method in group.methods
+        for seed in group.seeds
+    ]
+
+
+def model_of(cell: CellId, scale: Scale, configs: Configs) -> str:
+    """Name of the model that the cell starts from at this scale."""
+    model = _experiment(cell, configs).model
+    return scale.models.get(model, model)
+
+
+def dataset_of(cell: CellId, scale: Scale, configs: Configs) -> str:
+    """Name of the training set of the cell at this scale."""
+    dataset = _experiment(cell, configs).dataset
+    return scale.datasets.get(dataset, dataset)
+
+
+def benchmarks_of(cell: CellId, scale: Scale, configs: Configs) -> dict[str, str]:
+    """Benchmark that is run -> benchmark of the paper that it is or stands in for, in the paper's order."""
+    published = _experiment(cell, configs).benchmarks
+    if scale.benchmarks == "as published":
+        return {name: name for name in published}
+    return {scale.benchmarks[name]: name for name in published if name in scale.benchmarks}
+
+
+def _experiment(cell: CellId, configs: Configs) -> Experiment:
+    return configs.protocol(cell.paper).experiments[cell.experiment]
+
+
+def resolve(name: str, scale_name: str, configs: Configs, results: Path) -> dict[str, Any]:
+    """Everything that the run needs, with the provenance of each value: the content of cell.yaml.
+
+    Raises UnknownName or ConfigError.
+    """
+    cell = CellId.parse(name, configs)
+    scale = configs.scale(scale_name)
+    method = configs.method(cell.method)
+    protocol = configs.protocol(cell.paper)
+    experiment = _experiment(cell, configs)
+    root = results / scale.scale
+    model, dataset = model_of(cell, scale, configs), dataset_of(cell, scale, configs)
+    benchmarks = benchmarks_of(cell, scale, configs)
+    provenance: dict[str, Any] = {}
+    resolved: dict[str, Any] = {
+        "cell": str(cell),
+        "scale": scale.scale,
+        "paper": cell.paper,
+        "experiment": cell.experiment,
+        "method": cell.method,
+        "seed": cell.seed,
+        "trains": method.trains,
+        "device": scale.device,
+        "model": {"name": model, "title": configs.model(model).title, "path": str(root / "models" / model)},
+        "dataset": {
+            "name": dataset,
+            "title": configs.dataset(dataset).title,
+            "train_file": str(root / "data" / dataset / "train.parquet"),
+        },
+        "evaluation": {
+            name: {"stands_for": published, "file": str(root / "benchmarks" / f"{name}.jsonl")}
+            | {key: setting.value for key, setting in protocol.evaluation.items()}
+            | {"seed": cell.seed}
+            | scale.evaluation
+            for name, published in benchmarks.items()
+        },
+        "in_domain": [name for name, published in benchmarks.items() if published in experiment.in_domain],
+        "verl": {},
+        "shaper": None,
+        "guard": scale.guard.model_dump(),
+    }
+    if method.trains:
+        for layer, key, setting in _verl_layers(method, protocol.hyperparameters, experiment, scale, cell, configs):
+            resolved["verl"][key] = setting.value
+            provenance[key] = _origin(layer, setting)
+        if method.shaper is not None:
+            settings = _shaper_settings(method, experiment)
+            resolved["shaper"] = {
+                "name": method.shaper.name,
+                "settings": {key: setting.value for key, setting in settings.items()},
+            }
+            for key, setting in settings.items():
+                provenance[f"shaper.{key}"] = _origin("method", setting)
+    for key, setting in protocol.evaluation.items():
+        layer = "scale" if key in scale.evaluation else "protocol"
+        origin = Setting(value=scale.evaluation[key]) if key in scale.evaluation else setting
+        provenance[f"evaluation.{key}"] = _origin(layer, origin)
+    resolved["provenance"] = provenance
+    return resolved
+
+
+def _origin(layer: str, setting: Setting) -> dict[str, Any]:
+    origin = {"value": setting.value, "layer": layer, "source": setting.source, "status": setting.status}
+    return origin | ({"note": setting.note} if setting.note else {})
+
+
+def _verl_layers(
+    method: Method,
+    hyperparameters: dict[str, Setting],
+    experiment: Experiment,
+    scale: Scale,
+    cell: CellId,
+    configs: Configs,
+) -> Iterator[tuple[str, str, Setting]]:
+    clash = sorted(set(scale.verl) & set(method.verl))
+    if clash:
+        raise ConfigError(
+            f"configs/scales/{scale.scale}.yaml sets {', '.join(clash)}, which method {method.method} sets: a scale "
+            f"does not change a method. If it has to, move the key to method_exceptions with a note."
+        )
+    for key, setting in configs.trainer().items():
+        yield "trainer", key, setting
+    for layer, settings in (("protocol", hyperparameters), ("experiment", experiment.hyperparameters)):
+        for setting in settings.values():
+            if setting.verl is not None:
+                yield layer, setting.verl, setting
+    for key, setting in method.verl.items():
+        yield "method", key, setting
+    for key, setting in (scale.verl | scale.method_exceptions).items():
+        yield "scale", key, setting
+    for key in SEED_KEYS:
+        yield "cell", key, Setting(value=cell.seed, note="the cell's seed")
+    yield "cell", "trainer.project_name", Setting(value="entrobench")
+    yield "cell", "trainer.experiment_name", Setting(value=str(cell).replace("/", "."))
+
+
+def _shaper_settings(method: Method, experiment: Experiment) -> dict[str, Setting]:
+    assert method.shaper is not None
+    settings = dict(method.shaper.settings)
+    for setting in experiment.hyperparameters.values():
+        owner, _, key = (setting.shaper or "").partition(".")
+        # A variant with a name of its own keeps its own settings: it differs from the paper's on purpose
+        if owner == method.method:
+            if key not in settings:
+                raise ConfigError(f"protocol: shaper {owner} has no setting {key!r}, only {sorted(settings)}")
+            settings[key] = setting
+    return settings
+
+
+def write_cell(resolved: dict[str, Any], path: Path, root: Path) -> None:
+    """Write cell.yaml with the commit that it was resolved at.
+
+    Where nothing but the commit has changed the file keeps its old commit, so that the cell is not trained again.
+    """
+    commit = git_commit(root)
+    if path.exists():
+        previous = read_cell(path)
+        if {**previous, "git_commit": None} == {**resolved, "git_commit": None}:
+            commit = previous["git_commit"]
+    content = {**resolved, "git_commit": commit}
+    write_atomic(path, yaml.dump(content, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True))
+
+
+def read_cell(path: Path) -> dict[str, Any]:
+    """Read a cell.yaml. Raises MissingInput or CorruptFile, with the command that makes it anew."""
+    if not path.exists():
+        raise MissingInput(f"{path} does not exist; make it with: entrobench resolve CELL")
+    try:
+        cell = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise CorruptFile(f"{path} is not valid YAML: {error}. Delete it and run the same command again.") from error
+    if not isinstance(cell, dict) or not {"cell", "trains", "verl"} <= set(cell):
+        raise CorruptFile(f"{path} is no resolved cell. Delete it and run the same command again.")
+    return cell
+
+
+class _PlainDumper(yaml.SafeDumper):
+    """Writes a repeated value out again instead of `*id001`."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def git_commit(root: Path) -> str:
+    """Commit of the checkout, with "-dirty" where files differ from it; "unknown" outside a checkout."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"], cwd=root, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return described.stdout.strip()
+
+
+def status_of(folder: Path, trains: bool) -> str:
+    """`done`, `partial` or `not run`, from the files in the cell's folder."""
+    trained = not trains or (folder / "train.done.json").exists()
+    if trained and (folder / "eval.done.json").exists() and (folder / "scores.csv").exists():
+        return "done"
+    started = ("checkpoints", "train.done.json", "metrics.jsonl", "eval")
+    return "partial" if any((folder / name).exists() for name in started) else "not run"

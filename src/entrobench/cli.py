@@ -1,0 +1,80 @@
+"""The command line: `entrobench cells | resolve | train`. Errors are printed without a traceback, exit status 1."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from entrobench.cells import CellId, listed_cells, resolve, status_of, write_cell
+from entrobench.configs import Configs
+from entrobench.errors import EntrobenchError
+from entrobench.paths import repository_root
+
+
+def main() -> int:
+    """Entry point. Exit 0, 1 for an error of ours, 130 when interrupted."""
+    arguments = _parser().parse_args()
+    try:
+        arguments.run(arguments)
+    except EntrobenchError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; what is finished is kept, the same command goes on from there", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="entrobench", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, run, text in (
+        ("cells", _cells, "list the cells of a paper with their status"),
+        ("resolve", _resolve, "write a cell's cell.yaml and print it"),
+        ("train", _train, "train one cell (resumes where it stopped)"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        command.add_argument("--scale", default="smoke")
+        command.add_argument("--results", type=Path, default=Path("results"))
+        if name == "cells":
+            command.add_argument("--paper", default="all")
+        else:
+            command.add_argument("cell", help="<paper>/<experiment>/<method>/seed<k>")
+    return parser
+
+
+def _configs() -> Configs:
+    return Configs(repository_root() / "configs")
+
+
+def _cells(arguments: argparse.Namespace) -> None:
+    configs = _configs()
+    configs.scale(arguments.scale)
+    for paper in configs.papers() if arguments.paper == "all" else [arguments.paper]:
+        for cell in listed_cells(paper, configs):
+            folder = arguments.results / arguments.scale / str(cell)
+            status = status_of(folder, configs.method(cell.method).trains)
+            print(f"{status:8}  {cell!s:45}  {configs.method(cell.method).title}")
+
+
+def _resolve(arguments: argparse.Namespace) -> None:
+    configs = _configs()
+    cell = CellId.parse(arguments.cell, configs)
+    path = arguments.results / arguments.scale / str(cell) / "cell.yaml"
+    write_cell(resolve(str(cell), arguments.scale, configs, arguments.results), path, repository_root())
+    print(path.read_text(encoding="utf-8"), end="")
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from entrobench.training.launch import launch
+
+    configs = _configs()
+    cell = CellId.parse(arguments.cell, configs)
+    folder = arguments.results / arguments.scale / str(cell)
+    if not (folder / "cell.yaml").exists():
+        write_cell(resolve(str(cell), arguments.scale, configs, arguments.results), folder / "cell.yaml", repository_root())
+    launch(folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

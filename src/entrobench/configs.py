@@ -1,0 +1,233 @@
+"""The configuration files under configs/, each with a schema. Light: the Snakefile imports this at parse time."""
+
+import difflib
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from entrobench.errors import ConfigError, UnknownName
+
+Status = Literal["stated", "inferred", "authors_code", "ours"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Setting(_Strict):
+    """One value with where it comes from."""
+
+    value: Any
+    source: str = "entrobench"
+    status: Status = "ours"
+    note: str = ""
+    verl: str | None = None
+    shaper: str | None = None
+
+
+class ShaperConfig(_Strict):
+    """Which Shaper a method uses, and its settings."""
+
+    name: str
+    settings: dict[str, Setting]
+
+
+class Method(_Strict):
+    """configs/methods/<name>.yaml."""
+
+    method: str
+    title: str
+    paper: str
+    source: str
+    trains: bool
+    extends: str | None = None
+    verl: dict[str, Setting] = {}
+    shaper: ShaperConfig | None = None
+
+
+class Experiment(_Strict):
+    """One training setup of a paper."""
+
+    title: str
+    model: str
+    dataset: str
+    benchmarks: list[str]
+    in_domain: list[str]
+    hyperparameters: dict[str, Setting] = {}
+
+
+class Protocol(_Strict):
+    """configs/papers/<paper>/protocol.yaml."""
+
+    paper: str
+    arxiv: str
+    hyperparameters: dict[str, Setting]
+    evaluation: dict[str, Setting]
+    experiments: dict[str, Experiment]
+
+
+class Guard(_Strict):
+    """Seconds without a sign of life after which a training run is ended; see training.guard.Limits."""
+
+    startup: float
+    stall: float
+    error: float
+
+
+class Scale(_Strict):
+    """configs/scales/<name>.yaml. It maps models, data sets, benchmarks and sizes; never a method's mathematics."""
+
+    scale: str
+    device: Literal["cpu", "cuda"]
+    models: dict[str, str] = {}
+    datasets: dict[str, str] = {}
+    benchmarks: dict[str, str] | Literal["as published"] = "as published"
+    limits: dict[str, int] = {}
+    verl: dict[str, Setting] = {}
+    method_exceptions: dict[str, Setting] = {}
+    evaluation: dict[str, Any] = {}
+    guard: Guard
+
+
+class Model(_Strict):
+    """configs/models/<name>.yaml."""
+
+    model: str
+    title: str
+    source: dict[str, Any]
+
+
+class Dataset(_Strict):
+    """configs/datasets/<name>.yaml."""
+
+    dataset: str
+    title: str
+    source: dict[str, Any]
+
+
+class Benchmark(_Strict):
+    """configs/benchmarks/<name>.yaml."""
+
+    benchmark: str
+    title: str
+    source: dict[str, Any]
+
+
+class CellGroup(_Strict):
+    """Cells of one experiment: every method with every seed."""
+
+    experiment: str
+    methods: list[str]
+    seeds: list[int]
+
+
+class Trainer(_Strict):
+    """configs/trainer.yaml."""
+
+    verl: dict[str, Setting]
+
+
+class CellList(_Strict):
+    """configs/papers/<paper>/cells.yaml."""
+
+    cells: list[CellGroup]
+
+
+Loaded = TypeVar("Loaded", bound=BaseModel)
+
+
+class Configs:
+    """The configuration tree below one folder. Each file is read once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def method(self, name: str) -> Method:
+        """A method with what it extends merged in (its own settings win). Raises UnknownName, ConfigError."""
+        method = self._named("methods", name, Method)
+        if method.extends is None:
+            return method
+        parent = self.method(method.extends)
+        return method.model_copy(
+            update={"verl": parent.verl | method.verl, "shaper": method.shaper or parent.shaper}
+        )
+
+    def scale(self, name: str) -> Scale:
+        """A scale. Raises UnknownName, ConfigError."""
+        return self._named("scales", name, Scale)
+
+    def model(self, name: str) -> Model:
+        """A model. Raises UnknownName, ConfigError."""
+        return self._named("models", name, Model)
+
+    def dataset(self, name: str) -> Dataset:
+        """A training set. Raises UnknownName, ConfigError."""
+        return self._named("datasets", name, Dataset)
+
+    def benchmark(self, name: str) -> Benchmark:
+        """A benchmark. Raises UnknownName, ConfigError."""
+        return self._named("benchmarks", name, Benchmark)
+
+    def protocol(self, paper: str) -> Protocol:
+        """What a paper states. Raises UnknownName, ConfigError."""
+        require_known("paper", paper, self.papers(), "ls configs/papers")
+        return load_yaml(self.root / "papers" / paper / "protocol.yaml", Protocol)
+
+    def cell_groups(self, paper: str) -> list[CellGroup]:
+        """The cells that a paper's artifacts need. Raises UnknownName, ConfigError."""
+        require_known("paper", paper, self.papers(), "ls configs/papers")
+        return load_yaml(self.root / "papers" / paper / "cells.yaml", CellList).cells
+
+    def trainer(self) -> dict[str, Setting]:
+        """Settings of every training run."""
+        return load_yaml(self.root / "trainer.yaml", Trainer).verl
+
+    def papers(self) -> list[str]:
+        """Names of the papers."""
+        return sorted(path.parent.name for path in (self.root / "papers").glob("*/protocol.yaml"))
+
+    def names(self, kind: str) -> list[str]:
+        """Names of the files of one kind: methods, scales, models, datasets or benchmarks."""
+        return sorted(path.stem for path in (self.root / kind).glob("*.yaml"))
+
+    def _named(self, kind: str, name: str, model: type[Loaded]) -> Loaded:
+        require_known(kind.removesuffix("s"), name, self.names(kind), f"ls configs/{kind}")
+        return load_yaml(self.root / kind / f"{name}.yaml", model)
+
+
+def require_known(kind: str, name: str, known: list[str], listing: str) -> None:
+    """Raise UnknownName, with the nearest known name, unless `name` is in `known`."""
+    if name in known:
+        return
+    # A shortened name before a misspelt one: papo is meant to be papo_polarity, not dapo
+    nearest = [k for k in known if k.startswith(name)] or difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f" Did you mean {nearest[0]}?" if nearest else ""
+    raise UnknownName(f"unknown {kind} {name!r}.{hint} List all: {listing}")
+
+
+@cache
+def load_yaml(path: Path, model: type[Loaded]) -> Loaded:
+    """Read and validate one YAML file. Raises ConfigError: file, key, expected, found."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} does not exist") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        problems = [_describe(problem, model) for problem in error.errors()]
+        raise ConfigError(f"{path}:\n" + "\n".join(f"  {line}" for line in problems)) from error
+
+
+def _describe(problem: Any, model: type[BaseModel]) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] != "extra_forbidden":
+        return f"{key}: {problem['msg']}, found {problem['input']!r}"
+    nearest = difflib.get_close_matches(str(problem["loc"][-1]), list(model.model_fields), n=1, cutoff=0.5)
+    hint = f" Did you mean {nearest[0]}?" if nearest else ""
+    return f"{key}: no such key.{hint}"
