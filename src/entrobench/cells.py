@@ -1,7 +1,8 @@
 """From protocol, method and scale to one resolved cell: the only place where configuration is merged (contract 1).
 
-Layers, later ones win: trainer.yaml, the paper's protocol, its experiment, the method, the scale. Of each value the
-resolved cell keeps where it came from. A scale may not set what a method sets, except in its `method_exceptions`.
+Layers, later ones win: trainer.yaml, the paper's protocol, its experiment, the method, the device, the scale. Of each
+value the resolved cell keeps where it came from. Device and scale may not set what a method sets, except in the scale's
+`method_exceptions`.
 """
 
 import subprocess
@@ -158,11 +159,12 @@ def _verl_layers(
     cell: CellId,
     configs: Configs,
 ) -> Iterator[tuple[str, str, Setting]]:
-    clash = sorted(set(scale.verl) & set(method.verl))
+    device = configs.device(scale.device)
+    clash = sorted((set(scale.verl) | set(device.verl)) & set(method.verl))
     if clash:
         raise ConfigError(
-            f"configs/scales/{scale.scale}.yaml sets {', '.join(clash)}, which method {method.method} sets: a scale "
-            f"does not change a method. If it has to, move the key to method_exceptions with a note."
+            f"scale {scale.scale} (device {device.device}) sets {', '.join(clash)}, which method {method.method} sets: "
+            f"a scale does not change a method. If it has to, move the key to its method_exceptions with a note."
         )
     for key, setting in configs.trainer().items():
         yield "trainer", key, setting
@@ -172,6 +174,8 @@ def _verl_layers(
                 yield layer, setting.verl, setting
     for key, setting in method.verl.items():
         yield "method", key, setting
+    for key, setting in device.verl.items():
+        yield "device", key, setting
     for key, setting in (scale.verl | scale.method_exceptions).items():
         yield "scale", key, setting
     for key in SEED_KEYS:

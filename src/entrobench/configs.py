@@ -77,6 +77,13 @@ class Guard(_Strict):
     error: float
 
 
+class Device(_Strict):
+    """configs/devices/<name>.yaml: what a kind of machine sets in verl."""
+
+    device: Literal["cpu", "cuda"]
+    verl: dict[str, Setting]
+
+
 class Scale(_Strict):
     """configs/scales/<name>.yaml. It maps models, data sets, benchmarks and sizes; never a method's mathematics."""
 
@@ -158,6 +165,10 @@ class Configs:
     def scale(self, name: str) -> Scale:
         """A scale. Raises UnknownName, ConfigError."""
         return self._named("scales", name, Scale)
+
+    def device(self, name: str) -> Device:
+        """A kind of machine. Raises UnknownName, ConfigError."""
+        return self._named("devices", name, Device)
 
     def model(self, name: str) -> Model:
         """A model. Raises UnknownName, ConfigError."""
