@@ -85,13 +85,18 @@ class Device(_Strict):
 
 
 class Scale(_Strict):
-    """configs/scales/<name>.yaml. It maps models, data sets, benchmarks and sizes; never a method's mathematics."""
+    """configs/scales/<name>.yaml. It maps models, data sets, benchmarks and sizes; never a method's mathematics.
+
+    cells: <experiment>/<method> of the cells that a report at this scale makes; empty for all that a paper lists.
+    limits: rows or problems that a seeded slice of a data set or benchmark keeps.
+    """
 
     scale: str
     device: Literal["cpu", "cuda"]
     models: dict[str, str] = {}
     datasets: dict[str, str] = {}
     benchmarks: dict[str, str] | Literal["as published"] = "as published"
+    cells: list[str] = []
     limits: dict[str, int] = {}
     verl: dict[str, Setting] = {}
     method_exceptions: dict[str, Setting] = {}
@@ -155,12 +160,17 @@ class Configs:
     def method(self, name: str) -> Method:
         """A method with what it extends merged in (its own settings win). Raises UnknownName, ConfigError."""
         method = self._named("methods", name, Method)
-        if method.extends is None:
-            return method
-        parent = self.method(method.extends)
-        return method.model_copy(
-            update={"verl": parent.verl | method.verl, "shaper": method.shaper or parent.shaper}
-        )
+        for parent_name in self.method_chain(name)[1:]:
+            parent = self._named("methods", parent_name, Method)
+            method = method.model_copy(
+                update={"verl": parent.verl | method.verl, "shaper": method.shaper or parent.shaper}
+            )
+        return method
+
+    def method_chain(self, name: str) -> list[str]:
+        """The method's name, that of the method it extends, and so on."""
+        parent = self._named("methods", name, Method).extends
+        return [name] if parent is None else [name, *self.method_chain(parent)]
 
     def scale(self, name: str) -> Scale:
         """A scale. Raises UnknownName, ConfigError."""

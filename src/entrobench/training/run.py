@@ -5,6 +5,7 @@ newest checkpoint, and writes train.done.json last.
 """
 
 import importlib.metadata
+import json
 import os
 import sys
 import time
@@ -15,25 +16,40 @@ import entrobench.rewards.verl_reward
 from entrobench.cells import read_cell
 from entrobench.data.schema import read_training_set
 from entrobench.errors import EntrobenchError, TrainingFailed
-from entrobench.files import write_json
+from entrobench.files import sha256_file, sha256_text, write_json
 from entrobench.models.check import check_model, check_vocabulary
-from entrobench.training.run_files import Curve, Progress, check_checkpoint, latest_checkpoint
+from entrobench.training.run_files import (
+    Curve,
+    Progress,
+    check_checkpoint,
+    latest_checkpoint,
+    set_aside_other_run,
+)
 
 
 def run_overrides(cell: dict[str, Any], run_dir: Path) -> dict[str, Any]:
     """The cell's verl overrides, completed with what only the running machine knows: absolute paths."""
     train_file = str(Path(cell["dataset"]["train_file"]).resolve())
-    overrides = cell["verl"] | {
+    overrides = {"reward.custom_reward_function.path": entrobench.rewards.verl_reward.__file__} | cell["verl"]
+    overrides |= {
         "actor_rollout_ref.model.path": str(Path(cell["model"]["path"]).resolve()),
         "data.train_files": train_file,
         "data.val_files": train_file,  # verl wants a validation set; evaluation is a step of its own here
-        "reward.custom_reward_function.path": entrobench.rewards.verl_reward.__file__,
         "trainer.default_local_dir": str(run_dir / "checkpoints"),
     }
     if os.environ.get("ENTROBENCH_ROLLOUT") == "hf_cpu":
         overrides["actor_rollout_ref.rollout.name"] = "hf_cpu"
         overrides["actor_rollout_ref.model.external_lib"] = "entrobench.training.hf_rollout"
     return overrides
+
+
+def run_identity(cell: dict[str, Any]) -> str:
+    """Hash of all that a checkpoint depends on. What only says how long or where to train may change on resume."""
+    may_change = ("trainer.total_", "trainer.save_freq", "trainer.max_", "ray_kwargs.")
+    settings = {key: value for key, value in cell["verl"].items() if not key.startswith(may_change)}
+    weights = sha256_file(Path(cell["model"]["path"]) / "model.json")
+    data = sha256_file(Path(cell["dataset"]["train_file"]))
+    return sha256_text(json.dumps([settings, cell["shaper"], weights, data], sort_keys=True))
 
 
 def check_inputs(cell: dict[str, Any], run_dir: Path) -> Path | None:
@@ -45,6 +61,9 @@ def check_inputs(cell: dict[str, Any], run_dir: Path) -> Path | None:
     check_model(model)
     check_vocabulary(model)
     read_training_set(Path(cell["dataset"]["train_file"]))
+    aside = set_aside_other_run(run_dir, run_identity(cell))
+    if aside is not None:
+        print(f"entrobench: settings, model or data have changed; the earlier run was moved to {aside}", flush=True)
     checkpoint = latest_checkpoint(run_dir / "checkpoints")
     if checkpoint is not None:
         world_size = cell["verl"]["trainer.nnodes"] * cell["verl"]["trainer.n_gpus_per_node"]

@@ -69,6 +69,24 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) or (hasattr(value, "item") and getattr(value, "size", 1) == 1)
 
 
+def set_aside_other_run(run_dir: Path, identity: str) -> Path | None:
+    """Move checkpoints and curve of a run with another identity (settings, model or data) out of the way.
+
+    Returns the folder that they were moved to, or None when there was nothing to move.
+    """
+    mark = run_dir / "checkpoints" / "identity.txt"
+    previous = mark.read_text(encoding="utf-8").strip() if mark.exists() else None
+    aside = None
+    if previous not in (None, identity):
+        aside = run_dir / f"replaced.{previous[:12]}.{int(time.time())}"
+        aside.mkdir()
+        for name in ("checkpoints", "metrics.jsonl"):
+            if (run_dir / name).exists():
+                (run_dir / name).rename(aside / name)
+    write_atomic(mark, identity + "\n")
+    return aside
+
+
 def latest_checkpoint(checkpoints: Path) -> Path | None:
     """Folder of the newest complete checkpoint, or None.
 

@@ -82,7 +82,10 @@ class EntropyTrainer(PPOTrainerSync):
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         self._progress.beat("advantage", self.global_steps)
         batch = super()._compute_advantage(batch, metrics)
-        token_batch, response_mask = self._read_token_batch(batch)
+        token_batch, old_log_probs_BT, response_mask = self._read_token_batch(batch)
+        mismatch_BT = (token_batch.stats.logp - old_log_probs_BT).abs()
+        metrics["token_stats/log_prob_mismatch_max"] = mismatch_BT[token_batch.mask_BT].max().item()
+        metrics["token_stats/padding_rows"] = sum(tag.get("is_padding", False) for tag in batch.tags)
         # verl logs the padded batch's entropy in the loss's aggregation; this is the token mean of real rows, fp32
         metrics["entropy"] = token_batch.mean_entropy()
         if self._shaper is not None:
@@ -92,10 +95,10 @@ class EntropyTrainer(PPOTrainerSync):
             batch = tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)
         return batch
 
-    def _read_token_batch(self, batch: KVBatchMeta) -> tuple[TokenBatch, torch.Tensor]:
-        """The global batch as (B, T) tensors, and the jagged response mask that carries the true lengths."""
+    def _read_token_batch(self, batch: KVBatchMeta) -> tuple[TokenBatch, torch.Tensor, torch.Tensor]:
+        """The global batch, verl's own log-probs (B, T), and the jagged response mask that carries the true lengths."""
         stat_fields = list(STAT_FIELDS.values())
-        fields = [*stat_fields, "advantages", "response_mask"]
+        fields = [*stat_fields, "old_log_probs", "advantages", "response_mask"]
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
         missing = sorted(set(fields) - set(data.keys()))
         if missing:  # TransferQueue drops an unknown field without a word
@@ -107,7 +110,8 @@ class EntropyTrainer(PPOTrainerSync):
         is_real_B = torch.tensor([not tag.get("is_padding", False) for tag in batch.tags])
         stats = TokenStats(**{name: padded[field].float() for name, field in STAT_FIELDS.items()})
         mask_BT = padded["response_mask"].bool() & is_real_B[:, None]
-        return TokenBatch(padded["advantages"].float(), stats, mask_BT), response_mask
+        token_batch = TokenBatch(padded["advantages"].float(), stats, mask_BT)
+        return token_batch, padded["old_log_probs"].float(), response_mask
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         self._progress.beat("update_actor", self.global_steps)

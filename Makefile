@@ -1,0 +1,51 @@
+# `make smoke` runs the main job, `make test` all tests; each sets up what it needs first.
+# Variables: PYTHON, TORCH_INDEX (see workflow/scripts/setup.sh), SCALE, PAPER, CELL.
+
+SHELL := /bin/bash
+SCALE ?= smoke
+PAPER ?= all
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --profile workflow/profiles/local
+# The bytecode cache is what makes a dozen processes start in seconds
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONUNBUFFERED := 1
+
+.PHONY: smoke slice test check cells cell lock bench
+
+smoke: $(INSTALLED)
+	@$(SNAKEMAKE) --config scale=smoke
+	@echo; cat results/smoke/papo/table1.md; echo
+	@echo "Table 1:  results/smoke/papo/table1.md (.tex, .csv)"
+	@echo "Figure 5: results/smoke/papo/figure5.png (.pdf)"
+	@echo "Report:   results/smoke/papo/index.html"
+
+# Real data, a real small model, the paper's configuration path; needs the folder of real data
+slice: $(INSTALLED)
+	@bash workflow/scripts/slice.sh
+
+test: check
+	@$(BIN)/python -m pytest
+
+check: $(INSTALLED)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/snakefmt --check Snakefile workflow/rules
+	@$(BIN)/mypy
+
+cells: $(INSTALLED)
+	@$(BIN)/entrobench cells --scale $(SCALE) --paper $(PAPER)
+
+# One cell: make cell CELL=papo/7b-math/dapo/seed1
+cell: $(INSTALLED)
+	@$(SNAKEMAKE) results/$(SCALE)/$(CELL)/scores.csv
+
+bench: $(INSTALLED)
+	@$(BIN)/python benchmarks/smoke.py
+
+# Resolve the locked requirements anew
+lock: $(INSTALLED)
+	@bash workflow/scripts/lock.sh
+
+$(INSTALLED): requirements/cpu.lock requirements/torch.txt pyproject.toml
+	@bash workflow/scripts/setup.sh

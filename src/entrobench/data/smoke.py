@@ -1,0 +1,122 @@
+"""The smoke task: chains of additions and subtractions of digits, with integer answers. No download, seconds to make.
+
+A problem is `What is 7 + 8 - 3?`. Difficulty is the number of terms; the out-of-domain benchmark asks the same in
+words, a form that reinforcement learning never sees. Every running total lies in 0..99, so that each is one token.
+
+Training problems and all benchmarks are disjoint as *calculations*, not only as texts: a worded problem is never the
+twin of a training problem.
+"""
+
+import random
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from entrobench.data.prompts import math_prompt
+from entrobench.data.schema import verl_row, write_problems, write_verl_parquet
+from entrobench.errors import UnknownName
+
+DATASET = "smoke_arithmetic"
+TRAIN_ROWS = 2000
+PROBLEMS_PER_BENCHMARK = 72
+TRAIN_TERMS = (3, 4, 5)
+# Benchmark -> number of terms, and whether the problem is worded
+BENCHMARKS = {
+    "smoke_easy": (3, False),
+    "smoke_medium": (4, False),
+    "smoke_hard": (5, False),
+    "smoke_ood": (4, True),
+}
+IN_DOMAIN = ("smoke_easy", "smoke_medium", "smoke_hard")
+
+
+@dataclass(frozen=True)
+class Calculation:
+    """Signed terms that are added up from left to right, such as (7, 8, -3)."""
+
+    terms: tuple[int, ...]
+
+    @property
+    def totals(self) -> list[int]:
+        """Running totals; the last one is the answer."""
+        return [sum(self.terms[: count + 1]) for count in range(len(self.terms))]
+
+    @property
+    def answer(self) -> int:
+        """The sum of the terms."""
+        return sum(self.terms)
+
+    def text(self, worded: bool = False) -> str:
+        """The problem as the model reads it."""
+        first, *rest = self.terms
+        if worded:
+            steps = "".join(f". Add {term}" if term > 0 else f". Take away {-term}" for term in rest)
+            return f"Start with {first}{steps}. What is left?"
+        return f"What is {first}" + "".join(f" + {term}" if term > 0 else f" - {-term}" for term in rest) + "?"
+
+
+def draw_calculation(rng: random.Random, n_terms: int) -> Calculation:
+    """A random calculation of `n_terms` digits 1..9 whose running totals are never negative."""
+    terms = [rng.randint(1, 9)]
+    while len(terms) < n_terms:
+        term = rng.randint(1, 9) * rng.choice((1, -1))
+        if sum(terms) + term >= 0:
+            terms.append(term)
+    return Calculation(tuple(terms))
+
+
+@cache
+def smoke_splits(seed: int) -> dict[str, list[Calculation]]:
+    """Calculations of each benchmark and of the training set (key DATASET), all different from each other."""
+    rng = random.Random(f"{DATASET}/{seed}")
+    used: set[Calculation] = set()
+
+    def draw_unused(n_terms: int) -> Calculation:
+        while (calculation := draw_calculation(rng, n_terms)) in used:
+            pass
+        used.add(calculation)
+        return calculation
+
+    # Benchmarks first: resizing the training set leaves them as they are
+    splits = {
+        name: [draw_unused(n_terms) for _ in range(PROBLEMS_PER_BENCHMARK)]
+        for name, (n_terms, _) in BENCHMARKS.items()
+    }
+    splits[DATASET] = [draw_unused(TRAIN_TERMS[row % len(TRAIN_TERMS)]) for row in range(TRAIN_ROWS)]
+    return splits
+
+
+def training_rows(seed: int) -> list[dict[str, Any]]:
+    """The training set in verl's schema."""
+    return [
+        verl_row(DATASET, math_prompt(calculation.text()), str(calculation.answer), "train", index)
+        for index, calculation in enumerate(smoke_splits(seed)[DATASET])
+    ]
+
+
+def benchmark_problems(name: str, seed: int) -> list[dict[str, Any]]:
+    """The canonical problems of one smoke benchmark. Raises UnknownName."""
+    if name not in BENCHMARKS:
+        raise UnknownName(f"unknown smoke benchmark {name!r}; expected one of {', '.join(BENCHMARKS)}")
+    _, worded = BENCHMARKS[name]
+    return [
+        {
+            "id": f"{name}-{index:03d}",
+            "benchmark": name,
+            "problem": calculation.text(worded),
+            "prompt": math_prompt(calculation.text(worded)),
+            "gold": str(calculation.answer),
+        }
+        for index, calculation in enumerate(smoke_splits(seed)[name])
+    ]
+
+
+def write_training_set(path: Path, seed: int) -> None:
+    """Write the training set as verl's parquet."""
+    write_verl_parquet(path, training_rows(seed))
+
+
+def write_benchmark(path: Path, name: str, seed: int) -> None:
+    """Write one benchmark as canonical problems."""
+    write_problems(path, benchmark_problems(name, seed))

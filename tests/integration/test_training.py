@@ -1,0 +1,156 @@
+"""Real training runs on CPU: real verl, real vLLM, a random model. Each run costs one to two minutes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+import yaml
+
+from entrobench.algorithms.papo_polarity import PapoPolarity
+from entrobench.cells import resolve
+from entrobench.configs import Configs
+from entrobench.paths import repository_root
+from support import make_model, make_training_set
+
+CELL = "papo/7b-math/papo_polarity/seed0"
+TESTS = Path(__file__).parents[1]
+SMALL = {
+    "trainer.total_training_steps": 6,
+    "trainer.save_freq": 2,
+    "data.max_response_length": 12,
+    "actor_rollout_ref.rollout.n": 4,
+    # 6 prompts x 4 = 24 rows; mini-batches of 4 x 4 = 16 rows: verl pads the batch to 32 rows
+    "data.train_batch_size": 6,
+    "actor_rollout_ref.actor.ppo_mini_batch_size": 4,
+    # micro-batches by token count, so that their size varies
+    "actor_rollout_ref.actor.use_dynamic_bsz": True,
+    "actor_rollout_ref.actor.ppo_max_token_len_per_gpu": 128,
+    "reward.custom_reward_function.path": str(TESTS / "digit_reward.py"),
+}
+
+
+def make_run(folder: Path, verl: dict, data_source: str = "test/addition", **guard: float) -> Path:
+    """Write model, data and cell.yaml of a small PAPO run with a warm-up of two steps; return the cell's folder."""
+    make_model(folder / "model")
+    make_training_set(folder / "train.parquet", data_source=data_source)
+    cell = resolve(CELL, "smoke", Configs(repository_root() / "configs"), folder / "results")
+    cell["model"]["path"] = str(folder / "model")
+    cell["dataset"]["train_file"] = str(folder / "train.parquet")
+    cell["verl"] |= SMALL | verl
+    cell["shaper"]["settings"] |= {"warmup_steps": 2, "gate_ratio": 0.0}
+    cell["guard"] |= guard
+    run_dir = folder / "results" / "smoke" / CELL
+    run_dir.mkdir(parents=True)
+    (run_dir / "cell.yaml").write_text(yaml.safe_dump(cell))
+    return run_dir
+
+
+def start(run_dir: Path) -> subprocess.Popen:
+    results = run_dir.parents[4]
+    return subprocess.Popen(
+        [sys.executable, "-m", "entrobench.cli", "train", CELL, "--results", str(results)],
+        env=os.environ | {"PYTHONPATH": str(TESTS)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen, seconds: float) -> str:
+    """Output of the process, which has to end by itself within `seconds`."""
+    try:
+        return process.communicate(timeout=seconds)[0]
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGTERM)
+        output = process.communicate(timeout=60)[0]
+        pytest.fail(f"did not end within {seconds} s:\n{output}")
+
+
+def run_processes(run_dir: Path) -> list[str]:
+    """Command lines of live processes that still have something to do with this run."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            environment = process.environ()
+        except psutil.Error:
+            continue
+        if "ENTROBENCH_RAY_DIR" in environment and str(TESTS) in environment.get("PYTHONPATH", ""):
+            found.append(" ".join(process.cmdline())[:80])
+    return found
+
+
+def test_killed_run_resumes_with_the_controller_of_an_uninterrupted_one(tmp_path):
+    run_dir = make_run(tmp_path, {})
+    first = start(run_dir)
+    metrics = run_dir / "metrics.jsonl"
+    deadline = time.time() + 400
+    while not (metrics.exists() and metrics.read_text().count("\n") >= 3):
+        assert first.poll() is None, first.communicate()[0]
+        assert time.time() < deadline, "no third step within 400 s"
+        time.sleep(0.2)
+    for process in [*psutil.Process(first.pid).children(recursive=True), psutil.Process(first.pid)]:
+        process.kill()
+    first.wait()
+
+    checkpoints = run_dir / "checkpoints"
+    step = int((checkpoints / "latest_checkpointed_iteration.txt").read_text())
+    assert 2 <= step < 6
+    saved = json.loads((checkpoints / f"global_step_{step}" / "controller.json").read_text())
+    entropies = [json.loads(line)["entropy"] for line in metrics.read_text().splitlines()[:step]]
+    assert saved == controller_after(entropies), "the checkpoint holds the state of step 1 to its own step"
+
+    output = finish(start(run_dir), 400)
+    done = json.loads((run_dir / "train.done.json").read_text())
+    assert done["resumed_from"] == f"global_step_{step}", output
+    curve = pd.read_parquet(run_dir / "metrics.parquet")
+    assert curve["step"].tolist() == [1, 2, 3, 4, 5, 6], "every step once, none lost, none twice"
+    assert curve["entropy"].tolist()[:step] == entropies, "steps before the checkpoint are kept as they were"
+    final = json.loads((checkpoints / "global_step_6" / "controller.json").read_text())
+    assert final == controller_after(curve["entropy"].tolist()), "as if never interrupted, bit for bit"
+    assert final["step"] == 6
+
+    # Token statistics under dynamic batching and padding rows: ours against verl's own log-probs, token by token
+    assert (curve["token_stats/padding_rows"] == 8).all()
+    assert (curve["token_stats/log_prob_mismatch_max"] < 1e-4).all()
+    assert (curve["training/rollout_probs_diff_max"] < 1e-3).all(), "vLLM and the trainer agree on probabilities"
+    assert curve["omega_neg"].tolist()[:2] == [1.0, 1.0]
+    assert (run_dir / "model" / "model.safetensors").exists()
+    assert run_processes(run_dir) == []
+
+
+def controller_after(entropies: list[float]) -> dict:
+    """State of a controller that saw these entropies one after the other in one life."""
+    shaper = PapoPolarity(warmup_steps=2, gate_ratio=0.0)
+    for entropy in entropies:
+        shaper.controller.update(entropy)
+    return json.loads(json.dumps(shaper.state_dict()))
+
+
+def test_guard_ends_a_run_whose_vllm_worker_fails_in_a_weight_update(tmp_path):
+    before = set(Path("/dev/shm").iterdir())
+    extension = {"actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls": "failing_worker.FailingExtension"}
+    run_dir = make_run(tmp_path, extension | {"trainer.save_freq": 1}, error=15.0)
+    process = start(run_dir)
+    output = finish(process, 400)
+    assert process.returncode == 1
+    assert "provoked: this worker refuses its second weights" in output
+    assert (run_dir / "checkpoints" / "global_step_1" / "controller.json").exists(), "the checkpoint is intact"
+    assert not (run_dir / "train.done.json").exists()
+    assert run_processes(run_dir) == []
+    assert set(Path("/dev/shm").iterdir()) <= before, "shared memory of the run is gone"
+
+
+def test_dynamic_sampling_without_mixed_groups_ends_with_a_clear_message(tmp_path):
+    run_dir = make_run(tmp_path, {"algorithm.filter_groups.max_num_gen_batches": 3}, data_source="test/impossible")
+    process = start(run_dir)
+    output = finish(process, 400)
+    assert process.returncode == 1
+    assert "DynamicSamplingExhausted: dynamic sampling: step 1 generated 18 prompts (3 batches of 6)" in output
+    assert run_processes(run_dir) == []

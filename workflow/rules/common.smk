@@ -1,0 +1,53 @@
+# Look-ups that the rules share. Pure functions of the configuration.
+
+
+def cell_folder(scale, cell):
+    return RESULTS / scale / str(cell)
+
+
+def report_cells(scale, paper):
+    """Cells that the report of a paper shows at this scale; empty `cells` in the scale means all that are listed."""
+    wanted = CONFIGS.scale(scale).cells
+    cells = listed_cells(paper, CONFIGS)
+    return [cell for cell in cells if not wanted or f"{cell.experiment}/{cell.method}" in wanted]
+
+
+def config_files(wildcards):
+    """Every file that resolving a cell reads; an edit elsewhere reruns nothing."""
+    cell = CellId.parse(wildcards.cell, CONFIGS)
+    return [
+        CONFIGS.root / name
+        for name in [
+            "trainer.yaml",
+            f"papers/{cell.paper}/protocol.yaml",
+            f"scales/{wildcards.scale}.yaml",
+            f"devices/{CONFIGS.scale(wildcards.scale).device}.yaml",
+            *(f"methods/{method}.yaml" for method in CONFIGS.method_chain(cell.method)),
+        ]
+    ]
+
+
+def start_model(wildcards):
+    """Marker of the model that a cell starts from."""
+    cell = CellId.parse(wildcards.cell, CONFIGS)
+    return RESULTS / wildcards.scale / "models" / model_of(cell, CONFIGS.scale(wildcards.scale), CONFIGS) / "model.json"
+
+
+def training_set(wildcards):
+    cell = CellId.parse(wildcards.cell, CONFIGS)
+    dataset = dataset_of(cell, CONFIGS.scale(wildcards.scale), CONFIGS)
+    return RESULTS / wildcards.scale / "data" / dataset / "train.parquet"
+
+
+def trained(wildcards):
+    """What has to be there before a cell is evaluated: its training, or the model itself for the base model."""
+    cell = CellId.parse(wildcards.cell, CONFIGS)
+    if CONFIGS.method(cell.method).trains:
+        return cell_folder(wildcards.scale, wildcards.cell) / "train.done.json"
+    return start_model(wildcards)
+
+
+def benchmark_files(wildcards):
+    cell = CellId.parse(wildcards.cell, CONFIGS)
+    names = benchmarks_of(cell, CONFIGS.scale(wildcards.scale), CONFIGS)
+    return [RESULTS / wildcards.scale / "benchmarks" / f"{name}.jsonl" for name in names]

@@ -1,0 +1,40 @@
+rule resolve_cell:
+    """Protocol + method + scale -> cell.yaml, with the provenance of each value."""
+    input:
+        config_files,
+    output:
+        RESULTS / "{scale}/{cell}/cell.yaml",
+    params:
+        results=RESULTS,
+    log:
+        RESULTS / "{scale}/{cell}/logs/resolve.log",
+    benchmark:
+        RESULTS / "{scale}/{cell}/logs/resolve.tsv"
+    message:
+        "Resolving {wildcards.cell} at scale {wildcards.scale}"
+    shell:
+        "entrobench resolve {wildcards.cell} --scale {wildcards.scale} --results {params.results} > {log} 2>&1"
+
+
+rule train_cell:
+    """One training run. Checkpoints lie beside the output, so that a rerun resumes (contract 2)."""
+    input:
+        cell=RESULTS / "{scale}/{cell}/cell.yaml",
+        model=start_model,
+        data=training_set,
+    output:
+        done=RESULTS / "{scale}/{cell}/train.done.json",
+        metrics=RESULTS / "{scale}/{cell}/metrics.parquet",
+    params:
+        results=RESULTS,
+    log:
+        RESULTS / "{scale}/{cell}/logs/train.log",
+    benchmark:
+        RESULTS / "{scale}/{cell}/logs/train.tsv"
+    threads: workflow.cores
+    resources:
+        mem_mb=10000,
+    message:
+        "Training {wildcards.cell} at scale {wildcards.scale}"
+    shell:
+        "entrobench train {wildcards.cell} --scale {wildcards.scale} --results {params.results} 2>&1 | tee {log}"

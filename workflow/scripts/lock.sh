@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Resolves requirements/*.lock anew from pyproject.toml and requirements/*.in.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+compile() { .venv/bin/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-header "$@" > /dev/null; }
+compile pyproject.toml requirements/cpu.in --extra train --extra eval --extra report --extra dev \
+  --excludes requirements/excludes.txt -o requirements/cpu.lock
+compile requirements/slice.in --constraints requirements/cpu.lock --excludes requirements/excludes.txt -o requirements/slice.lock
