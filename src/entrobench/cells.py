@@ -127,7 +127,9 @@ def resolve(name: str, scale_name: str, configs: Configs, results: Path) -> dict
         "guard": scale.guard.model_dump(),
     }
     if method.trains:
-        for layer, key, setting in _verl_layers(method, protocol.hyperparameters, experiment, scale, cell, configs):
+        for layer, key, setting in _verl_layers(
+            method, protocol.hyperparameters, experiment, scale, cell, configs
+        ):
             resolved["verl"][key] = setting.value
             provenance[key] = _origin(layer, setting)
         if method.shaper is not None:
@@ -218,7 +220,9 @@ def read_cell(path: Path) -> dict[str, Any]:
     try:
         cell = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise CorruptFile(f"{path} is not valid YAML: {error}. Delete it and run the same command again.") from error
+        raise CorruptFile(
+            f"{path} is not valid YAML: {error}. Delete it and run the same command again."
+        ) from error
     if not isinstance(cell, dict) or not {"cell", "trains", "verl"} <= set(cell):
         raise CorruptFile(f"{path} is no resolved cell. Delete it and run the same command again.")
     return cell
@@ -235,7 +239,11 @@ def git_commit(root: Path) -> str:
     """Commit of the checkout, with "-dirty" where files differ from it; "unknown" outside a checkout."""
     try:
         described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40"], cwd=root, capture_output=True, text=True, check=True
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

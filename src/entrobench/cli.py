@@ -72,7 +72,11 @@ def _train(arguments: argparse.Namespace) -> None:
     cell = CellId.parse(arguments.cell, configs)
     folder = arguments.results / arguments.scale / str(cell)
     if not (folder / "cell.yaml").exists():
-        write_cell(resolve(str(cell), arguments.scale, configs, arguments.results), folder / "cell.yaml", repository_root())
+        write_cell(
+            resolve(str(cell), arguments.scale, configs, arguments.results),
+            folder / "cell.yaml",
+            repository_root(),
+        )
     launch(folder)
 
 

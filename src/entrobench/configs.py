@@ -224,7 +224,9 @@ def require_known(kind: str, name: str, known: list[str], listing: str) -> None:
     if name in known:
         return
     # A shortened name before a misspelt one: papo is meant to be papo_polarity, not dapo
-    nearest = [k for k in known if k.startswith(name)] or difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    nearest = [k for k in known if k.startswith(name)] or difflib.get_close_matches(
+        name, known, n=1, cutoff=0.4
+    )
     hint = f" Did you mean {nearest[0]}?" if nearest else ""
     raise UnknownName(f"unknown {kind} {name!r}.{hint} List all: {listing}")
 

@@ -64,7 +64,9 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError as error:
         raise MissingInput(f"{path} does not exist") from error
     except ValueError as error:
-        raise CorruptFile(f"{path} is not valid JSON: {error}. Delete it and run the same command again.") from error
+        raise CorruptFile(
+            f"{path} is not valid JSON: {error}. Delete it and run the same command again."
+        ) from error
 
 
 def write_jsonl(target: Path, rows: Iterable[dict[str, Any]]) -> None:

@@ -12,12 +12,12 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
+from support import make_model, make_training_set
 
 from entrobench.algorithms.papo_polarity import PapoPolarity
 from entrobench.cells import resolve
 from entrobench.configs import Configs
 from entrobench.paths import repository_root
-from support import make_model, make_training_set
 
 CELL = "papo/7b-math/papo_polarity/seed0"
 TESTS = Path(__file__).parents[1]
@@ -119,7 +119,9 @@ def test_killed_run_resumes_with_the_controller_of_an_uninterrupted_one(tmp_path
     # Token statistics under dynamic batching and padding rows: ours against verl's own log-probs, token by token
     assert (curve["token_stats/padding_rows"] == 8).all()
     assert (curve["token_stats/log_prob_mismatch_max"] < 1e-4).all()
-    assert (curve["training/rollout_probs_diff_max"] < 1e-3).all(), "vLLM and the trainer agree on probabilities"
+    assert (curve["training/rollout_probs_diff_max"] < 1e-3).all(), (
+        "vLLM and the trainer agree on probabilities"
+    )
     assert curve["omega_neg"].tolist()[:2] == [1.0, 1.0]
     assert (run_dir / "model" / "model.safetensors").exists()
     assert run_processes(run_dir) == []
@@ -135,22 +137,30 @@ def controller_after(entropies: list[float]) -> dict:
 
 def test_guard_ends_a_run_whose_vllm_worker_fails_in_a_weight_update(tmp_path):
     before = set(Path("/dev/shm").iterdir())
-    extension = {"actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls": "failing_worker.FailingExtension"}
+    extension = {
+        "actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls": "failing_worker.FailingExtension"
+    }
     run_dir = make_run(tmp_path, extension | {"trainer.save_freq": 1}, error=15.0)
     process = start(run_dir)
     output = finish(process, 400)
     assert process.returncode == 1
     assert "provoked: this worker refuses its second weights" in output
-    assert (run_dir / "checkpoints" / "global_step_1" / "controller.json").exists(), "the checkpoint is intact"
+    assert (run_dir / "checkpoints" / "global_step_1" / "controller.json").exists(), (
+        "the checkpoint is intact"
+    )
     assert not (run_dir / "train.done.json").exists()
     assert run_processes(run_dir) == []
     assert set(Path("/dev/shm").iterdir()) <= before, "shared memory of the run is gone"
 
 
 def test_dynamic_sampling_without_mixed_groups_ends_with_a_clear_message(tmp_path):
-    run_dir = make_run(tmp_path, {"algorithm.filter_groups.max_num_gen_batches": 3}, data_source="test/impossible")
+    run_dir = make_run(
+        tmp_path, {"algorithm.filter_groups.max_num_gen_batches": 3}, data_source="test/impossible"
+    )
     process = start(run_dir)
     output = finish(process, 400)
     assert process.returncode == 1
-    assert "DynamicSamplingExhausted: dynamic sampling: step 1 generated 18 prompts (3 batches of 6)" in output
+    assert (
+        "DynamicSamplingExhausted: dynamic sampling: step 1 generated 18 prompts (3 batches of 6)" in output
+    )
     assert run_processes(run_dir) == []

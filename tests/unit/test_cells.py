@@ -78,7 +78,9 @@ def test_paper_scale_is_what_the_paper_states(configs):
 
 
 def test_a_scale_changes_sizes_and_keeps_the_method(configs):
-    paper, smoke = (resolve("papo/7b-math/papo_polarity/seed0", s, configs, RESULTS) for s in ("paper", "smoke"))
+    paper, smoke = (
+        resolve("papo/7b-math/papo_polarity/seed0", s, configs, RESULTS) for s in ("paper", "smoke")
+    )
     assert smoke["shaper"] == paper["shaper"]
     for key in configs.method("papo_polarity").verl:
         assert smoke["verl"][key] == paper["verl"][key]

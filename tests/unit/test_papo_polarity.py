@@ -104,7 +104,9 @@ def test_a_step_without_entropy_is_refused_and_changes_nothing():
     assert controller.slope == 0.0
 
 
-@pytest.mark.parametrize("wrong", [{"omega_min": 1.1}, {"beta_run": 1.0}, {"warmup_steps": 0}, {"gate_ratio": -0.1}])
+@pytest.mark.parametrize(
+    "wrong", [{"omega_min": 1.1}, {"beta_run": 1.0}, {"warmup_steps": 0}, {"gate_ratio": -0.1}]
+)
 def test_settings_outside_their_range_are_refused(wrong):
     with pytest.raises(ValueError, match="expected"):
         PhaseController(**wrong)
@@ -127,7 +129,9 @@ def make_batch(rows, length, generator, padding_rows=0):
     total = rows + padding_rows
     logits = torch.randn(total * length, 11, generator=generator) * 2
     tokens = torch.randint(11, (total * length,), generator=generator)
-    stats = TokenStats(*(s.reshape(total, length) for s in token_stats(logits, tokens, torch.ones(total * length))))
+    stats = TokenStats(
+        *(s.reshape(total, length) for s in token_stats(logits, tokens, torch.ones(total * length)))
+    )
     mask = torch.rand(total, length, generator=generator) < 0.8
     mask[rows:] = False
     stats.entropy[rows:] = 1e6

@@ -69,7 +69,9 @@ class PhaseController:
         Raises ValueError when `entropy` is not finite; the state is then unchanged.
         """
         if not math.isfinite(entropy):
-            raise ValueError(f"PAPO: mean entropy of step {self.step + 1} is {entropy}; expected a finite number")
+            raise ValueError(
+                f"PAPO: mean entropy of step {self.step + 1} is {entropy}; expected a finite number"
+            )
         self.step += 1
         beta = self.beta_warm if self.step <= self.warmup_steps else self.beta_run
         change = 0.0 if self.entropy is None else entropy - self.entropy

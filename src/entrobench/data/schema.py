@@ -112,7 +112,9 @@ def parquet_rows(path: Path, columns: list[str]) -> list[dict[str, Any]]:
     frame = read_parquet(path)
     missing = [column for column in columns if column not in frame.columns]
     if missing:
-        raise CorruptFile(f"{path}: missing column(s) {missing}; expected {columns}, found {list(frame.columns)}")
+        raise CorruptFile(
+            f"{path}: missing column(s) {missing}; expected {columns}, found {list(frame.columns)}"
+        )
     return [_plain(row) for row in frame[columns].to_dict("records")]
 
 
@@ -133,10 +135,14 @@ def check_problems(rows: Iterable[dict[str, Any]], source: Path) -> list[Problem
     seen: dict[str, int] = {}
     for number, problem in enumerate(problems):
         if problem.id in seen:
-            raise CorruptFile(f"{source}: row {number}, column id: {problem.id!r} already stands in row {seen[problem.id]}")
+            raise CorruptFile(
+                f"{source}: row {number}, column id: {problem.id!r} already stands in row {seen[problem.id]}"
+            )
         seen[problem.id] = number
     if not problems:
-        raise CorruptFile(f"{source}: expected at least one problem, found none. Delete the file and make it again.")
+        raise CorruptFile(
+            f"{source}: expected at least one problem, found none. Delete the file and make it again."
+        )
     return problems
 
 

@@ -53,7 +53,9 @@ class Calculation:
         if worded:
             steps = "".join(f". Add {term}" if term > 0 else f". Take away {-term}" for term in rest)
             return f"Start with {first}{steps}. What is left?"
-        return f"What is {first}" + "".join(f" + {term}" if term > 0 else f" - {-term}" for term in rest) + "?"
+        return (
+            f"What is {first}" + "".join(f" + {term}" if term > 0 else f" - {-term}" for term in rest) + "?"
+        )
 
 
 def draw_calculation(rng: random.Random, n_terms: int) -> Calculation:

@@ -32,7 +32,9 @@ class TokenStatsEngine(FSDPEngineWithLMHead):
         if not tu.get_non_tensor_data(data=micro_batch, key="token_stats", default=False):
             return super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
         if tu.get_non_tensor_data(data=micro_batch, key="use_fused_kernels", default=False):
-            raise ValueError("token statistics need logits: set actor_rollout_ref.model.use_fused_kernels=False")
+            raise ValueError(
+                "token statistics need logits: set actor_rollout_ref.model.use_fused_kernels=False"
+            )
         stats = self._token_stats(output.logits, output_args, micro_batch)
         tu.assign_non_tensor_data(micro_batch, "calculate_entropy", False)
         model_output = super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)

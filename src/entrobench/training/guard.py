@@ -258,7 +258,9 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _RAY_PREFIX = re.compile(r"^\([^)]*pid=\d+[^)]*\) ?")
 _VLLM_PREFIX = re.compile(r"^\((?:Worker|EngineCore)[^)]*\) ?(?:ERROR [\d: -]+\[[^\]]*\] )?")
 # The line that ends a traceback; Ray's wrapper is followed by the worker's own traceback
-_EXCEPTION_LINE = re.compile(r"^(?!ray\.exceptions\.RayTaskError)[\w.]*(Error|Exception|Exhausted|Interrupt|Failed)\b")
+_EXCEPTION_LINE = re.compile(
+    r"^(?!ray\.exceptions\.RayTaskError)[\w.]*(Error|Exception|Exhausted|Interrupt|Failed)\b"
+)
 
 
 def _log_lines(log: Path) -> list[str]:
@@ -269,7 +271,9 @@ def _log_lines(log: Path) -> list[str]:
 def _last_traceback(log: Path) -> list[str]:
     """The last traceback in the log up to its exception line, or []."""
     lines = _log_lines(log)
-    starts = [i for i, line in enumerate(lines) if line.strip().startswith("Traceback (most recent call last)")]
+    starts = [
+        i for i, line in enumerate(lines) if line.strip().startswith("Traceback (most recent call last)")
+    ]
     if not starts:
         return []
     block = lines[starts[-1] :]
@@ -283,7 +287,10 @@ def _error_report(log: Path) -> str:
     traceback = _last_traceback(log)
     shown = traceback[-12:] if traceback else [line for line in _log_lines(log) if line.strip()][-12:]
     return "\n".join(
-        [*(f"  | {line}" for line in shown), f"  Whole log: {log}. Checkpoints are intact; the same command resumes."]
+        [
+            *(f"  | {line}" for line in shown),
+            f"  Whole log: {log}. Checkpoints are intact; the same command resumes.",
+        ]
     )
 
 
@@ -297,7 +304,9 @@ def _exclusive(run_dir: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise TrainingFailed(f"{run_dir} is being trained by another process; wait for it or stop it") from error
+            raise TrainingFailed(
+                f"{run_dir} is being trained by another process; wait for it or stop it"
+            ) from error
         yield
 
 

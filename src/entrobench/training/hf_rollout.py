@@ -82,7 +82,9 @@ class HFServer:
         result = self.model.load_state_dict(state, strict=False)
         missing = [name for name in result.missing_keys if name != "lm_head.weight"]
         if missing or result.unexpected_keys:
-            raise RuntimeError(f"weights do not fit the model: missing {missing}, unknown {result.unexpected_keys}")
+            raise RuntimeError(
+                f"weights do not fit the model: missing {missing}, unknown {result.unexpected_keys}"
+            )
         self.model.tie_weights()
         self.step = step
 

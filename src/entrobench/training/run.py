@@ -63,7 +63,10 @@ def check_inputs(cell: dict[str, Any], run_dir: Path) -> Path | None:
     read_training_set(Path(cell["dataset"]["train_file"]))
     aside = set_aside_other_run(run_dir, run_identity(cell))
     if aside is not None:
-        print(f"entrobench: settings, model or data have changed; the earlier run was moved to {aside}", flush=True)
+        print(
+            f"entrobench: settings, model or data have changed; the earlier run was moved to {aside}",
+            flush=True,
+        )
     checkpoint = latest_checkpoint(run_dir / "checkpoints")
     if checkpoint is not None:
         world_size = cell["verl"]["trainer.nnodes"] * cell["verl"]["trainer.n_gpus_per_node"]
@@ -92,7 +95,9 @@ def train(run_dir: Path) -> None:
     with open_dict(config):
         config.entrobench = {"run_dir": str(run_dir), "shaper": cell["shaper"]}
         config.ray_kwargs.ray_init._temp_dir = os.environ["ENTROBENCH_RAY_DIR"]
-        config.ray_kwargs.ray_init.address = "local"  # never join a Ray that somebody else runs on this machine
+        config.ray_kwargs.ray_init.address = (
+            "local"  # never join a Ray that somebody else runs on this machine
+        )
     OmegaConf.save(config, run_dir / "verl_config.yaml", resolve=True)
     progress.beat("start Ray and vLLM", 0)
     try:
@@ -114,7 +119,9 @@ def _finish(cell: dict[str, Any], run_dir: Path, resumed_from: Path | None, seco
         raise TrainingFailed(f"training ended after step {last_step} but its checkpoint is not in {run_dir}")
     notes = []
     if curve.get("papo/s_ref_not_negative", default=0 * curve["step"]).iloc[-1]:
-        notes.append("entropy did not fall during the warm-up (s_ref >= 0): weights stayed neutral for the whole run")
+        notes.append(
+            "entropy did not fall during the warm-up (s_ref >= 0): weights stayed neutral for the whole run"
+        )
     model = run_dir / "model"
     model.unlink(missing_ok=True)
     model.symlink_to((checkpoint / "actor" / "huggingface").relative_to(run_dir))

@@ -54,7 +54,9 @@ class Curve:
         """Add one step and force it to disk."""
         row = {"step": step} | {name: value for name, value in metrics.items() if _is_number(value)}
         with self.jsonl.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({name: float(v) if name != "step" else v for name, v in row.items()}) + "\n")
+            stream.write(
+                json.dumps({name: float(v) if name != "step" else v for name, v in row.items()}) + "\n"
+            )
             stream.flush()
             os.fsync(stream.fileno())
 

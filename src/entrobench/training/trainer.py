@@ -91,7 +91,9 @@ class EntropyTrainer(PPOTrainerSync):
         if self._shaper is not None:
             shaped_BT, shaper_metrics = self._shaper.shape(token_batch)
             metrics.update(shaper_metrics)
-            fields = TensorDict({"advantages": response_to_nested(shaped_BT, response_mask)}, batch_size=len(batch))
+            fields = TensorDict(
+                {"advantages": response_to_nested(shaped_BT, response_mask)}, batch_size=len(batch)
+            )
             batch = tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)
         return batch
 
@@ -102,7 +104,9 @@ class EntropyTrainer(PPOTrainerSync):
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
         missing = sorted(set(fields) - set(data.keys()))
         if missing:  # TransferQueue drops an unknown field without a word
-            raise TrainingFailed(f"the log-probability pass returned no {missing}: is the engine entrobench's?")
+            raise TrainingFailed(
+                f"the log-probability pass returned no {missing}: is the engine entrobench's?"
+            )
         response_mask = data["response_mask"]
         for field in set(stat_fields) - {"entropy"}:  # verl has cut `entropy` to the response already
             data[field] = response_from_nested(data[field], response_mask)

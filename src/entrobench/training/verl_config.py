@@ -6,6 +6,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -62,7 +63,9 @@ def _check_key(key: str, value: Any, known: dict[str, Any]) -> None:
     if default is None or value is None or (isinstance(default, str) and "${" in default):
         return
     is_number = isinstance(default, int | float) and not isinstance(default, bool)
-    accepted: Any = (int, float) if is_number else (type(default), list) if key.endswith("_files") else type(default)
+    accepted: Any = (
+        (int, float) if is_number else (type(default), list) if key.endswith("_files") else type(default)
+    )
     if not isinstance(value, accepted) or (isinstance(value, bool) and is_number):
         raise ConfigError(
             f"verl key {key}: expected {type(default).__name__} (default {default!r}), "
@@ -80,5 +83,5 @@ def _validate(config: DictConfig) -> None:
         )
         omega_conf_to_dataclass(config.algorithm)
         omega_conf_to_dataclass(config.actor_rollout_ref.rollout)
-    except (AssertionError, ValueError, TypeError, OmegaConfBaseException) as error:
+    except (AssertionError, ValueError, TypeError, OmegaConfBaseException, InstantiationException) as error:
         raise ConfigError(f"verl refuses this configuration: {error}") from error
