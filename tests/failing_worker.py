@@ -1,4 +1,4 @@
-"""A vLLM worker whose second weight update fails, as a broken checkpoint or a full disk would make it fail."""
+"""A vLLM worker whose second weight update fails."""
 
 from typing import Any
 

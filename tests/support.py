@@ -1,4 +1,6 @@
-"""What several tests need: a tiny random model with its tokenizer, a training set, and a vLLM worker that fails."""
+"""What several tests need: a tiny random model with its tokenizer, a training set, and a vLLM worker that
+fails.
+"""
 
 import random
 from pathlib import Path
@@ -50,6 +52,7 @@ def make_model(folder: Path, seed: int = 0) -> None:
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(folder)
+    (folder / "model.json").write_text("{}")
 
 
 def make_training_set(path: Path, rows: int = 256, data_source: str = "test/addition") -> None:

@@ -1,8 +1,9 @@
-"""From protocol, method and scale to one resolved cell: the only place where configuration is merged (contract 1).
+"""From protocol, method and scale to one resolved cell: the only place where configuration is merged
+(contract 1).
 
-Layers, later ones win: trainer.yaml, the paper's protocol, its experiment, the method, the device, the scale. Of each
-value the resolved cell keeps where it came from. Device and scale may not set what a method sets, except in the scale's
-`method_exceptions`.
+Layers, later ones win: trainer.yaml, the paper's protocol, its experiment, the method, the device, the scale.
+Of each value the resolved cell keeps where it came from. Device and scale may not set what a method sets,
+except in the scale's `method_exceptions`.
 """
 
 import subprocess
@@ -165,8 +166,9 @@ def _verl_layers(
     clash = sorted((set(scale.verl) | set(device.verl)) & set(method.verl))
     if clash:
         raise ConfigError(
-            f"scale {scale.scale} (device {device.device}) sets {', '.join(clash)}, which method {method.method} sets: "
-            f"a scale does not change a method. If it has to, move the key to its method_exceptions with a note."
+            f"scale {scale.scale} (device {device.device}) sets {', '.join(clash)}, which method {method.method} "
+            f"sets: a scale does not change a method. If it has to, move the key to its method_exceptions "
+            f"with a note."
         )
     for key, setting in configs.trainer().items():
         yield "trainer", key, setting
@@ -202,7 +204,8 @@ def _shaper_settings(method: Method, experiment: Experiment) -> dict[str, Settin
 def write_cell(resolved: dict[str, Any], path: Path, root: Path) -> None:
     """Write cell.yaml with the commit that it was resolved at.
 
-    Where nothing but the commit has changed the file keeps its old commit, so that the cell is not trained again.
+    Where nothing but the commit has changed the file keeps its old commit, so that the cell is not trained
+    again.
     """
     commit = git_commit(root)
     if path.exists():

@@ -1,4 +1,6 @@
-"""The command line: `entrobench cells | resolve | train`. Errors are printed without a traceback, exit status 1."""
+"""The command line: `entrobench cells | resolve | train`. Errors are printed without a traceback, exit status
+1.
+"""
 
 import argparse
 import sys
@@ -6,22 +8,14 @@ from pathlib import Path
 
 from entrobench.cells import CellId, listed_cells, resolve, status_of, write_cell
 from entrobench.configs import Configs
-from entrobench.errors import EntrobenchError
+from entrobench.errors import run_script
 from entrobench.paths import repository_root
 
 
 def main() -> int:
     """Entry point. Exit 0, 1 for an error of ours, 130 when interrupted."""
     arguments = _parser().parse_args()
-    try:
-        arguments.run(arguments)
-    except EntrobenchError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; what is finished is kept, the same command goes on from there", file=sys.stderr)
-        return 130
-    return 0
+    return run_script(lambda: arguments.run(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,4 +1,6 @@
-"""The configuration files under configs/, each with a schema. Light: the Snakefile imports this at parse time."""
+"""The configuration files under configs/, each with a schema. Light: the Snakefile imports this at parse
+time.
+"""
 
 import difflib
 from functools import cache
@@ -85,10 +87,11 @@ class Device(_Strict):
 
 
 class Scale(_Strict):
-    """configs/scales/<name>.yaml. It maps models, data sets, benchmarks and sizes; never a method's mathematics.
+    """configs/scales/<name>.yaml. It maps models, data sets, benchmarks and sizes; never a method's
+    mathematics.
 
-    cells: <experiment>/<method> of the cells that a report at this scale makes; empty for all that a paper lists.
-    limits: rows or problems that a seeded slice of a data set or benchmark keeps.
+    cells: <experiment>/<method> of the cells that a report at this scale makes; empty for all that a paper
+    lists. limits: rows or problems that a seeded slice of a data set or benchmark keeps.
     """
 
     scale: str

@@ -1,8 +1,13 @@
-"""One exception tree. Every message says what is wrong, where, what was expected and found, and what to type."""
+"""One exception tree. A message says what is wrong, where, what was expected and found, and what to type."""
+
+import sys
+from collections.abc import Callable
 
 
 class EntrobenchError(Exception):
-    """Root of all errors that this package raises on purpose; the command line prints them without a traceback."""
+    """Root of all errors that this package raises on purpose; the command line prints them without a
+    traceback.
+    """
 
 
 class ConfigError(EntrobenchError, ValueError):
@@ -34,3 +39,16 @@ class UnsupportedPlatform(EntrobenchError, RuntimeError):
 
 class TrainingFailed(EntrobenchError, RuntimeError):
     """A training run ended without reaching its last step; its checkpoints are intact."""
+
+
+def run_script(main: Callable[[], None]) -> int:
+    """Run `main` as a program: 0, or 1 with the error's text and no traceback, or 130 when interrupted."""
+    try:
+        main()
+    except EntrobenchError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; what is finished is kept, the same command goes on from there", file=sys.stderr)
+        return 130
+    return 0

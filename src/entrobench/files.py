@@ -1,4 +1,6 @@
-"""Reading and writing files so that nothing is lost: atomic writes, checksums, readers that name the broken file."""
+"""Reading and writing files so that nothing is lost: atomic writes, checksums, readers that name the broken
+file.
+"""
 
 import hashlib
 import json
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside `target`; on success it replaces `target`, on failure it is removed.
 
-    Raises EntrobenchError when the folder is read-only or the disk is full; an existing `target` stays as it was.
+    Raises EntrobenchError when the folder is read-only or the disk is full; an existing `target` stays as it
+    was.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

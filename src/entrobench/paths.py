@@ -11,7 +11,7 @@ def repository_root() -> Path:
 
 
 def shared_data() -> Path | None:
-    """The folder of real benchmark files (ENTROBENCH_SHARED_DATA, default ../shared/data), or None if absent."""
+    """The folder of real data files (ENTROBENCH_SHARED_DATA, default ../shared/data), or None if absent."""
     override = os.environ.get("ENTROBENCH_SHARED_DATA")
     folder = Path(override) if override else repository_root().parent / "shared" / "data"
     return folder if folder.is_dir() else None

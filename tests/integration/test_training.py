@@ -37,7 +37,9 @@ SMALL = {
 
 
 def make_run(folder: Path, verl: dict, data_source: str = "test/addition", **guard: float) -> Path:
-    """Write model, data and cell.yaml of a small PAPO run with a warm-up of two steps; return the cell's folder."""
+    """Write model, data and cell.yaml of a small PAPO run with a warm-up of two steps; return the cell's
+    folder.
+    """
     make_model(folder / "model")
     make_training_set(folder / "train.parquet", data_source=data_source)
     cell = resolve(CELL, "smoke", Configs(repository_root() / "configs"), folder / "results")
@@ -56,7 +58,7 @@ def start(run_dir: Path) -> subprocess.Popen:
     results = run_dir.parents[4]
     return subprocess.Popen(
         [sys.executable, "-m", "entrobench.cli", "train", CELL, "--results", str(results)],
-        env=os.environ | {"PYTHONPATH": str(TESTS)},
+        env=os.environ | {"PYTHONPATH": str(TESTS) + ":" + os.environ.get("PYTHONPATH", "")},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -116,7 +118,8 @@ def test_killed_run_resumes_with_the_controller_of_an_uninterrupted_one(tmp_path
     assert final == controller_after(curve["entropy"].tolist()), "as if never interrupted, bit for bit"
     assert final["step"] == 6
 
-    # Token statistics under dynamic batching and padding rows: ours against verl's own log-probs, token by token
+    # Token statistics under dynamic batching and padding rows: ours against verl's own log-probs, token by
+    # token
     assert (curve["token_stats/padding_rows"] == 8).all()
     assert (curve["token_stats/log_prob_mismatch_max"] < 1e-4).all()
     assert (curve["training/rollout_probs_diff_max"] < 1e-3).all(), (

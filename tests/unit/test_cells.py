@@ -61,7 +61,8 @@ def test_any_method_runs_on_any_experiment(configs):
 
 
 def test_paper_scale_is_what_the_paper_states(configs):
-    # App. B.4: lr 1e-6, batch 128 x 8, 8192 tokens, clip 0.2 / 0.28, omega in [0.98, 1.03] (7B) and [0.98, 1.02] (14B)
+    # App. B.4: lr 1e-6, batch 128 x 8, 8192 tokens, clip 0.2 / 0.28, omega in [0.98, 1.03] (7B) and [0.98,
+    # 1.02] (14B)
     cell = resolve("papo/7b-math/papo_polarity/seed0", "paper", configs, RESULTS)
     verl = cell["verl"]
     assert verl["actor_rollout_ref.actor.optim.lr"] == 1e-6
@@ -70,8 +71,13 @@ def test_paper_scale_is_what_the_paper_states(configs):
     assert verl["actor_rollout_ref.actor.clip_ratio_low"] == 0.2
     assert verl["actor_rollout_ref.actor.clip_ratio_high"] == 0.28
     assert cell["shaper"]["settings"] == {
-        "omega_min": 0.98, "omega_max": 1.03, "beta_warm": 0.95, "beta_run": 0.9, "warmup_steps": 20, "gate_ratio": 0.3,
-    }  # fmt: skip
+        "omega_min": 0.98,
+        "omega_max": 1.03,
+        "beta_warm": 0.95,
+        "beta_run": 0.9,
+        "warmup_steps": 20,
+        "gate_ratio": 0.3,
+    }
     other = resolve("papo/14b-math/papo_polarity/seed0", "paper", configs, RESULTS)
     assert other["shaper"]["settings"]["omega_max"] == 1.02
     assert other["provenance"]["shaper.omega_max"]["source"] == "App. B.4"
@@ -143,7 +149,7 @@ def test_cell_yaml_is_rewritten_only_when_its_content_changes(tmp_path, configs,
 def test_a_damaged_cell_yaml_is_named(tmp_path):
     path = tmp_path / "cell.yaml"
     path.write_text("cell: [")
-    with pytest.raises(CorruptFile, match="cell.yaml"):
+    with pytest.raises(CorruptFile, match=r"cell\.yaml"):
         read_cell(path)
 
 

@@ -1,4 +1,6 @@
-"""Alignment of the engine's token statistics with the tokens that they are about, in both of verl's batch layouts."""
+"""Alignment of the engine's token statistics with the tokens that they are about, in both of verl's batch
+layouts.
+"""
 
 import pytest
 import torch

@@ -1,4 +1,6 @@
-"""The guard on small stand-ins for a training process: each does one thing that a real one has been seen to do."""
+"""The guard on small stand-ins for a training process: each does one thing that a real one has been seen to
+do.
+"""
 
 import os
 import signal
@@ -18,7 +20,8 @@ from pathlib import Path
 from entrobench.errors import TrainingFailed
 from entrobench.training.guard import Limits, supervise
 run_dir = Path(sys.argv[1])
-limits = Limits(startup=float(sys.argv[3]), stall=float(sys.argv[3]), error=float(sys.argv[4]), dead_child=2.0)
+stall, error = float(sys.argv[3]), float(sys.argv[4])
+limits = Limits(startup=stall, stall=stall, error=error, dead_child=2.0)
 try:
     supervise([sys.executable, sys.argv[2]], run_dir, limits, dict(os.environ, RUN_DIR=str(run_dir)))
 except TrainingFailed as error:

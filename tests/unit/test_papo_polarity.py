@@ -1,4 +1,6 @@
-"""PAPO's controller and reweighting against the paper's Algorithm 1, written out a second time in plain Python."""
+"""PAPO's controller and reweighting against the paper's Algorithm 1, written out a second time in plain
+Python.
+"""
 
 import json
 import math

@@ -1,4 +1,6 @@
-"""The mathematics of the methods: pure tensor functions and small states, one file per method, no framework but torch."""
+"""The mathematics of the methods: pure tensor functions and small states, one file per method, no framework
+but torch.
+"""
 
 from entrobench.algorithms.papo_polarity import PapoPolarity
 from entrobench.algorithms.shaper import Shaper, TokenBatch

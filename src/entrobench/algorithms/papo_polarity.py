@@ -1,4 +1,5 @@
-"""PAPO: reweight token advantages by entropy polarity, steered by the entropy slope (arXiv 2605.11775, Algorithm 1).
+"""PAPO: reweight token advantages by entropy polarity, steered by the entropy slope (arXiv 2605.11775,
+Algorithm 1).
 
 Against DAPO: advantages of entropy-raising updates (P > 0) are scaled by omega_pos, those of entropy-lowering
 updates (P < 0) by omega_neg = 1 / omega_pos.
@@ -8,16 +9,18 @@ updates (P < 0) by omega_neg = 1 / omega_pos.
     p_k     = clip((s_k - s_ref) / (-s_ref), 0, 1)                             (line 14)
     omega_neg = omega_min + (omega_max - omega_min) p_k^2, omega_pos = 1/omega_neg   (line 15)
 
-h_k is the mean entropy of the batch (nats), s_ref and h_ref its slope and value at the end of the warm-up of N_w
-steps, in which weights are 1. Once EMA(h_k) < gamma_gate h_ref the reweighting is off for good (line 11).
+h_k is the mean entropy of the batch (nats), s_ref and h_ref its slope and value at the end of the warm-up of
+N_w steps, in which weights are 1. Once EMA(h_k) < gamma_gate h_ref the reweighting is off for good (line 11).
 
 Where the paper is silent:
   1. h_0 is not defined: the first step adds a difference of 0.
   2. EMA(h_k) of line 11 names no coefficient and no start: beta_run, started at h_1.
-  3. beta is beta_warm for k <= N_w and beta_run after (App. B.4 says "during the warm-up phase" and "thereafter").
-  4. s_ref >= 0 (entropy did not fall in the warm-up) makes line 14 meaningless: weights stay 1 for the whole run and
-     the metric papo/s_ref_not_negative says so.
-  5. h_k runs over the response tokens of the training batch (after dynamic sampling), whatever the number of ranks.
+  3. beta is beta_warm for k <= N_w and beta_run after (App. B.4 says "during the warm-up phase" and
+     "thereafter").
+  4. s_ref >= 0 (entropy did not fall in the warm-up) makes line 14 meaningless: weights stay 1 for the whole
+     run and the metric papo/s_ref_not_negative says so.
+  5. h_k runs over the response tokens of the training batch (after dynamic sampling), whatever the number of
+     ranks.
 Edge cases: P = 0 keeps its advantage; a step without response tokens is an error, because h_k would be NaN.
 """
 
@@ -60,7 +63,8 @@ class PhaseController:
             raise ValueError(f"expected 0 <= beta < 1, found {self.beta_warm}, {self.beta_run}")
         if self.warmup_steps < 1 or self.gate_ratio < 0:
             raise ValueError(
-                f"expected warmup_steps >= 1 and gate_ratio >= 0, found {self.warmup_steps}, {self.gate_ratio}"
+                "expected warmup_steps >= 1 and gate_ratio >= 0, "
+                f"found {self.warmup_steps}, {self.gate_ratio}"
             )
 
     def update(self, entropy: float) -> float:
@@ -142,7 +146,7 @@ class PapoPolarity:
         return asdict(self.controller)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the controller. Raises ValueError when the keys differ or the settings are not this run's."""
+        """Restore the controller. Raises ValueError when keys differ or the settings are not this run's."""
         expected = {field.name for field in fields(PhaseController)}
         if set(state) != expected:
             raise ValueError(

@@ -12,8 +12,9 @@ from entrobench.kernels.token_stats import TokenStats
 class TokenBatch:
     """The global training batch of one step on the driver, before it is split over ranks and mini-batches.
 
-    advantages_BT: fp32 (B, T), right-padded. stats: TokenStats of (B, T) tensors, at the sampling temperature.
-    mask_BT: bool (B, T), True on response tokens; all False on padding rows, whose other fields mean nothing.
+    advantages_BT: fp32 (B, T), right-padded. stats: TokenStats of (B, T) tensors, at the sampling
+    temperature. mask_BT: bool (B, T), True on response tokens; all False on padding rows, whose other fields
+    mean nothing.
     """
 
     advantages_BT: Tensor

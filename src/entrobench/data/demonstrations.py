@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from entrobench.data.smoke import Calculation
 
 # Marks before a running total -> (share of steps, chance that the step goes wrong)
-STEP_MARKS = {" -> ": (0.25, 0.03), " => ": (0.25, 0.12), " , ": (0.25, 0.30), " ~ ": (0.25, 0.50)}
+STEP_MARKS = {" = ": (0.4, 0.03), " => ": (0.3, 0.20), " ~ ": (0.3, 0.50)}
 WORK_OPENERS = ("Step by step: ", "Running total: ", "Working: ", "Adding up: ")
 GUESS_OPENERS = ("By eye: ", "My guess: ")
 CLOSERS = (". So the answer is ", ". Answer: ", ". The result is ", ". That gives ")
-GUESS_SHARE = 0.2
+GUESS_SHARE = 0.15
 GUESS_ERROR = 0.8
-LARGEST_SLIP = 3
+LARGEST_SLIP = 2
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,11 @@ def _work(calculation: Calculation, rng: random.Random) -> str:
     marks, shares = list(STEP_MARKS), [share for share, _ in STEP_MARKS.values()]
     for term in calculation.terms[1:]:
         mark = rng.choices(marks, shares)[0]
+        # A slip before may have left too little to take away
         total = max(0, total + term)
         if rng.random() < STEP_MARKS[mark][1]:
             total = _slip(total, rng)
+        text += f" + {term}" if term > 0 else f" - {-term}"
         text += mark + str(total)
     return text + rng.choice(CLOSERS) + boxed(total)
 

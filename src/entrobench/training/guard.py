@@ -1,9 +1,9 @@
 """Watches a training run and cleans up after it.
 
-verl does not notice an exception in a vLLM worker during a weight update: it waits for ever. So the run is a child of
-this process, which ends it when it shows no sign of life, when a process that it needs has died, or on Ctrl-C, and
-reports the worker's own error. Processes, shared memory and Ray's folder of this run are removed by pid and by name as
-they were seen to belong to it; nothing else is touched. Checkpoints stay.
+verl does not notice an exception in a vLLM worker during a weight update: it waits for ever. So the run is a
+child of this process, which ends it when it shows no sign of life, when a process that it needs has died, or
+on Ctrl-C, and reports the worker's own error. Processes, shared memory and Ray's folder of this run are
+removed by pid and by name as they were seen to belong to it; nothing else is touched. Checkpoints stay.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -37,8 +37,9 @@ ESSENTIAL = re.compile(r"raylet$|gcs_server$|^ray::WorkerDict|^ray::TaskRunner|^
 class Limits:
     """Seconds without a sign of life after which a run is ended.
 
-    startup: before the first training step (imports, Ray, vLLM, compilation). stall: between two phases of a step.
-    error: between two phases once a traceback stands in the log. dead_child: after an essential process has gone.
+    startup: before the first training step (imports, Ray, vLLM, compilation). stall: between two phases of a
+    step. error: between two phases once a traceback stands in the log. dead_child: after an essential process
+    has gone.
     """
 
     startup: float
@@ -61,10 +62,12 @@ class _Run:
 
 
 def supervise(command: list[str], run_dir: Path, limits: Limits, environment: dict[str, str]) -> None:
-    """Run `command` (a training process that writes run_dir/progress.json) to its end; its output goes to train.log.
+    """Run `command` (a training process that writes run_dir/progress.json) to its end; its output goes to
+    train.log.
 
-    Raises TrainingFailed with the worker's error when the run fails, hangs, or loses a process; KeyboardInterrupt on
-    SIGINT or SIGTERM. In every case all processes of the run have ended when this returns.
+    Raises TrainingFailed with the worker's error when the run fails, hangs, or loses a process;
+    KeyboardInterrupt on SIGINT or SIGTERM. In every case all processes of the run have ended when this
+    returns.
     """
     with _exclusive(run_dir), _ray_folder() as ray_dir, _signals_as_interrupt():
         _become_subreaper()
@@ -128,7 +131,7 @@ def _last_sign_of_life(run: _Run, run_dir: Path) -> tuple[str, int, float]:
     return progress["phase"], progress["step"], progress["time"]
 
 
-# -- processes ----------------------------------------------------------------------------------------------------
+# -- processes -----------------------------------------------------------------------------------------------
 
 
 def _descendants() -> list[psutil.Process]:
@@ -136,7 +139,7 @@ def _descendants() -> list[psutil.Process]:
 
 
 def _look_at_processes(run: _Run) -> None:
-    """Remember every process of the run and the shared memory that it holds: after a crash nobody else knows."""
+    """Remember each process of the run and the shared memory that it holds: after a crash nobody else knows."""
     for process in _descendants():
         if process.pid in run.not_ours:
             continue
@@ -187,10 +190,8 @@ def _clean_up(run: _Run) -> None:
 
 
 def _ignore_gone(action: Callable[[psutil.Process], Any], process: psutil.Process) -> None:
-    try:
+    with suppress(psutil.NoSuchProcess):
         action(process)
-    except psutil.NoSuchProcess:
-        pass
 
 
 def _maps_or_empty(pid: int) -> set[Path]:
@@ -213,7 +214,7 @@ def _die_with_parent() -> None:
     _prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: the run does not outlive a guard that was killed
 
 
-# -- what the user sees -------------------------------------------------------------------------------------------
+# -- what the user sees --------------------------------------------------------------------------------------
 
 
 class _StepReporter:
@@ -294,7 +295,7 @@ def _error_report(log: Path) -> str:
     )
 
 
-# -- the run's own folder, lock and signals -----------------------------------------------------------------------
+# -- the run's own folder, lock and signals ------------------------------------------------------------------
 
 
 @contextmanager

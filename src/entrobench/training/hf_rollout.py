@@ -1,6 +1,8 @@
-"""Rollouts by transformers, for machines that vLLM's CPU build does not support (`actor_rollout_ref.rollout.name=hf_cpu`).
+"""Rollouts by transformers, for machines that vLLM's CPU build does not support
+(`actor_rollout_ref.rollout.name=hf_cpu`).
 
-Loaded through `actor_rollout_ref.model.external_lib` in place of entrobench.training.engine, which it imports.
+Loaded through `actor_rollout_ref.model.external_lib` in place of entrobench.training.engine, which it
+imports.
 """
 
 import asyncio
@@ -91,7 +93,7 @@ class HFServer:
     async def generate(
         self, prompt_ids: list[int], sampling_params: dict[str, Any], request_id: str, **_: Any
     ) -> TokenOutput:
-        """Sample one completion. Reads temperature and max_tokens; raises ValueError for top_p < 1 or top_k."""
+        """Sample one completion. Reads temperature, max_tokens. Raises ValueError for top_p < 1 or top_k."""
         if sampling_params.get("top_p", 1.0) != 1.0 or sampling_params.get("top_k", -1) not in (-1, 0):
             raise ValueError(f"the transformers rollout samples without truncation, found {sampling_params}")
         max_tokens = sampling_params.get("max_tokens") or self.config.response_length

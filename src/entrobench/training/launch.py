@@ -6,7 +6,7 @@ from pathlib import Path
 
 from entrobench.cells import read_cell
 from entrobench.errors import ConfigError
-from entrobench.evaluation.backend import choose_backend, require_compiler
+from entrobench.backend import choose_backend, require_compiler
 from entrobench.training.guard import Limits, supervise
 
 CPU_ENVIRONMENT = {

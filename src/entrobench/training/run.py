@@ -1,7 +1,7 @@
 """The training process of one cell: `python -m entrobench.training.run CELL_FOLDER` (started by the guard).
 
-Reads cell.yaml and nothing else, checks every input before anything heavy starts, trains with verl, resumes from the
-newest checkpoint, and writes train.done.json last.
+Reads cell.yaml and nothing else, checks every input before anything heavy starts, trains with verl, resumes
+from the newest checkpoint, and writes train.done.json last.
 """
 
 import importlib.metadata
@@ -14,7 +14,7 @@ from typing import Any
 
 import entrobench.rewards.verl_reward
 from entrobench.cells import read_cell
-from entrobench.data.schema import read_training_set
+from entrobench.data.schema import read_verl_parquet
 from entrobench.errors import EntrobenchError, TrainingFailed
 from entrobench.files import sha256_file, sha256_text, write_json
 from entrobench.models.check import check_model, check_vocabulary
@@ -44,7 +44,9 @@ def run_overrides(cell: dict[str, Any], run_dir: Path) -> dict[str, Any]:
 
 
 def run_identity(cell: dict[str, Any]) -> str:
-    """Hash of all that a checkpoint depends on. What only says how long or where to train may change on resume."""
+    """Hash of all that a checkpoint depends on. What only says how long or where to train may change on
+    resume.
+    """
     may_change = ("trainer.total_", "trainer.save_freq", "trainer.max_", "ray_kwargs.")
     settings = {key: value for key, value in cell["verl"].items() if not key.startswith(may_change)}
     weights = sha256_file(Path(cell["model"]["path"]) / "model.json")
@@ -53,14 +55,15 @@ def run_identity(cell: dict[str, Any]) -> str:
 
 
 def check_inputs(cell: dict[str, Any], run_dir: Path) -> Path | None:
-    """Check model, data and, where there is one, the checkpoint to resume from; return that checkpoint's folder.
+    """Check model, data and, where there is one, the checkpoint to resume from; return that checkpoint's
+    folder.
 
     Raises EntrobenchError (ConfigError, CorruptFile, MissingInput) before any process is started.
     """
     model = Path(cell["model"]["path"])
     check_model(model)
     check_vocabulary(model)
-    read_training_set(Path(cell["dataset"]["train_file"]))
+    read_verl_parquet(Path(cell["dataset"]["train_file"]))
     aside = set_aside_other_run(run_dir, run_identity(cell))
     if aside is not None:
         print(

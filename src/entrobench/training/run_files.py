@@ -37,7 +37,9 @@ class Curve:
         self.parquet = folder / "metrics.parquet"
 
     def truncate_after(self, step: int) -> None:
-        """Forget steps after `step`: a resumed run makes them again. A line cut by a kill is dropped with them."""
+        """Forget steps after `step`: a resumed run makes them again. A line cut by a kill is dropped with
+        them.
+        """
         if not self.jsonl.exists():
             return
         kept = []

@@ -1,8 +1,8 @@
 """verl's synchronous trainer, with a Shaper between the advantages and the update.
 
-What is ours: the shaper sees the global batch on the driver before it is split (contract 3), its state is part of the
-checkpoint, dynamic sampling ends with an error instead of running for ever, and each phase leaves a sign of life.
-Everything else is verl's.
+What is ours: the shaper sees the global batch on the driver before it is split (contract 3), its state is
+part of the checkpoint, dynamic sampling ends with an error instead of running for ever, and each phase leaves
+a sign of life. Everything else is verl's.
 """
 
 import functools
@@ -29,7 +29,9 @@ REPLAY_POLL_SECONDS = 0.1
 
 
 class DynamicSamplingExhausted(TrainingFailed):
-    """Too many groups were all correct or all wrong: the batch could not be filled within the allowed generations."""
+    """Too many groups were all correct or all wrong: the batch could not be filled within the allowed
+    generations.
+    """
 
 
 class EntropyTrainer(PPOTrainerSync):
@@ -43,8 +45,10 @@ class EntropyTrainer(PPOTrainerSync):
         self._curve = Curve(run_dir)
         self._shaper = _make_shaper(config)
         self._prompts_generated = 0
+        # Kept apart from verl's metrics, which it averages over sub-steps and so rounds
+        self._step_metrics: dict[str, float] = {}
 
-    # -- bounded dynamic sampling ---------------------------------------------------------------------------------
+    # -- bounded dynamic sampling ----------------------------------------------------------------------------
 
     def on_step_begin(self) -> None:
         super().on_step_begin()
@@ -52,7 +56,8 @@ class EntropyTrainer(PPOTrainerSync):
         self._progress.beat("generate", self.global_steps)
 
     def _submit_batch_to_rollout(self, batch: TensorDict) -> int:
-        """Count the prompts of this step against `algorithm.filter_groups.max_num_gen_batches`, which V1 ignores.
+        """Count the prompts of this step against `algorithm.filter_groups.max_num_gen_batches`, which V1
+        ignores.
 
         Raises DynamicSamplingExhausted instead of generating one prompt more than allowed.
         """
@@ -63,14 +68,14 @@ class EntropyTrainer(PPOTrainerSync):
             raise DynamicSamplingExhausted(
                 f"dynamic sampling: step {self.global_steps} generated {self._prompts_generated} prompts "
                 f"({filter_groups.max_num_gen_batches} batches of {train_batch_size}) and still has fewer than "
-                f"{train_batch_size} groups with both correct and incorrect answers.\n  The task is too hard or too "
-                f"easy for this model. Change the data, raise algorithm.filter_groups.max_num_gen_batches, or use a "
-                f"method without dynamic sampling (grpo). Checkpoints are intact."
+                f"{train_batch_size} groups with both correct and incorrect answers.\n  The task is too hard or "
+                f"too easy for this model. Change the data, raise algorithm.filter_groups.max_num_gen_batches, "
+                f"or use a method without dynamic sampling (grpo). Checkpoints are intact."
             )
         self._prompts_generated += len(batch)
         return super()._submit_batch_to_rollout(batch)
 
-    # -- token statistics and shaping -----------------------------------------------------------------------------
+    # -- token statistics and shaping ------------------------------------------------------------------------
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         self._progress.beat("old_log_prob", self.global_steps)
@@ -86,11 +91,12 @@ class EntropyTrainer(PPOTrainerSync):
         mismatch_BT = (token_batch.stats.logp - old_log_probs_BT).abs()
         metrics["token_stats/log_prob_mismatch_max"] = mismatch_BT[token_batch.mask_BT].max().item()
         metrics["token_stats/padding_rows"] = sum(tag.get("is_padding", False) for tag in batch.tags)
-        # verl logs the padded batch's entropy in the loss's aggregation; this is the token mean of real rows, fp32
-        metrics["entropy"] = token_batch.mean_entropy()
+        # verl logs the padded batch's entropy in the loss's aggregation; this is the token mean of real rows,
+        # fp32
+        self._step_metrics = {"entropy": token_batch.mean_entropy()}
         if self._shaper is not None:
             shaped_BT, shaper_metrics = self._shaper.shape(token_batch)
-            metrics.update(shaper_metrics)
+            self._step_metrics |= shaper_metrics
             fields = TensorDict(
                 {"advantages": response_to_nested(shaped_BT, response_mask)}, batch_size=len(batch)
             )
@@ -98,7 +104,9 @@ class EntropyTrainer(PPOTrainerSync):
         return batch
 
     def _read_token_batch(self, batch: KVBatchMeta) -> tuple[TokenBatch, torch.Tensor, torch.Tensor]:
-        """The global batch, verl's own log-probs (B, T), and the jagged response mask that carries the true lengths."""
+        """The global batch, verl's own log-probs (B, T), and the jagged response mask that carries the true
+        lengths.
+        """
         stat_fields = list(STAT_FIELDS.values())
         fields = [*stat_fields, "old_log_probs", "advantages", "response_mask"]
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
@@ -129,12 +137,13 @@ class EntropyTrainer(PPOTrainerSync):
         self, batch: KVBatchMeta, metrics: dict[str, Any], timing_raw: dict[str, float], **kwargs: Any
     ) -> None:
         super()._compute_metrics(batch, metrics, timing_raw, **kwargs)
+        metrics |= self._step_metrics
         metrics["reward"] = metrics["critic/score/mean"]
         metrics["response_length"] = metrics["response_length/mean"]
         metrics["grad_norm"] = metrics["actor/grad_norm"]
         self._curve.append(self.global_steps, metrics)
 
-    # -- state across an interruption -----------------------------------------------------------------------------
+    # -- state across an interruption ------------------------------------------------------------------------
 
     def _save_checkpoint(self) -> None:
         """Save the shaper's state before verl names this checkpoint the latest."""

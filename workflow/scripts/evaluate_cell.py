@@ -1,0 +1,23 @@
+"""Sample and grade every benchmark of a cell: python workflow/scripts/evaluate_cell.py CELL_FOLDER [--model DIR]."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from entrobench.cells import read_cell
+from entrobench.errors import run_script
+from entrobench.evaluation.cell import evaluate_cell
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="folder of the cell, with its cell.yaml")
+    parser.add_argument("--model", type=Path, help="model to evaluate (default: the cell's own)")
+    arguments = parser.parse_args()
+    cell = read_cell(arguments.folder / "cell.yaml")
+    own_model = arguments.folder / "model" if cell["trains"] else Path(cell["model"]["path"])
+    evaluate_cell(cell, arguments.model or own_model, arguments.folder)
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

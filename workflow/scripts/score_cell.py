@@ -1,0 +1,23 @@
+"""Compute scores.csv from a cell's samples: python workflow/scripts/score_cell.py CELL_FOLDER."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from entrobench.cells import read_cell
+from entrobench.errors import run_script
+from entrobench.evaluation.samples import read_samples, score
+from entrobench.files import write_atomic
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="folder of the cell, with cell.yaml and eval/*/samples.jsonl")
+    folder = parser.parse_args().folder
+    cell = read_cell(folder / "cell.yaml")
+    samples = {name: read_samples(folder / "eval" / name / "samples.jsonl") for name in cell["evaluation"]}
+    write_atomic(folder / "scores.csv", score(samples, cell["in_domain"]).to_csv(index=False))
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))
