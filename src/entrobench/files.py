@@ -129,3 +129,15 @@ def read_parquet(path: Path) -> "pd.DataFrame":
         raise CorruptFile(
             f"{path} cannot be read as parquet: {error}\n  Delete it and run the same command again."
         ) from error
+
+
+def read_csv(path: Path) -> "pd.DataFrame":
+    """Read a CSV file. Raises MissingInput or CorruptFile, naming the file."""
+    import pandas as pd
+
+    if not path.exists():
+        raise MissingInput(f"{path} does not exist")
+    try:
+        return pd.read_csv(path)
+    except (ValueError, pd.errors.ParserError) as error:
+        raise CorruptFile(f"{path} cannot be read as CSV: {error}") from error

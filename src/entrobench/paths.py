@@ -15,3 +15,8 @@ def shared_data() -> Path | None:
     override = os.environ.get("ENTROBENCH_SHARED_DATA")
     folder = Path(override) if override else repository_root().parent / "shared" / "data"
     return folder if folder.is_dir() else None
+
+
+def published_folder() -> Path:
+    """The papers' own numbers, tracked in git; a results folder elsewhere does not move them."""
+    return repository_root() / "results" / "published"

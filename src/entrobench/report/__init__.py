@@ -1,1 +1,1 @@
-
+"""Tables, figures and the page, rendered from files: samples, curves, manifests, published values. Never from a trainer."""

@@ -1,0 +1,53 @@
+"""configs/papers/<paper>/artifacts.yaml: what the tables and figures of a paper are rendered from."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from entrobench.configs import Configs, load_yaml
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TableArtifact(_Strict):
+    """A table: row -> method, model -> experiment, column -> benchmark, all named as in the paper."""
+
+    title: str
+    published: str
+    rows: dict[str, str]
+    models: dict[str, str]
+    columns: dict[str, str]
+
+
+class FigureArtifact(_Strict):
+    """A figure of training curves: its methods, and the experiment that the paper shows."""
+
+    title: str
+    methods: list[str]
+    experiment: str
+
+
+class Artifacts(_Strict):
+    """All artifacts of a paper."""
+
+    table1: TableArtifact
+    figure5: FigureArtifact
+
+
+def load_artifacts(paper: str, configs: Configs) -> Artifacts:
+    """Read a paper's artifacts.yaml. Raises ConfigError."""
+    return load_yaml(configs.root / "papers" / paper / "artifacts.yaml", Artifacts)
+
+
+def cell_folders(results: Path, scale: str, paper: str, experiment: str, method: str) -> list[Path]:
+    """Folders of all seeds of one method that are there, by seed."""
+    folder = results / scale / paper / experiment / method
+    return sorted(folder.glob("seed*"), key=lambda path: int(path.name.removeprefix("seed")))
+
+
+def experiments_at(scale_name: str, wanted: list[str], configs: Configs) -> list[str]:
+    """Those of `wanted` that a report at this scale shows."""
+    cells = configs.scale(scale_name).cells
+    return [name for name in wanted if not cells or any(cell.startswith(f"{name}/") for cell in cells)]

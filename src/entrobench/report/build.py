@@ -1,0 +1,58 @@
+"""Builds everything that a paper's report consists of, from the cells' files."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from entrobench.cells import listed_cells
+from entrobench.configs import Configs
+from entrobench.files import read_parquet, write_atomic
+from entrobench.report.artifacts import cell_folders, experiments_at, load_artifacts
+from entrobench.report.figure import draw_dynamics, save
+from entrobench.report.page import cell_section, render_page
+from entrobench.report.render import render
+from entrobench.report.table import Table
+
+
+def build_report(paper: str, scale: str, configs: Configs, results: Path) -> None:
+    """Write table1.{csv,md,tex}, figure5.{png,pdf} and index.html into results/<scale>/<paper>/.
+
+    What was not run is shown as such. Raises CorruptFile for a damaged file, naming it.
+    """
+    artifacts = load_artifacts(paper, configs)
+    folder = results / scale / paper
+    table = Table(artifacts.table1, paper, scale, configs, results)
+    blocks, caption = table.blocks(), table.caption()
+    title = f"{artifacts.table1.title}, scale {scale}"
+    write_atomic(folder / "table1.csv", table.tidy.to_csv(index=False))
+    for suffix in ("md", "tex"):
+        text = render(f"table.{suffix}.j2", title=title, caption=caption, blocks=blocks)
+        write_atomic(folder / f"table1.{suffix}", text)
+
+    figure5 = artifacts.figure5
+    # The paper's experiment if this scale has it, else the one that it has
+    experiment = experiments_at(scale, [figure5.experiment, *artifacts.table1.models.values()], configs)[0]
+    curves = {
+        configs.method(method).title: _curve(cell_folders(results, scale, paper, experiment, method))
+        for method in figure5.methods
+    }
+    figure_title = f"{figure5.title}, scale {scale}, {paper}/{experiment}"
+    save(draw_dynamics(curves, figure_title), folder, "figure5")
+
+    shown = experiments_at(scale, list(artifacts.table1.models.values()), configs)
+    cells = [
+        cell_section(results / scale / str(cell), cell, configs.method(cell.method).trains)
+        for cell in listed_cells(paper, configs)
+        if cell.experiment in shown
+    ]
+    page_title = f"entrobench: {paper}, scale {scale}"
+    page = render_page(page_title, caption, blocks, folder / "figure5.png", figure_title, cells)
+    write_atomic(folder / "index.html", page)
+
+
+def _curve(folders: list[Path]) -> pd.DataFrame | None:
+    """Curve of the first seed that has one."""
+    for folder in folders:
+        if (folder / "metrics.parquet").exists():
+            return read_parquet(folder / "metrics.parquet")
+    return None

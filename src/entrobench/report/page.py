@@ -1,0 +1,44 @@
+"""One self-contained HTML page: table, figure, and of each cell its settings, provenance, commands and scores."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+from entrobench.cells import CellId, read_cell, status_of
+from entrobench.files import read_csv, read_json
+from entrobench.report.render import render
+
+
+def cell_section(folder: Path, cell: CellId, trains: bool) -> dict[str, Any]:
+    """What the page shows of one cell; a part that was not made is None."""
+    manifest = read_cell(folder / "cell.yaml") if (folder / "cell.yaml").exists() else None
+    done = {name: _json_or_none(folder / f"{name}.done.json") for name in ("train", "eval")}
+    scores = read_csv(folder / "scores.csv") if (folder / "scores.csv").exists() else None
+    return {
+        "name": str(cell),
+        "status": status_of(folder, trains),
+        "manifest": manifest,
+        "done": done,
+        "notes": (done["train"] or {}).get("notes", []),
+        "commands": [part["command"] for part in done.values() if part],
+        "scores": None if scores is None else scores.to_dict("records"),
+    }
+
+
+def _json_or_none(path: Path) -> Any:
+    return read_json(path) if path.exists() else None
+
+
+def render_page(
+    title: str, caption: str, blocks: list[dict[str, Any]], figure: Path, figure_title: str, cells: list[dict[str, Any]]
+) -> str:
+    """The page as HTML text; the figure is inlined, so that nothing else is needed to read it."""
+    return render(
+        "page.html.j2",
+        title=title,
+        caption=caption,
+        blocks=blocks,
+        figure=base64.b64encode(figure.read_bytes()).decode(),
+        figure_title=figure_title,
+        cells=cells,
+    )

@@ -1,0 +1,229 @@
+"""A table of a paper beside what was reproduced: tidy data first (contract 9), then Markdown and LaTeX from it.
+
+A scale may run other benchmarks or another model in the place of the paper's ("stand-ins"). Then the difference from
+the published value would compare two different things and is shown as n/a; what can be compared is the gain over Base.
+"""
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from entrobench.configs import Configs, Scale
+from entrobench.evaluation.samples import Sample, read_samples
+from entrobench.files import read_csv
+from entrobench.paths import published_folder
+from entrobench.report.artifacts import TableArtifact, cell_folders, experiments_at
+from entrobench.statistics.bootstrap import cluster_bootstrap
+from entrobench.statistics.metrics import mean_at_k, pass_at_k
+
+COLUMNS = [
+    "model", "row", "column", "published", "reproduced", "ci_low", "ci_high",
+    "n_problems", "n_samples", "n_seeds", "status", "cell",
+]  # fmt: skip
+IN_DOMAIN = "in-domain mean"
+BASE_ROW = "Base"
+# A cell with a larger share of samples that the grader could not decide is no measurement
+MAX_ERROR_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column as this scale runs it. `label` is the paper's name, or the stand-in's."""
+
+    label: str
+    published_as: str
+    benchmark: str
+    metric: str
+    is_stand_in: bool
+    in_domain: bool
+
+
+class Table:
+    """One table of a paper at one scale, read from the cells' samples."""
+
+    def __init__(
+        self, artifact: TableArtifact, paper: str, scale_name: str, configs: Configs, results: Path
+    ) -> None:
+        self.artifact = artifact
+        self.paper = paper
+        self.configs = configs
+        self.results = results
+        self.scale: Scale = configs.scale(scale_name)
+        self.published = read_csv(published_folder() / paper / artifact.published)
+
+    @cached_property
+    def experiments(self) -> dict[str, str]:
+        """Model of the paper -> experiment, for those that this scale shows."""
+        shown = experiments_at(self.scale.scale, list(self.artifact.models.values()), self.configs)
+        return {model: name for model, name in self.artifact.models.items() if name in shown}
+
+    def model_run(self, model: str) -> str:
+        """Title of the model that really runs in place of the paper's `model`."""
+        published = self.configs.protocol(self.paper).experiments[self.experiments[model]].model
+        return self.configs.model(self.scale.models.get(published, published)).title
+
+    @cached_property
+    def columns(self) -> list[Column]:
+        """The paper's columns that this scale runs, and the mean of those in-domain."""
+        experiment = self.configs.protocol(self.paper).experiments[next(iter(self.experiments.values()))]
+        metrics = dict(zip(self.published["column"], self.published["metric"], strict=True))
+        columns = []
+        for label, published in self.artifact.columns.items():
+            if self.scale.benchmarks == "as published":
+                run = published
+            elif published in self.scale.benchmarks:
+                run = self.scale.benchmarks[published]
+            else:
+                continue
+            columns.append(
+                Column(
+                    label if run == published else run,
+                    label,
+                    run,
+                    metrics[label],
+                    is_stand_in=run != published or bool(self.scale.models),
+                    in_domain=published in experiment.in_domain,
+                )
+            )
+        return columns
+
+    @cached_property
+    def tidy(self) -> pd.DataFrame:
+        """Contract 9: one row per model, row and column. Values in percent; what was not run has none."""
+        rows = []
+        for model, experiment in self.experiments.items():
+            for row, method in self.artifact.rows.items():
+                folders = cell_folders(self.results, self.scale.scale, self.paper, experiment, method)
+                runs = [folder for folder in folders if (folder / "scores.csv").exists()]
+                cell = f"{self.paper}/{experiment}/{method}"
+                by_benchmark = {c.benchmark: _by_problem(runs, c) for c in self.columns} if runs else {}
+                for column in self.columns:
+                    measured = _measure([by_benchmark[column.benchmark]], len(runs)) if runs else _NOT_RUN
+                    published = self._published(model, row, column.published_as)
+                    rows.append({"model": model, "row": row, "column": column.label, "cell": cell}
+                                | {"published": published} | measured)  # fmt: skip
+                inside = [column for column in self.columns if column.in_domain]
+                if len(inside) > 1:
+                    groups = [by_benchmark[column.benchmark] for column in inside] if runs else []
+                    values = [self._published(model, row, column.published_as) for column in inside]
+                    rows.append({"model": model, "row": row, "column": IN_DOMAIN, "cell": cell,
+                                 "published": round(sum(values) / len(values), 2)}
+                                | (_measure(groups, len(runs)) if runs else _NOT_RUN))  # fmt: skip
+        frame = pd.DataFrame(rows)[COLUMNS]
+        counts = ["n_problems", "n_samples", "n_seeds"]
+        return frame.astype(dict.fromkeys(counts, "Int64"))
+
+    def _published(self, model: str, row: str, column: str) -> float:
+        found = self.published.query("model == @model and row == @row and column == @column")
+        return float(found["value"].iloc[0])
+
+    def blocks(self) -> list[dict[str, Any]]:
+        """What the templates show: one block per model and column, a line per row, every number formatted."""
+        blocks = []
+        columns = {column.label: column for column in self.columns}
+        for (model, label), part in self.tidy.groupby(["model", "column"], sort=False):
+            column = columns.get(str(label))
+            stand_in = any(c.is_stand_in for c in self.columns) if column is None else column.is_stand_in
+            base = part.set_index("row").loc[BASE_ROW]
+            heading = str(label)
+            if column is not None and column.label != column.published_as:
+                heading += f" (stands in for {column.published_as})"
+            metric = column.metric if column is not None else "mean of the in-domain columns"
+            lines = [_line(row, base, stand_in) for row in part.to_dict("records")]
+            blocks.append({"model": model, "heading": heading, "metric": metric, "lines": lines})
+        return blocks
+
+    def caption(self) -> str:
+        """What is shown, at which scale, with which model, and what that does not allow to be concluded."""
+        models = ", ".join(f"{model}: {self.model_run(model)}" for model in self.experiments)
+        text = [
+            f"{self.artifact.title} of the PAPO paper (arXiv {self.configs.protocol(self.paper).arxiv}), scale "
+            f"`{self.scale.scale}`. Values in percent; brackets hold the 95 % interval of a cluster bootstrap over "
+            f"problems; n = problems x samples x training seeds."
+        ]
+        stand_ins = [c for c in self.columns if c.label != c.published_as]
+        if stand_ins:
+            names = ", ".join(f"{c.label} for {c.published_as}" for c in stand_ins)
+            text.append(
+                f"The columns are the {self.scale.scale} benchmarks (generated arithmetic), which stand in for the "
+                f"paper's: {names}."
+            )
+        if self.scale.models:
+            text.append(
+                f"Published values belong to the paper's model and benchmarks; what ran here is {models}. So this is "
+                f"no reproduction: the difference is n/a, and only gains over Base can be set side by side."
+            )
+        if self.scale.limits:
+            text.append("Benchmarks are seeded slices of a few problems. The scores show that the path works, no more.")
+        if (self.tidy["n_seeds"].dropna() == 1).any():
+            text.append("Each cell is a single training seed.")
+        return " ".join(text)
+
+
+_NOT_RUN: dict[str, Any] = dict.fromkeys(("reproduced", "ci_low", "ci_high"), math.nan) | {
+    "n_problems": None, "n_samples": None, "n_seeds": None, "status": "not_run",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Problems:
+    """One benchmark of one cell, over its seeds: the metric of each problem, averaged over seeds."""
+
+    values: list[float]
+    n_samples: int
+    error_share: float
+
+
+def _by_problem(runs: list[Path], column: Column) -> _Problems:
+    values: dict[str, list[float]] = defaultdict(list)
+    samples: list[Sample] = []
+    n = 0
+    for run in runs:
+        of_run = read_samples(run / "eval" / column.benchmark / "samples.jsonl")
+        samples += of_run
+        grouped: dict[str, list[bool]] = defaultdict(list)
+        for sample in of_run:
+            grouped[sample.problem_id].append(sample.verdict == "correct")
+        for problem, outcomes in grouped.items():
+            n = len(outcomes)
+            c = sum(outcomes)
+            values[problem].append(mean_at_k([c], n) if column.metric.startswith("mean@") else pass_at_k([c], n, 1))
+    errors = sum(sample.verdict == "error" for sample in samples) / len(samples)
+    return _Problems([sum(v) / len(v) for v in values.values()], n, errors)
+
+
+def _measure(groups: list[_Problems], n_seeds: int) -> dict[str, Any]:
+    means = [sum(group.values) / len(group.values) for group in groups]
+    low, high = cluster_bootstrap([group.values for group in groups], seed=0)
+    is_graded = all(group.error_share <= MAX_ERROR_SHARE for group in groups)
+    return {
+        "reproduced": round(100 * sum(means) / len(means), 2),
+        "ci_low": round(100 * low, 2),
+        "ci_high": round(100 * high, 2),
+        "n_problems": sum(len(group.values) for group in groups),
+        "n_samples": groups[0].n_samples,
+        "n_seeds": n_seeds,
+        "status": "measured" if is_graded else "control_failed",
+    }
+
+
+def _line(row: dict[Any, Any], base: pd.Series, is_stand_in: bool) -> dict[str, str]:
+    line = {"row": row["row"], "published": f"{row['published']:.2f}", "gain_published": "", "gain": ""}
+    if row["row"] != BASE_ROW:
+        line["gain_published"] = f"{row['published'] - base['published']:+.2f}"
+    if row["status"] == "not_run":
+        return line | {"reproduced": "not run", "interval": "", "n": "", "difference": ""}
+    if row["row"] != BASE_ROW and base["status"] != "not_run":
+        line["gain"] = f"{row['reproduced'] - base['reproduced']:+.2f}"
+    failed = " (grader failed)" if row["status"] == "control_failed" else ""
+    return line | {
+        "reproduced": f"{row['reproduced']:.2f}{failed}",
+        "interval": f"[{row['ci_low']:.2f}, {row['ci_high']:.2f}]",
+        "n": f"{row['n_problems']} x {row['n_samples']} x {row['n_seeds']}",
+        "difference": "n/a" if is_stand_in else f"{row['reproduced'] - row['published']:+.2f}",
+    }
