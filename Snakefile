@@ -50,4 +50,8 @@ rule all:
 rule cells:
     """Train and evaluate every cell of config["papers"] at config["scale"]."""
     input:
-        [cell_folder(config["scale"], cell) / "scores.csv" for paper in PAPERS for cell in report_cells(config["scale"], paper)],
+        [
+            cell_folder(config["scale"], cell) / "scores.csv"
+            for paper in PAPERS
+            for cell in report_cells(config["scale"], paper)
+        ],

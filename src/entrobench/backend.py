@@ -23,7 +23,9 @@ def choose_backend() -> Backend:
     reason = "ENTROBENCH_BACKEND asks for it" if wanted == "transformers" else why_not_vllm()
     if reason is None:
         return "vllm"
-    print(f"entrobench: notice: transformers generates in place of vLLM, more slowly: {reason}", file=sys.stderr)
+    print(
+        f"entrobench: notice: transformers generates in place of vLLM, more slowly: {reason}", file=sys.stderr
+    )
     return "transformers"
 
 

@@ -64,7 +64,9 @@ def test_published_values_are_those_of_the_paper():
         table = read_csv(published_folder() / "papo" / f"{name}.csv")
         assert len(table) == 2 * 5 * 9
         assert table.groupby(["model", "row"]).size().eq(9).all()
-    first = read_csv(published_folder() / "papo" / "table1.csv").set_index(["model", "row", "column"])["value"]
+    first = read_csv(published_folder() / "papo" / "table1.csv").set_index(["model", "row", "column"])[
+        "value"
+    ]
     assert first["Qwen2.5-7B-Base", "PAPO", "AMC"] == 51.56
     assert first["Qwen2.5-14B-Base", "Base", "AIME24"] == 6.67
     assert first["Qwen2.5-14B-Base", "80/20", "MMLU-Pro"] == 48.25
@@ -141,7 +143,9 @@ def test_report_is_complete_and_a_hostile_completion_or_setting_stays_text(resul
 
 def test_latex_is_escaped():
     assert latex_escape("80/20 & 5 % of a_b in `x_y`") == r"80/20 \& 5 \% of a\_b in \texttt{x\_y}"
-    line = dict.fromkeys(("published", "reproduced", "interval", "n", "difference", "gain_published", "gain"), "")
+    line = dict.fromkeys(
+        ("published", "reproduced", "interval", "n", "difference", "gain_published", "gain"), ""
+    )
     block = {"model": "M_1", "heading": "h", "metric": "mean@8", "lines": [{"row": "50 %"} | line]}
     text = render("table.tex.j2", title="t", caption="c_d", blocks=[block])
     assert r"M\_1" in text

@@ -9,7 +9,11 @@ def report_cells(scale, paper):
     """Cells that the report of a paper shows at this scale; empty `cells` in the scale means all that are listed."""
     wanted = CONFIGS.scale(scale).cells
     cells = listed_cells(paper, CONFIGS)
-    return [cell for cell in cells if not wanted or f"{cell.experiment}/{cell.method}" in wanted]
+    return [
+        cell
+        for cell in cells
+        if not wanted or f"{cell.experiment}/{cell.method}" in wanted
+    ]
 
 
 def config_files(wildcards):
@@ -30,7 +34,13 @@ def config_files(wildcards):
 def start_model(wildcards):
     """Marker of the model that a cell starts from."""
     cell = CellId.parse(wildcards.cell, CONFIGS)
-    return RESULTS / wildcards.scale / "models" / model_of(cell, CONFIGS.scale(wildcards.scale), CONFIGS) / "model.json"
+    return (
+        RESULTS
+        / wildcards.scale
+        / "models"
+        / model_of(cell, CONFIGS.scale(wildcards.scale), CONFIGS)
+        / "model.json"
+    )
 
 
 def training_set(wildcards):
@@ -50,4 +60,6 @@ def trained(wildcards):
 def benchmark_files(wildcards):
     cell = CellId.parse(wildcards.cell, CONFIGS)
     names = benchmarks_of(cell, CONFIGS.scale(wildcards.scale), CONFIGS)
-    return [RESULTS / wildcards.scale / "benchmarks" / f"{name}.jsonl" for name in names]
+    return [
+        RESULTS / wildcards.scale / "benchmarks" / f"{name}.jsonl" for name in names
+    ]

@@ -6,8 +6,6 @@ rule evaluate_cell:
         benchmarks=benchmark_files,
     output:
         RESULTS / "{scale}/{cell}/eval.done.json",
-    params:
-        folder=RESULTS / "{scale}/{cell}",
     log:
         RESULTS / "{scale}/{cell}/logs/evaluate.log",
     benchmark:
@@ -15,6 +13,8 @@ rule evaluate_cell:
     threads: workflow.cores
     resources:
         mem_mb=6000,
+    params:
+        folder=RESULTS / "{scale}/{cell}",
     message:
         "Evaluating {wildcards.cell} at scale {wildcards.scale}"
     shell:
@@ -27,12 +27,12 @@ rule score_cell:
         RESULTS / "{scale}/{cell}/eval.done.json",
     output:
         RESULTS / "{scale}/{cell}/scores.csv",
-    params:
-        folder=RESULTS / "{scale}/{cell}",
     log:
         RESULTS / "{scale}/{cell}/logs/score.log",
     benchmark:
         RESULTS / "{scale}/{cell}/logs/score.tsv"
+    params:
+        folder=RESULTS / "{scale}/{cell}",
     message:
         "Scoring {wildcards.cell} at scale {wildcards.scale}"
     shell:

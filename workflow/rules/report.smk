@@ -1,18 +1,21 @@
 rule report:
     """Table 1, Figure 5 and the page of a paper."""
     input:
-        scores=lambda w: [cell_folder(w.scale, cell) / "scores.csv" for cell in report_cells(w.scale, w.paper)],
+        scores=lambda w: [
+            cell_folder(w.scale, cell) / "scores.csv"
+            for cell in report_cells(w.scale, w.paper)
+        ],
         artifacts="configs/papers/{paper}/artifacts.yaml",
     output:
         RESULTS / "{scale}/{paper}/index.html",
         multiext(str(RESULTS / "{scale}/{paper}/table1"), ".csv", ".md", ".tex"),
         multiext(str(RESULTS / "{scale}/{paper}/figure5"), ".png", ".pdf"),
-    params:
-        results=RESULTS,
     log:
         RESULTS / "{scale}/{paper}/logs/report.log",
     benchmark:
         RESULTS / "{scale}/{paper}/logs/report.tsv"
+    params:
+        results=RESULTS,
     message:
         "Rendering the report of {wildcards.paper} at scale {wildcards.scale}"
     shell:

@@ -4,12 +4,12 @@ rule resolve_cell:
         config_files,
     output:
         RESULTS / "{scale}/{cell}/cell.yaml",
-    params:
-        results=RESULTS,
     log:
         RESULTS / "{scale}/{cell}/logs/resolve.log",
     benchmark:
         RESULTS / "{scale}/{cell}/logs/resolve.tsv"
+    params:
+        results=RESULTS,
     message:
         "Resolving {wildcards.cell} at scale {wildcards.scale}"
     shell:
@@ -25,8 +25,6 @@ rule train_cell:
     output:
         done=RESULTS / "{scale}/{cell}/train.done.json",
         metrics=RESULTS / "{scale}/{cell}/metrics.parquet",
-    params:
-        results=RESULTS,
     log:
         RESULTS / "{scale}/{cell}/logs/train.log",
     benchmark:
@@ -34,6 +32,8 @@ rule train_cell:
     threads: workflow.cores
     resources:
         mem_mb=10000,
+    params:
+        results=RESULTS,
     message:
         "Training {wildcards.cell} at scale {wildcards.scale}"
     shell:

@@ -53,9 +53,12 @@ class Calculation:
         if worded:
             steps = "".join(f". Add {term}" if term > 0 else f". Take away {-term}" for term in rest)
             return f"Start with {first}{steps}. What is left?"
-        return (
-            f"What is {first}" + "".join(f" + {term}" if term > 0 else f" - {-term}" for term in rest) + "?"
-        )
+        return f"What is {first}{''.join(map(signed, rest))}?"
+
+
+def signed(term: int) -> str:
+    """A term after the first, as it is written: ` + 8` or ` - 3`."""
+    return f" + {term}" if term > 0 else f" - {-term}"
 
 
 def draw_calculation(rng: random.Random, n_terms: int) -> Calculation:

@@ -66,7 +66,9 @@ def weights_sha256(model: Path) -> str:
     """One hash over all weight files of a model. Raises MissingInput when there is none."""
     files = sorted(model.glob("*.safetensors"))
     if not files:
-        raise MissingInput(f"{model} holds no *.safetensors: the model was not made or its training not finished")
+        raise MissingInput(
+            f"{model} holds no *.safetensors: the model was not made or its training not finished"
+        )
     return sha256_text("".join(sha256_file(file) for file in files))
 
 

@@ -219,9 +219,20 @@ def _vllm(model: Path, device: str, max_model_len: int) -> Any:
 
     arguments: dict[str, Any] = {"dtype": "auto"}
     if device == "cpu":
-        arguments = {"dtype": "float32", "enforce_eager": True, "max_num_seqs": 256}
+        arguments = {
+            "dtype": "float32",
+            "enforce_eager": True,
+            "max_num_seqs": 256,
+            # vLLM rewinds a request's generator after a partial prefill, which a CPU generator cannot do
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(8192, max_model_len),
+        }
     return RecordingVLLM(
-        pretrained=str(model), max_model_len=max_model_len, add_bos_token=False, batch_size="auto", **arguments
+        pretrained=str(model),
+        max_model_len=max_model_len,
+        add_bos_token=False,
+        batch_size="auto",
+        **arguments,
     )
 
 

@@ -47,7 +47,9 @@ def read_samples(path: Path) -> list[Sample]:
         except ValidationError as error:
             problem = error.errors()[0]
             where = ".".join(str(part) for part in problem["loc"])
-            raise CorruptFile(f"{path}:{number}: {where}: {problem['msg']}, found {problem['input']!r}") from error
+            raise CorruptFile(
+                f"{path}:{number}: {where}: {problem['msg']}, found {problem['input']!r}"
+            ) from error
     _check_complete(samples, path)
     return samples
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from entrobench.data.demonstrations import CLOSERS, GUESS_OPENERS, STEP_MARKS, WORK_OPENERS
+from entrobench.data.demonstrations import CLOSERS, GUESS_OPENERS, MARKS, WORK_OPENERS
 from entrobench.data.prompts import INSTRUCTION, SYSTEM_PROMPT
 
 CONTEXT_LENGTH = 128
@@ -35,9 +35,8 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         *PROBLEM_PHRASES,
         *WORK_OPENERS,
         *GUESS_OPENERS,
-        *STEP_MARKS,
+        *MARKS,
         *CLOSERS,
-        "\\boxed{",
         *NUMBERS,
     )
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())

@@ -30,7 +30,12 @@ def _json_or_none(path: Path) -> Any:
 
 
 def render_page(
-    title: str, caption: str, blocks: list[dict[str, Any]], figure: Path, figure_title: str, cells: list[dict[str, Any]]
+    title: str,
+    caption: str,
+    blocks: list[dict[str, Any]],
+    figure: Path,
+    figure_title: str,
+    cells: list[dict[str, Any]],
 ) -> str:
     """The page as HTML text; the figure is inlined, so that nothing else is needed to read it."""
     return render(

@@ -159,7 +159,9 @@ class Table:
                 f"no reproduction: the difference is n/a, and only gains over Base can be set side by side."
             )
         if self.scale.limits:
-            text.append("Benchmarks are seeded slices of a few problems. The scores show that the path works, no more.")
+            text.append(
+                "Benchmarks are seeded slices of a few problems. The scores show that the path works, no more."
+            )
         if (self.tidy["n_seeds"].dropna() == 1).any():
             text.append("Each cell is a single training seed.")
         return " ".join(text)
@@ -192,7 +194,9 @@ def _by_problem(runs: list[Path], column: Column) -> _Problems:
         for problem, outcomes in grouped.items():
             n = len(outcomes)
             c = sum(outcomes)
-            values[problem].append(mean_at_k([c], n) if column.metric.startswith("mean@") else pass_at_k([c], n, 1))
+            values[problem].append(
+                mean_at_k([c], n) if column.metric.startswith("mean@") else pass_at_k([c], n, 1)
+            )
     errors = sum(sample.verdict == "error" for sample in samples) / len(samples)
     return _Problems([sum(v) / len(v) for v in values.values()], n, errors)
 

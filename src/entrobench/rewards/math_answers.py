@@ -6,19 +6,21 @@ nor a thread can stop it. The worker is killed at a time limit; what it could no
 """
 
 import atexit
-import multiprocessing
+import json
 import re
+import select
+import subprocess
+import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from typing import Any, Literal
 
 Verdict = Literal["correct", "incorrect", "error"]
 
 TIME_LIMIT_SECONDS = 5.0
 START_LIMIT_SECONDS = 60.0
-MEMORY_LIMIT_BYTES = 4 << 30
 MAX_ANSWER_CHARACTERS = 300
 _INTEGER = re.compile(r"([+-]?)0*(\d{1,40})(?:\.0*)?")
 
@@ -48,7 +50,9 @@ def extract_boxed(text: str) -> str | None:
 
 def canonical_integer(answer: str) -> int | None:
     """The integer that `answer` writes, or None: 025, 27.0, 1,234, 10{,}000, $-3$, +7."""
-    text = answer.strip().strip("$").replace("{,}", ",").replace("\\,", "").replace("\\!", "").replace("−", "-")
+    text = (
+        answer.strip().strip("$").replace("{,}", ",").replace("\\,", "").replace("\\!", "").replace("−", "-")
+    )
     text = re.sub(r"\s+", "", text)
     if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.0*)?", text):
         text = text.replace(",", "")
@@ -76,74 +80,61 @@ def _compare(answer: str, gold: str) -> Verdict:
 
 
 class _Worker:
-    """One process that compares answers, started at first use and anew after it was killed."""
+    """One process that compares answers, started at first use and anew after it was killed.
+
+    A plain child with pipes: multiprocessing would import the caller's main module again, which in verl's reward
+    workers is Ray's.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._process: multiprocessing.process.BaseProcess | None = None
-        self._connection: Connection | None = None
+        self._process: subprocess.Popen[str] | None = None
 
     def compare(self, answer: str, gold: str) -> Verdict:
+        """`error` when the worker does not answer within TIME_LIMIT_SECONDS, dies, or cannot be started."""
         with self._lock:
-            connection = self._connected()
-            if connection is None:
-                return "error"
             try:
-                connection.send((answer, gold))
-                if connection.poll(TIME_LIMIT_SECONDS):
-                    return connection.recv()
-            except (EOFError, OSError):
-                pass  # the worker died, of its memory limit for instance
-            self._stop()
-            return "error"
+                process = self._running()
+                assert process.stdin is not None
+                process.stdin.write(json.dumps([answer, gold]) + "\n")
+                process.stdin.flush()
+                return self._read_line(process, TIME_LIMIT_SECONDS)
+            except (OSError, TimeoutError):
+                self.stop()
+                return "error"
 
-    def _connected(self) -> Connection | None:
-        if self._process is not None and self._process.is_alive():
-            return self._connection
-        context = multiprocessing.get_context("spawn")  # a fork of a process with threads may deadlock
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        process.start()
-        theirs.close()
-        self._process, self._connection = process, ours
-        if ours.poll(START_LIMIT_SECONDS) and ours.recv() == "ready":
-            return ours
-        self._stop()
-        return None
+    def _running(self) -> "subprocess.Popen[str]":
+        if self._process is None or self._process.poll() is not None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "entrobench.rewards.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+            )
+            self._read_line(self._process, START_LIMIT_SECONDS)
+        return self._process
 
-    def _stop(self) -> None:
+    @staticmethod
+    def _read_line(process: "subprocess.Popen[str]", seconds: float) -> Any:
+        assert process.stdout is not None
+        if not select.select([process.stdout], [], [], seconds)[0]:
+            raise TimeoutError
+        line = process.stdout.readline().strip()
+        if not line:
+            raise BrokenPipeError("the grading process ended")
+        return line
+
+    def stop(self) -> None:
+        """Kill the process, if there is one."""
         if self._process is not None:
             self._process.kill()
-            self._process.join()
-        self._process = self._connection = None
-
-
-def _serve(connection: Connection) -> None:
-    import resource
-
-    from math_verify import parse, verify
-
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
-    connection.send("ready")
-    while True:
-        try:
-            answer, gold = connection.recv()
-        except EOFError:
-            return
-        connection.send(_verdict(answer, gold, parse, verify))
-
-
-def _verdict(answer: str, gold: str, parse: Any, verify: Any) -> Verdict:
-    # The time limits of math-verify are alarms, which C code does not see; the parent's limit is the real one
-    parsed_gold = parse(f"${gold}$", parsing_timeout=None)
-    if not parsed_gold:
-        return "error"
-    try:
-        parsed_answer = parse(f"${answer}$", parsing_timeout=None)
-        return "correct" if verify(parsed_gold, parsed_answer, timeout_seconds=None) else "incorrect"
-    except (ArithmeticError, ValueError, TypeError, RecursionError, MemoryError, AttributeError):
-        return "error"
+            self._process.wait()
+            for stream in (self._process.stdin, self._process.stdout):
+                with suppress(OSError):  # what was still buffered has nobody to go to
+                    stream.close()  # type: ignore[union-attr]
+        self._process = None
 
 
 _WORKER = _Worker()
-atexit.register(_WORKER._stop)
+atexit.register(_WORKER.stop)

@@ -11,7 +11,9 @@ DRAWS = 10_000
 LEVEL = 0.95
 
 
-def cluster_bootstrap(groups: Sequence[Sequence[float]], seed: int, draws: int = DRAWS) -> tuple[float, float]:
+def cluster_bootstrap(
+    groups: Sequence[Sequence[float]], seed: int, draws: int = DRAWS
+) -> tuple[float, float]:
     """95 % percentile interval of the unweighted mean over groups of the mean over each group's problems.
 
     Args:

@@ -1,0 +1,21 @@
+rule smoke_tiny:
+    """The tiny base model, pretrained on noisy demonstrations; fails outside its bounds of accuracy and entropy."""
+    input:
+        "src/entrobench/models/tiny.py",
+        "src/entrobench/data/demonstrations.py",
+        "src/entrobench/data/smoke.py",
+    output:
+        RESULTS / "{scale}/models/smoke_tiny/model.json",
+    log:
+        RESULTS / "{scale}/logs/smoke_tiny.log",
+    benchmark:
+        RESULTS / "{scale}/logs/smoke_tiny.tsv"
+    threads: 2
+    resources:
+        mem_mb=2000,
+    params:
+        folder=RESULTS / "{scale}/models/smoke_tiny",
+    message:
+        "Pretraining the tiny base model"
+    shell:
+        "python workflow/scripts/pretrain_base_model.py {params.folder} --threads {threads} 2>&1 | tee {log}"
