@@ -86,6 +86,8 @@ def test_tidy_table_has_the_columns_of_contract_9_and_what_was_not_run_has_no_nu
     assert (papo["reproduced"], papo["n_problems"], papo["n_samples"], papo["n_seeds"]) == (87.5, 2, 8, 1)
     assert papo["ci_low"] <= 87.5 <= papo["ci_high"]
     assert papo["published"] == 65.90, "smoke_easy stands in for MATH"
+    assert papo["model"] == "smoke_tiny for Qwen2.5-7B-Base"
+    assert papo["cell"] == "papo/7b-math/papo_polarity/seed0"
 
 
 def test_stand_ins_show_gains_and_no_difference(results):
@@ -111,6 +113,30 @@ def test_at_paper_scale_the_difference_is_reproduced_minus_published(tmp_path):
     )  # fmt: skip
     assert (line["published"], line["reproduced"], line["difference"]) == ("49.38", "50.00", "+0.62")
     assert line["n"] == "2 x 8 x 1"
+
+
+def test_no_gain_is_computed_over_a_base_that_could_not_be_graded(tmp_path):
+    folder = make_cell(tmp_path, "base", [2, 4])
+    make_cell(tmp_path, "papo_polarity", [6, 8])
+    for path in folder.glob("eval/*/samples.jsonl"):
+        path.write_text(path.read_text().replace('"incorrect"', '"error"'))
+    table = make_table(tmp_path)
+    assert set(table.tidy.query("row == 'Base'")["status"]) == {"control_failed"}
+    line = next(line for line in table.blocks()[0]["lines"] if line["row"] == "PAPO")
+    assert line["gain"] == ""
+    assert line["reproduced"] == "87.50"
+
+
+def test_a_folder_that_is_no_seed_is_left_out(results):
+    (results / "smoke/papo/7b-math/base/seed0.bak").mkdir()
+    assert (make_table(results).tidy.query("row == 'Base'")["n_seeds"] == 1).all()
+
+
+def test_a_curve_without_its_columns_is_named(results):
+    path = results / "smoke/papo/7b-math/papo_polarity/seed0/metrics.parquet"
+    pd.read_parquet(path).drop(columns="entropy").to_parquet(path)
+    with pytest.raises(CorruptFile, match=r"metrics\.parquet lacks the columns \['entropy'\]"):
+        build_report("papo", "smoke", CONFIGS, results)
 
 
 def test_seeds_are_averaged_problem_by_problem(tmp_path):

@@ -41,10 +41,10 @@ def load_artifacts(paper: str, configs: Configs) -> Artifacts:
     return load_yaml(configs.root / "papers" / paper / "artifacts.yaml", Artifacts)
 
 
-def cell_folders(results: Path, scale: str, paper: str, experiment: str, method: str) -> list[Path]:
-    """Folders of all seeds of one method that are there, by seed."""
-    folder = results / scale / paper / experiment / method
-    return sorted(folder.glob("seed*"), key=lambda path: int(path.name.removeprefix("seed")))
+def seed_folders(method: Path) -> list[Path]:
+    """The folders seed0, seed1, ... below a method's folder, by seed; anything else there is left out."""
+    found = [path for path in method.glob("seed*") if path.name.removeprefix("seed").isdigit()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("seed")))
 
 
 def experiments_at(scale_name: str, wanted: list[str], configs: Configs) -> list[str]:

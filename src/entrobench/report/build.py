@@ -6,8 +6,9 @@ import pandas as pd
 
 from entrobench.cells import listed_cells
 from entrobench.configs import Configs
+from entrobench.errors import CorruptFile
 from entrobench.files import read_parquet, write_atomic
-from entrobench.report.artifacts import cell_folders, experiments_at, load_artifacts
+from entrobench.report.artifacts import experiments_at, load_artifacts, seed_folders
 from entrobench.report.figure import draw_dynamics, save
 from entrobench.report.page import cell_section, render_page
 from entrobench.report.render import render
@@ -33,10 +34,11 @@ def build_report(paper: str, scale: str, configs: Configs, results: Path) -> Non
     # The paper's experiment if this scale has it, else the one that it has
     experiment = experiments_at(scale, [figure5.experiment, *artifacts.table1.models.values()], configs)[0]
     curves = {
-        configs.method(method).title: _curve(cell_folders(results, scale, paper, experiment, method))
+        configs.method(method).title: _curve(seed_folders(results / scale / paper / experiment / method))
         for method in figure5.methods
     }
-    figure_title = f"{figure5.title}, scale {scale}, {paper}/{experiment}"
+    model = next(label for label, name in artifacts.table1.models.items() if name == experiment)
+    figure_title = f"{figure5.title} at scale {scale}: {table.model_label(model)}"
     save(draw_dynamics(curves, figure_title), folder, "figure5")
 
     shown = experiments_at(scale, list(artifacts.table1.models.values()), configs)
@@ -51,8 +53,13 @@ def build_report(paper: str, scale: str, configs: Configs, results: Path) -> Non
 
 
 def _curve(folders: list[Path]) -> pd.DataFrame | None:
-    """Curve of the first seed that has one."""
+    """Curve of the first seed that has one. Raises CorruptFile when a column that the figure draws is missing."""
     for folder in folders:
-        if (folder / "metrics.parquet").exists():
-            return read_parquet(folder / "metrics.parquet")
+        path = folder / "metrics.parquet"
+        if path.exists():
+            curve = read_parquet(path)
+            missing = sorted({"step", "reward", "entropy"} - set(curve.columns))
+            if missing:
+                raise CorruptFile(f"{path} lacks the columns {missing}. Delete it and train the cell again.")
+            return curve
     return None

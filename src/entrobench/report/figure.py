@@ -44,6 +44,14 @@ def draw_dynamics(curves: dict[str, pd.DataFrame | None], title: str) -> Figure:
         ax.set_xlabel("training step")
         ax.grid(alpha=0.25)
     reward.legend(fontsize=8)
+    if not any(curve is not None and "omega_neg" in curve for curve in curves.values()):
+        weights.set_title("no weighted method was run", fontsize=8)
+    elif all(
+        (curve["omega_neg"] == 1).all()
+        for curve in curves.values()
+        if curve is not None and "omega_neg" in curve
+    ):
+        weights.set_title("the weights never left 1", fontsize=8)
     if weights.get_legend_handles_labels()[0]:
         weights.legend(fontsize=8)
     figure.suptitle(title, fontsize=10)

@@ -6,6 +6,7 @@ the published value would compare two different things and is shown as n/a; what
 
 import math
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +14,11 @@ from typing import Any
 
 import pandas as pd
 
-from entrobench.configs import Configs, Scale
+from entrobench.configs import Configs, Model, Scale
 from entrobench.evaluation.samples import Sample, read_samples
 from entrobench.files import read_csv
 from entrobench.paths import published_folder
-from entrobench.report.artifacts import TableArtifact, cell_folders, experiments_at
+from entrobench.report.artifacts import TableArtifact, experiments_at, seed_folders
 from entrobench.statistics.bootstrap import cluster_bootstrap
 from entrobench.statistics.metrics import mean_at_k, pass_at_k
 
@@ -62,10 +63,14 @@ class Table:
         shown = experiments_at(self.scale.scale, list(self.artifact.models.values()), self.configs)
         return {model: name for model, name in self.artifact.models.items() if name in shown}
 
-    def model_run(self, model: str) -> str:
-        """Title of the model that really runs in place of the paper's `model`."""
+    def model_run(self, model: str) -> Model:
+        """The model that really runs in place of the paper's `model`."""
         published = self.configs.protocol(self.paper).experiments[self.experiments[model]].model
-        return self.configs.model(self.scale.models.get(published, published)).title
+        return self.configs.model(self.scale.models.get(published, published))
+
+    def model_label(self, model: str) -> str:
+        """The paper's name, or `<stand-in> for <paper's name>`."""
+        return f"{self.model_run(model).model} for {model}" if self.scale.models else model
 
     @cached_property
     def columns(self) -> list[Column]:
@@ -95,28 +100,30 @@ class Table:
     @cached_property
     def tidy(self) -> pd.DataFrame:
         """Contract 9: one row per model, row and column. Values in percent; what was not run has none."""
-        rows = []
-        for model, experiment in self.experiments.items():
-            for row, method in self.artifact.rows.items():
-                folders = cell_folders(self.results, self.scale.scale, self.paper, experiment, method)
-                runs = [folder for folder in folders if (folder / "scores.csv").exists()]
-                cell = f"{self.paper}/{experiment}/{method}"
-                by_benchmark = {c.benchmark: _by_problem(runs, c) for c in self.columns} if runs else {}
-                for column in self.columns:
-                    measured = _measure([by_benchmark[column.benchmark]], len(runs)) if runs else _NOT_RUN
-                    published = self._published(model, row, column.published_as)
-                    rows.append({"model": model, "row": row, "column": column.label, "cell": cell}
-                                | {"published": published} | measured)  # fmt: skip
-                inside = [column for column in self.columns if column.in_domain]
-                if len(inside) > 1:
-                    groups = [by_benchmark[column.benchmark] for column in inside] if runs else []
-                    values = [self._published(model, row, column.published_as) for column in inside]
-                    rows.append({"model": model, "row": row, "column": IN_DOMAIN, "cell": cell,
-                                 "published": round(sum(values) / len(values), 2)}
-                                | (_measure(groups, len(runs)) if runs else _NOT_RUN))  # fmt: skip
+        rows = [
+            {"model": self.model_label(model), "row": row} | values
+            for model, experiment in self.experiments.items()
+            for row, method in self.artifact.rows.items()
+            for values in self._values(model, row, f"{self.paper}/{experiment}/{method}")
+        ]
         frame = pd.DataFrame(rows)[COLUMNS]
-        counts = ["n_problems", "n_samples", "n_seeds"]
-        return frame.astype(dict.fromkeys(counts, "Int64"))
+        return frame.astype(dict.fromkeys(["n_problems", "n_samples", "n_seeds"], "Int64"))
+
+    def _values(self, model: str, row: str, cell: str) -> Iterator[dict[str, Any]]:
+        """Published and reproduced value of each column of one row, and of the mean of the in-domain columns."""
+        folders = seed_folders(self.results / self.scale.scale / cell)
+        runs = [folder for folder in folders if (folder / "scores.csv").exists()]
+        names = " ".join(f"{cell}/{run.name}" for run in runs) or f"{cell}/seed0"
+        measured = {column: _by_problem(runs, column) for column in self.columns} if runs else {}
+        published = {column: self._published(model, row, column.published_as) for column in self.columns}
+        groups = {column.label: [column] for column in self.columns}
+        inside = [column for column in self.columns if column.in_domain]
+        if len(inside) > 1:
+            groups[IN_DOMAIN] = inside
+        for label, columns in groups.items():
+            mean = round(sum(published[column] for column in columns) / len(columns), 2)
+            result = _measure([measured[column] for column in columns], len(runs)) if runs else _NOT_RUN
+            yield {"column": label, "cell": names, "published": mean} | result
 
     def _published(self, model: str, row: str, column: str) -> float:
         found = self.published.query("model == @model and row == @row and column == @column")
@@ -140,7 +147,7 @@ class Table:
 
     def caption(self) -> str:
         """What is shown, at which scale, with which model, and what that does not allow to be concluded."""
-        models = ", ".join(f"{model}: {self.model_run(model)}" for model in self.experiments)
+        models = ", ".join(f"{self.model_run(model).title} for {model}" for model in self.experiments)
         text = [
             f"{self.artifact.title} of the PAPO paper (arXiv {self.configs.protocol(self.paper).arxiv}), scale "
             f"`{self.scale.scale}`. Values in percent; brackets hold the 95 % interval of a cluster bootstrap over "
@@ -161,6 +168,12 @@ class Table:
         if self.scale.limits:
             text.append(
                 "Benchmarks are seeded slices of a few problems. The scores show that the path works, no more."
+            )
+        for key, setting in self.scale.method_exceptions.items():
+            text.append(f"Unlike the method, this scale sets {key} = {setting.value}: {setting.note}.")
+        if (self.tidy["n_seeds"].dropna() > 1).any():
+            text.append(
+                "With several seeds a problem's value is its mean over them; the interval is over problems."
             )
         if (self.tidy["n_seeds"].dropna() == 1).any():
             text.append("Each cell is a single training seed.")
@@ -222,12 +235,12 @@ def _line(row: dict[Any, Any], base: pd.Series, is_stand_in: bool) -> dict[str, 
         line["gain_published"] = f"{row['published'] - base['published']:+.2f}"
     if row["status"] == "not_run":
         return line | {"reproduced": "not run", "interval": "", "n": "", "difference": ""}
-    if row["row"] != BASE_ROW and base["status"] != "not_run":
+    if row["row"] != BASE_ROW and row["status"] == base["status"] == "measured":
         line["gain"] = f"{row['reproduced'] - base['reproduced']:+.2f}"
     failed = " (grader failed)" if row["status"] == "control_failed" else ""
     return line | {
         "reproduced": f"{row['reproduced']:.2f}{failed}",
         "interval": f"[{row['ci_low']:.2f}, {row['ci_high']:.2f}]",
         "n": f"{row['n_problems']} x {row['n_samples']} x {row['n_seeds']}",
-        "difference": "n/a" if is_stand_in else f"{row['reproduced'] - row['published']:+.2f}",
+        "difference": "n/a" if is_stand_in or failed else f"{row['reproduced'] - row['published']:+.2f}",
     }
