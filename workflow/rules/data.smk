@@ -17,7 +17,7 @@ rule smoke_data:
     benchmark:
         RESULTS / "{scale}/logs/smoke_data.tsv"
     params:
-        folder=RESULTS / "{scale}",
+        folder=str(RESULTS / "{scale}"),
         seed=CONFIGS.dataset("smoke_arithmetic").source["seed"],
     message:
         "Generating the smoke task"

@@ -14,7 +14,7 @@ rule evaluate_cell:
     resources:
         mem_mb=6000,
     params:
-        folder=RESULTS / "{scale}/{cell}",
+        folder=str(RESULTS / "{scale}/{cell}"),
     message:
         "Evaluating {wildcards.cell} at scale {wildcards.scale}"
     shell:
@@ -32,7 +32,7 @@ rule score_cell:
     benchmark:
         RESULTS / "{scale}/{cell}/logs/score.tsv"
     params:
-        folder=RESULTS / "{scale}/{cell}",
+        folder=str(RESULTS / "{scale}/{cell}"),
     message:
         "Scoring {wildcards.cell} at scale {wildcards.scale}"
     shell:

@@ -14,7 +14,7 @@ rule smoke_tiny:
     resources:
         mem_mb=2000,
     params:
-        folder=RESULTS / "{scale}/models/smoke_tiny",
+        folder=str(RESULTS / "{scale}/models/smoke_tiny"),
     message:
         "Pretraining the tiny base model"
     shell:
