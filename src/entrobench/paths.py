@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from entrobench.errors import MissingInput
+
 
 def repository_root() -> Path:
     """The checkout's root: ENTROBENCH_ROOT if set, else the folder above `src/`."""
@@ -20,3 +22,13 @@ def shared_data() -> Path | None:
 def published_folder() -> Path:
     """The papers' own numbers, tracked in git; a results folder elsewhere does not move them."""
     return repository_root() / "results" / "published"
+
+
+def real_data(relative: str) -> Path:
+    """A file below the folder of real data. Raises MissingInput when that folder is absent."""
+    folder = shared_data()
+    if folder is None:
+        raise MissingInput(
+            f"no folder of real data, wanted for {relative}. Set ENTROBENCH_SHARED_DATA to the folder that holds it."
+        )
+    return folder / relative

@@ -63,3 +63,9 @@ def benchmark_files(wildcards):
     return [
         RESULTS / wildcards.scale / "benchmarks" / f"{name}.jsonl" for name in names
     ]
+
+
+def slice_option(scale, name):
+    """`--limit N` where the scale keeps only a seeded slice of this data set or benchmark."""
+    limit = CONFIGS.scale(scale).limits.get(name)
+    return "" if limit is None else f"--limit {limit}"

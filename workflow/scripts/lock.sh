@@ -5,4 +5,4 @@ cd "$(dirname "$0")/../.."
 compile() { .venv/bin/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-header "$@" > /dev/null; }
 compile pyproject.toml requirements/cpu.in --extra train --extra eval --extra report --extra dev \
   --excludes requirements/excludes.txt -o requirements/cpu.lock
-compile requirements/slice.in --constraints requirements/cpu.lock --excludes requirements/excludes.txt -o requirements/slice.lock
+compile requirements/slice.in --no-deps -o requirements/slice.lock

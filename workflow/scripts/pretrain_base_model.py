@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where the model is written")
     parser.add_argument("--steps", type=int, default=Pretraining.steps)
     parser.add_argument("--seed", type=int, default=Pretraining.seed)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--min-accuracy", type=float, default=Bounds.min_accuracy, help="in-domain mean@8")
     parser.add_argument("--max-accuracy", type=float, default=Bounds.max_accuracy, help="in-domain mean@8")
     parser.add_argument("--min-entropy", type=float, default=Bounds.min_entropy, help="nats a token")
