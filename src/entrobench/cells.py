@@ -166,7 +166,8 @@ def _verl_layers(
     clash = sorted((set(scale.verl) | set(device.verl)) & set(method.verl))
     if clash:
         raise ConfigError(
-            f"scale {scale.scale} (device {device.device}) sets {', '.join(clash)}, which method {method.method} "
+            f"scale {scale.scale} (device {device.device}) sets {', '.join(clash)}, which method "
+            f"{method.method} "
             f"sets: a scale does not change a method. If it has to, move the key to its method_exceptions "
             f"with a note."
         )

@@ -5,9 +5,7 @@ from collections.abc import Callable
 
 
 class EntrobenchError(Exception):
-    """Root of all errors that this package raises on purpose; the command line prints them without a
-    traceback.
-    """
+    """Root of the errors that this package raises on purpose; programs print them without a traceback."""
 
 
 class ConfigError(EntrobenchError, ValueError):
@@ -15,7 +13,7 @@ class ConfigError(EntrobenchError, ValueError):
 
 
 class UnknownName(ConfigError, KeyError):
-    """A cell, method, scale, model, dataset or benchmark that does not exist; the message names the nearest."""
+    """A cell, method, scale, model, dataset or benchmark that does not exist; the message has the nearest."""
 
     def __str__(self) -> str:  # KeyError would print the repr
         return str(self.args[0]) if self.args else ""

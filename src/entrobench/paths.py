@@ -29,6 +29,7 @@ def real_data(relative: str) -> Path:
     folder = shared_data()
     if folder is None:
         raise MissingInput(
-            f"no folder of real data, wanted for {relative}. Set ENTROBENCH_SHARED_DATA to the folder that holds it."
+            f"no folder of real data, wanted for {relative}. Set ENTROBENCH_SHARED_DATA to the folder "
+            f"that holds it."
         )
     return folder / relative

@@ -30,9 +30,9 @@ def make_cell(results: Path, method: str, correct: list[int], scale: str = "smok
     for benchmark in cell["evaluation"]:
         samples = [
             Sample(
-                benchmark=benchmark, problem_id=str(problem), sample=k, prompt_sha256="0" * 64, completion=HOSTILE,
-                extracted="3", verdict="correct" if k < c else "incorrect", gold="3", n_tokens=5,
-                finish_reason="stop",
+                benchmark=benchmark, problem_id=str(problem), sample=k, prompt_sha256="0" * 64,
+                completion=HOSTILE, extracted="3", verdict="correct" if k < c else "incorrect", gold="3",
+                n_tokens=5, finish_reason="stop",
             )
             for problem, c in enumerate(correct)
             for k in range(8)

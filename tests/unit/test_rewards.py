@@ -1,6 +1,7 @@
 """The grader: extraction, integers, real labelled outputs, and answers made to hang or crash it."""
 
 import asyncio
+import gzip
 import json
 import threading
 import time
@@ -139,12 +140,13 @@ def test_agreement_with_800_labelled_model_outputs():
     folder = shared_data()
     if folder is None:
         pytest.skip("the folder of real data is absent (set ENTROBENCH_SHARED_DATA)")
-    path = folder / "outputs" / "math_qwen25math_cot100" / "math_cot_100.jsonl"
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    path = folder / "outputs" / "math_qwen25math_cot100" / "math_cot_100.slim.jsonl.gz"
+    with gzip.open(path, "rt", encoding="utf-8") as stream:
+        rows = [json.loads(line) for line in stream]
     graded = [
-        (grade(completion, str(row["gt"])).verdict, label)
+        (grade(completion, row["gt"]).verdict, label)
         for row in rows
-        for completion, label in zip(row["code"], row["score"], strict=True)
+        for completion, label in zip(row["response"], row["score"], strict=True)
     ]
     assert len(graded) == 800
     assert all(verdict != "error" for verdict, _ in graded)

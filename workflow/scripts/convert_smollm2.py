@@ -1,4 +1,4 @@
-"""Convert SmolLM2-135M-Instruct to Hugging Face's format: python workflow/scripts/convert_smollm2.py FOLDER."""
+"""Convert SmolLM2-135M-Instruct to HF format: python workflow/scripts/convert_smollm2.py FOLDER."""
 
 import argparse
 import sys

@@ -1,4 +1,6 @@
-"""Sample and grade every benchmark of a cell: python workflow/scripts/evaluate_cell.py CELL_FOLDER [--model DIR]."""
+"""Sample and grade every benchmark of a cell: python workflow/scripts/evaluate_cell.py CELL_FOLDER [--model
+DIR].
+"""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""Generate the smoke training set and benchmarks: python workflow/scripts/make_smoke_data.py results/smoke."""
+"""Generate the smoke task: python workflow/scripts/make_smoke_data.py results/smoke."""
 
 import argparse
 import sys

@@ -1,4 +1,6 @@
-"""Prepare a real benchmark as canonical problems: python workflow/scripts/prepare_benchmark.py math500 TARGET."""
+"""Prepare a real benchmark as canonical problems: python workflow/scripts/prepare_benchmark.py math500
+TARGET.
+"""
 
 import argparse
 import sys

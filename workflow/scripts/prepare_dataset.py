@@ -1,4 +1,6 @@
-"""Prepare a real training set as verl's parquet: python workflow/scripts/prepare_dataset.py dapo_math_17k TARGET."""
+"""Prepare a real training set as verl's parquet: python workflow/scripts/prepare_dataset.py dapo_math_17k
+TARGET.
+"""
 
 import argparse
 import sys
@@ -19,7 +21,9 @@ def main() -> None:
     arguments = parser.parse_args()
     pin = Configs(repository_root() / "configs").dataset(arguments.dataset).source
     manifest = prepare_dapo(real_data(pin["path"]), arguments.target, pin, arguments.limit, arguments.seed)
-    print(f"{manifest['unique_prompts']} unique prompts, {manifest['rows_out']} written to {arguments.target}")
+    print(
+        f"{manifest['unique_prompts']} unique prompts, {manifest['rows_out']} written to {arguments.target}"
+    )
 
 
 if __name__ == "__main__":

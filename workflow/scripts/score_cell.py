@@ -12,7 +12,9 @@ from entrobench.files import write_atomic
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="folder of the cell, with cell.yaml and eval/*/samples.jsonl")
+    parser.add_argument(
+        "folder", type=Path, help="folder of the cell, with cell.yaml and eval/*/samples.jsonl"
+    )
     folder = parser.parse_args().folder
     cell = read_cell(folder / "cell.yaml")
     samples = {name: read_samples(folder / "eval" / name / "samples.jsonl") for name in cell["evaluation"]}

@@ -13,7 +13,8 @@ from entrobench.files import read_jsonl
 def prepare_benchmark(
     name: str, source: Path, target: Path, pin: dict[str, Any], limit: int | None = None, seed: int = 0
 ) -> None:
-    """Write the problems of a JSONL file with `problem` and `answer`; a gold such as "025" stays as it stands.
+    """Write the problems of a JSONL file with `problem` and `answer`; a gold such as "025" stays as it
+    stands.
 
     pin: sha256 and number of problems. limit: problems of a seeded slice.
     Raises MissingInput, PinMismatch or CorruptFile.
@@ -28,7 +29,9 @@ def prepare_benchmark(
 def _problem(name: str, number: int, row: dict[str, Any], source: Path) -> dict[str, Any]:
     for key in ("problem", "answer"):
         if not isinstance(row.get(key), str) or not row[key].strip():
-            raise CorruptFile(f"{source}: line {number + 1}: expected text in {key!r}, found {row.get(key)!r}")
+            raise CorruptFile(
+                f"{source}: line {number + 1}: expected text in {key!r}, found {row.get(key)!r}"
+            )
     return {
         "id": str(row.get("unique_id", row.get("id", number))),
         "benchmark": name,

@@ -1,8 +1,8 @@
 """DAPO-Math-17K in PAPO's prompt (arXiv 2605.11775, App. B.4, B.7), one row per problem text.
 
-The source wraps each problem in a prompt of its own, which is taken off exactly. Its 17,917 rows hold 17,398 different
-problem texts. Of rows with one text the first is kept; where such rows disagree about the answer the text is listed in
-the manifest.
+The source wraps each problem in a prompt of its own, which is taken off exactly. Its 17,917 rows hold 17,398
+different problem texts. Of rows with one text the first is kept; where such rows disagree about the answer
+the text is listed in the manifest.
 """
 
 from collections import defaultdict
@@ -26,7 +26,8 @@ from entrobench.files import sha256_file, write_json
 
 DATA_SOURCE = "dapo_math_17k"
 PREFIX = (
-    "Solve the following math problem step by step. The last line of your response should be of the form Answer: "
+    "Solve the following math problem step by step. The last line of your response should be of the form "
+    "Answer: "
     "$Answer (without quotes) where $Answer is the answer to the problem.\n\n"
 )
 SUFFIX = '\n\nRemember to put your answer on its own line after "Answer:".'
@@ -45,11 +46,14 @@ class SourceRow(BaseModel):
 
 
 def problem_text(row: SourceRow, path: Path) -> str:
-    """The problem without the source's prompt, character for character. Raises CorruptFile for another prompt."""
+    """The problem without the source's prompt, character for character. Raises CorruptFile for another
+    prompt.
+    """
     content = row.prompt[0].content
     if len(row.prompt) != 1 or not content.startswith(PREFIX) or not content.endswith(SUFFIX):
         raise CorruptFile(
-            f"{path}: row {row.extra_info.index}: expected one message with DAPO's prompt round the problem, found "
+            f"{path}: row {row.extra_info.index}: expected one message with DAPO's prompt round the "
+            f"problem, found "
             f"{len(row.prompt)} message(s) starting {content[:60]!r}"
         )
     return content.removeprefix(PREFIX).removesuffix(SUFFIX)
@@ -91,7 +95,9 @@ def prepare_dapo(
 
 
 def _prepared(text: str, row: SourceRow) -> dict[str, Any]:
-    return verl_row(DATA_SOURCE, math_prompt(text), row.reward_model.ground_truth, "train", row.extra_info.index)
+    return verl_row(
+        DATA_SOURCE, math_prompt(text), row.reward_model.ground_truth, "train", row.extra_info.index
+    )
 
 
 def _answers(group: list[SourceRow]) -> list[str]:

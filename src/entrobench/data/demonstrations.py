@@ -1,9 +1,9 @@
 """Noisy demonstrations of the smoke task in several styles: what the tiny base model is pretrained on.
 
-A base model that reinforcement learning can sharpen knows how to solve the problems but spreads its mass over good and
-bad habits. Here a solution works through running totals, each behind a mark, and some marks go with careless
-arithmetic; or it guesses. The rates are properties of the demonstrations, not of the model: what the model scores is
-measured after pretraining.
+A base model that reinforcement learning can sharpen knows how to solve the problems but spreads its mass over
+good and bad habits. Here a solution works through running totals, each behind a mark, and some marks go with
+careless arithmetic; or it guesses. The rates are properties of the demonstrations, not of the model: what the
+model scores is measured after pretraining.
 """
 
 import random

@@ -15,12 +15,14 @@ def require_pinned(path: Path, sha256: str) -> None:
     """Raise MissingInput or PinMismatch unless `path` has exactly the pinned bytes."""
     if not path.is_file():
         raise MissingInput(
-            f"{path} does not exist. Put the file there, or set ENTROBENCH_SHARED_DATA to the folder of real data."
+            f"{path} does not exist. Put the file there, or set ENTROBENCH_SHARED_DATA to the folder of "
+            f"real data."
         )
     found = sha256_file(path)
     if found != sha256:
         raise PinMismatch(
-            f"{path} has sha256 {found}, expected {sha256}.\n  The file is not the pinned revision. Replace it, or "
+            f"{path} has sha256 {found}, expected {sha256}.\n  The file is not the pinned revision. "
+            f"Replace it, or "
             f"change the pin under configs/ if the new file is meant."
         )
 

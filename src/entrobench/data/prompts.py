@@ -1,11 +1,11 @@
 """The math prompt of PAPO (arXiv 2605.11775, App. B.7), as chat messages.
 
-The Qwen chat template turns the messages into the appendix's text exactly: system line, problem, instruction on a line
-of its own, assistant header.
+The Qwen chat template turns the messages into the appendix's text exactly: system line, problem, instruction
+on a line of its own, assistant header.
 
 Deviations from the paper:
-  1. The appendix prints the box with a space between the braces; here it is `\\boxed{}`, as in Qwen's own evaluation
-     prompt. The space is taken to be an artefact of typesetting.
+  1. The appendix prints the box with a space between the braces; here it is `\\boxed{}`, as in Qwen's own
+     evaluation prompt. The space is taken to be an artefact of typesetting.
 """
 
 from typing import TypedDict

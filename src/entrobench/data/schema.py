@@ -1,4 +1,5 @@
-"""The two row formats of the project: verl's parquet rows for training and the canonical problems of a benchmark.
+"""The two row formats of the project: verl's parquet rows for training and the canonical problems of a
+benchmark.
 
 Every reader and writer goes through here, so a bad file is named with row, column, expected and found.
 """
@@ -96,7 +97,9 @@ def validate_rows(rows: Iterable[Any], model: type[RowModel], source: Path) -> l
 
 
 def write_verl_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Check `rows` and write them as verl's parquet, atomically. Raises CorruptFile and leaves `path` as it was."""
+    """Check `rows` and write them as verl's parquet, atomically. Raises CorruptFile and leaves `path` as it
+    was.
+    """
     validate_rows(rows, VerlRow, path)
     write_parquet(path, pd.DataFrame(rows))
 
@@ -147,7 +150,7 @@ def check_problems(rows: Iterable[dict[str, Any]], source: Path) -> list[Problem
 
 
 def write_problems(path: Path, problems: list[dict[str, Any]]) -> None:
-    """Check `problems` and write them one a line, atomically. Raises CorruptFile and leaves `path` as it was."""
+    """Check `problems` and write them, one a line. Raises CorruptFile and leaves `path` as it was."""
     check_problems(problems, path)
     write_jsonl(path, problems)
 

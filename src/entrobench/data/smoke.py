@@ -1,10 +1,12 @@
-"""The smoke task: chains of additions and subtractions of digits, with integer answers. No download, seconds to make.
+"""The smoke task: chains of additions and subtractions of digits, with integer answers. No download, seconds
+to make.
 
-A problem is `What is 7 + 8 - 3?`. Difficulty is the number of terms; the out-of-domain benchmark asks the same in
-words, a form that reinforcement learning never sees. Every running total lies in 0..99, so that each is one token.
+A problem is `What is 7 + 8 - 3?`. Difficulty is the number of terms; the out-of-domain benchmark asks the
+same in words, a form that reinforcement learning never sees. Every running total lies in 0..99, so that each
+is one token.
 
-Training problems and all benchmarks are disjoint as *calculations*, not only as texts: a worded problem is never the
-twin of a training problem.
+Training problems and all benchmarks are disjoint as *calculations*, not only as texts: a worded problem is
+never the twin of a training problem.
 """
 
 import random

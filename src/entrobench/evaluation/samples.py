@@ -66,7 +66,9 @@ def _check_complete(samples: list[Sample], path: Path) -> None:
 
 
 def correct_by_problem(samples: list[Sample]) -> tuple[list[int], int]:
-    """Number of correct samples of each problem, and n. A grader's `error` is not correct; scores count it apart."""
+    """Number of correct samples of each problem, and n. A grader's `error` is not correct; scores count it
+    apart.
+    """
     correct: dict[str, int] = defaultdict(int)
     for sample in samples:
         correct[sample.problem_id] += sample.verdict == "correct"
@@ -76,8 +78,8 @@ def correct_by_problem(samples: list[Sample]) -> tuple[list[int], int]:
 def score(samples_by_benchmark: dict[str, list[Sample]], in_domain: list[str], seed: int = 0) -> pd.DataFrame:
     """scores.csv: one row per benchmark and metric, and mean@n pooled over `in_domain` as a macro average.
 
-    Columns: benchmark, metric, value, ci_low, ci_high (95 %, cluster bootstrap over problems), n_problems, n_samples
-    (per problem), n_errors. Values in [0, 1]; pass@k is shown for the k of PASS_AT that n allows.
+    Columns: benchmark, metric, value, ci_low, ci_high (95 %, cluster bootstrap over problems), n_problems,
+    n_samples (per problem), n_errors. Values in [0, 1]; pass@k is shown for the k of PASS_AT that n allows.
     """
     rows = []
     shares: dict[str, list[float]] = {}

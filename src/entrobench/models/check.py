@@ -9,7 +9,8 @@ from entrobench.files import read_json, sha256_file
 def check_model(folder: Path) -> None:
     """Check that config, tokenizer and weights are there and readable, and the weights those of model.json.
 
-    Raises MissingInput, CorruptFile or PinMismatch. A folder without model.json (a trained checkpoint) has no pin.
+    Raises MissingInput, CorruptFile or PinMismatch. A folder without model.json (a trained checkpoint) has no
+    pin.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -32,16 +33,18 @@ def check_model(folder: Path) -> None:
     pinned = read_json(marker).get("sha256") if marker.exists() else None
     if pinned is not None and sha256_file(folder / "model.safetensors") != pinned:
         raise PinMismatch(
-            f"{folder / 'model.safetensors'} has sha256 {sha256_file(folder / 'model.safetensors')}, expected {pinned} "
-            f"({marker}).\n  The weights were changed after they were made. Delete {folder} and make the model again."
+            f"{folder / 'model.safetensors'} has sha256 {sha256_file(folder / 'model.safetensors')}, "
+            f"expected {pinned} "
+            f"({marker}).\n  The weights were changed after they were made. Delete {folder} and make the "
+            f"model again."
         )
 
 
 def check_vocabulary(folder: Path) -> None:
     """Raise ConfigError unless the model's vocabulary is exactly the tokenizer's.
 
-    verl masks surplus logits in vLLM but not in the trainer: with one that is larger, the two disagree about every
-    probability.
+    verl masks surplus logits in vLLM but not in the trainer: with one that is larger, the two disagree about
+    every probability.
     """
     from transformers import AutoConfig, AutoTokenizer
 
@@ -49,6 +52,7 @@ def check_vocabulary(folder: Path) -> None:
     tokenizer = len(AutoTokenizer.from_pretrained(folder))
     if model != tokenizer:
         raise ConfigError(
-            f"{folder}: the model has {model} tokens, its tokenizer {tokenizer}. They have to be equal: verl masks "
+            f"{folder}: the model has {model} tokens, its tokenizer {tokenizer}. They have to be equal: "
+            f"verl masks "
             f"surplus tokens in vLLM but not in the trainer, so their log-probabilities would differ."
         )

@@ -1,8 +1,8 @@
 """The tiny base model of the smoke scale: a Qwen2-architecture model pretrained on noisy demonstrations.
 
-It stands in for Qwen2.5-Base: solves a share of the problems, with mass spread over good and bad habits, so that
-reinforcement learning has something to sharpen. Accuracy and entropy are measured after pretraining by sampling, and
-a model outside the bounds is not written.
+It stands in for Qwen2.5-Base: solves a share of the problems, with mass spread over good and bad habits, so
+that reinforcement learning has something to sharpen. Accuracy and entropy are measured after pretraining by
+sampling, and a model outside the bounds is not written.
 """
 
 import math
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,7 +61,7 @@ class Pretraining:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What the base model has to be: in-domain mean@8 within [low, high], entropy above `min_entropy` nats."""
+    """What the base model has to be: in-domain mean@8 within the limits, entropy above `min_entropy` nats."""
 
     min_accuracy: float = 0.2
     max_accuracy: float = 0.6
@@ -71,9 +72,9 @@ class Bounds:
 class Measurement:
     """What sampling at temperature 1 showed.
 
-    accuracy: benchmark -> mean@8 in [0, 1]; in_domain_accuracy: unweighted mean over the in-domain benchmarks;
-    entropy: mean over all sampled in-domain tokens of the entropy of the next-token distribution, nats;
-    mixed_groups: share of in-domain problems with at least one right and one wrong sample of 8.
+    accuracy: benchmark -> mean@8 in [0, 1]; in_domain_accuracy: unweighted mean over the in-domain
+    benchmarks; entropy: mean over all sampled in-domain tokens of the entropy of the next-token distribution,
+    nats; mixed_groups: share of in-domain problems with at least one right and one wrong sample of 8.
     """
 
     accuracy: dict[str, float]
@@ -93,7 +94,8 @@ def build_model(tokenizer: PreTrainedTokenizerFast, settings: Pretraining) -> Qw
         num_key_value_heads=settings.heads,
         max_position_embeddings=CONTEXT_LENGTH,
         tie_word_embeddings=True,
-        # A short context and a narrow model: with these, positions and arithmetic are learned in a third of the steps
+        # A short context and a narrow model: with these, positions and arithmetic are learned in a third of
+        # the steps
         rope_parameters={"rope_type": "default", "rope_theta": 100.0},
         initializer_range=0.1,
         bos_token_id=None,
@@ -125,7 +127,9 @@ def draw_demonstrations(
 def encode_batch(
     demonstrations: list[Demonstration], tokenizer: PreTrainedTokenizerFast
 ) -> tuple[Tensor, Tensor]:
-    """Token ids and labels, both (B, T) and padded on the right; prompts and padding are ignored in the labels."""
+    """Token ids and labels, both (B, T) and padded on the right; prompts and padding are ignored in the
+    labels.
+    """
     prompts = [render(d.problem, tokenizer) for d in demonstrations]
     ends = [f"{d.solution}{tokenizer.eos_token}" for d in demonstrations]
     prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
@@ -141,7 +145,8 @@ def encode_batch(
 
 def render(problem: str, tokenizer: PreTrainedTokenizerFast) -> str:
     """The text that the model completes."""
-    return tokenizer.apply_chat_template(math_prompt(problem), add_generation_prompt=True, tokenize=False)
+    messages: Any = math_prompt(problem)
+    return str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
 
 
 def train(
@@ -151,7 +156,9 @@ def train(
     held_out: set[Calculation],
     report: Callable[[str], None],
 ) -> None:
-    """Fit `model` in place by next-token prediction on fresh demonstrations; AdamW, warm-up, then cosine decay."""
+    """Fit `model` in place by next-token prediction on fresh demonstrations; AdamW, warm-up, then cosine
+    decay.
+    """
     rng = random.Random(f"{NAME}/{settings.seed}")
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
@@ -190,7 +197,9 @@ def measure(
     problems: dict[str, list[Calculation]],
     n_samples: int = 8,
 ) -> Measurement:
-    """Sample each benchmark's problems `n_samples` times at temperature 1 and grade by exact match of the last box."""
+    """Sample each benchmark's problems `n_samples` times at temperature 1 and grade by exact match of the
+    last box.
+    """
     model.eval()
     accuracy = {}
     entropies, is_mixed = [], []
@@ -199,7 +208,8 @@ def measure(
         inputs = tokenizer(
             texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False
         )
-        output = model.generate(
+        sampler: Any = model
+        output = sampler.generate(
             **inputs,
             max_new_tokens=MAX_NEW_TOKENS,
             num_return_sequences=n_samples,
@@ -254,7 +264,8 @@ def check_bounds(measured: Measurement, bounds: Bounds) -> None:
         raise OutOfBounds(
             f"the pretrained model {NAME} is outside its bounds: {'; '.join(problems)} "
             f"(by benchmark: {measured.accuracy}). No model was written.\n"
-            f"  Too few steps make a weak model, other demonstrations a more certain one: see --steps, or set the "
+            f"  Too few steps make a weak model, other demonstrations a more certain one: see --steps, "
+            f"or set the "
             f"bounds by --min-accuracy, --max-accuracy, --min-entropy."
         )
 
@@ -280,12 +291,14 @@ def pretrain(folder: Path, settings: Pretraining, bounds: Bounds, data_seed: int
         model = build_model(tokenizer, settings)
         n_parameters = sum(parameter.numel() for parameter in model.parameters())
         report(
-            f"pretraining {NAME}: {n_parameters:,} parameters, {settings.steps} steps of {settings.batch_size}"
+            f"pretraining {NAME}: {n_parameters:,} parameters, {settings.steps} steps of "
+            f"{settings.batch_size}"
         )
         train(model, tokenizer, settings, held_out, report)
         measured = measure(model, tokenizer, benchmarks)
         report(
-            f"measured: in-domain mean@8 {measured.in_domain_accuracy:.3f}, entropy {measured.entropy:.3f} nats, "
+            f"measured: in-domain mean@8 {measured.in_domain_accuracy:.3f}, entropy "
+            f"{measured.entropy:.3f} nats, "
             f"{measured.mixed_groups:.0%} mixed groups; {measured.accuracy}"
         )
         check_bounds(measured, bounds)

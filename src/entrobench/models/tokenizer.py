@@ -1,8 +1,8 @@
 """The tokenizer of the tiny model: bytes, plus whole phrases of the smoke task as single tokens.
 
-A byte-level vocabulary encodes any text without loss; the phrases keep prompts and completions to a few dozen tokens,
-which is what a run on two cores can afford. The chat template is Qwen's for plain conversations, without the default
-system prompt.
+A byte-level vocabulary encodes any text without loss; the phrases keep prompts and completions to a few dozen
+tokens, which is what a run on two cores can afford. The chat template is Qwen's for plain conversations,
+without the default system prompt.
 """
 
 from pathlib import Path

@@ -1,1 +1,3 @@
-"""Tables, figures and the page, rendered from files: samples, curves, manifests, published values. Never from a trainer."""
+"""Tables, figures and the page, rendered from files: samples, curves, manifests, published values. Never from
+a trainer.
+"""

@@ -21,7 +21,8 @@ WEIGHTS = {"omega_pos": ("ω⁺ (entropy-raising updates)", "-"), "omega_neg": (
 def draw_dynamics(curves: dict[str, pd.DataFrame | None], title: str) -> Figure:
     """Draw reward, entropy and weights over steps.
 
-    curves: name of a method -> its metrics.parquet, or None where it was not run (named in the legend as such).
+    curves: name of a method -> its metrics.parquet, or None where it was not run (named in the legend as
+    such).
     """
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
     reward, entropy, weights = axes
@@ -61,8 +62,11 @@ def draw_dynamics(curves: dict[str, pd.DataFrame | None], title: str) -> Figure:
 def _draw_weights(ax: Axes, curve: pd.DataFrame, colour: str) -> None:
     for name, (label, style) in WEIGHTS.items():
         ax.plot(curve["step"], curve[name], style, color=colour, label=label)
-    ax.annotate("warm-up ends", (curve["papo/warmup_steps"].iloc[0], 0.02), xycoords=("data", "axes fraction"),
-                fontsize=7, color="0.4", rotation=90, ha="right", va="bottom")  # fmt: skip
+    warmup_end = curve["papo/warmup_steps"].iloc[0]
+    where = (warmup_end, 0.02)
+    ax.annotate(
+        "warm-up ends", where, xycoords=("data", "axes fraction"), fontsize=7, rotation=90, ha="right"
+    )
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:

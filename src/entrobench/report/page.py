@@ -1,4 +1,6 @@
-"""One self-contained HTML page: table, figure, and of each cell its settings, provenance, commands and scores."""
+"""One self-contained HTML page: table, figure, and of each cell its settings, provenance, commands and
+scores.
+"""
 
 import base64
 from pathlib import Path

@@ -1,7 +1,9 @@
-"""A table of a paper beside what was reproduced: tidy data first (contract 9), then Markdown and LaTeX from it.
+"""A table of a paper beside what was reproduced: tidy data first (contract 9), then Markdown and LaTeX from
+it.
 
-A scale may run other benchmarks or another model in the place of the paper's ("stand-ins"). Then the difference from
-the published value would compare two different things and is shown as n/a; what can be compared is the gain over Base.
+A scale may run other benchmarks or another model in the place of the paper's ("stand-ins"). Then the
+difference from the published value would compare two different things and is shown as n/a; what can be
+compared is the gain over Base.
 """
 
 import math
@@ -110,7 +112,7 @@ class Table:
         return frame.astype(dict.fromkeys(["n_problems", "n_samples", "n_seeds"], "Int64"))
 
     def _values(self, model: str, row: str, cell: str) -> Iterator[dict[str, Any]]:
-        """Published and reproduced value of each column of one row, and of the mean of the in-domain columns."""
+        """Published and reproduced value of each column of a row, and of the in-domain mean."""
         folders = seed_folders(self.results / self.scale.scale / cell)
         runs = [folder for folder in folders if (folder / "scores.csv").exists()]
         names = " ".join(f"{cell}/{run.name}" for run in runs) or f"{cell}/seed0"
@@ -141,7 +143,7 @@ class Table:
             if column is not None and column.label != column.published_as:
                 heading += f" (stands in for {column.published_as})"
             metric = column.metric if column is not None else "mean of the in-domain columns"
-            lines = [_line(row, base, stand_in) for row in part.to_dict("records")]
+            lines = [_line(row, base.to_dict(), stand_in) for row in part.to_dict("records")]
             blocks.append({"model": model, "heading": heading, "metric": metric, "lines": lines})
         return blocks
 
@@ -149,25 +151,30 @@ class Table:
         """What is shown, at which scale, with which model, and what that does not allow to be concluded."""
         models = ", ".join(f"{self.model_run(model).title} for {model}" for model in self.experiments)
         text = [
-            f"{self.artifact.title} of the PAPO paper (arXiv {self.configs.protocol(self.paper).arxiv}), scale "
-            f"`{self.scale.scale}`. Values in percent; brackets hold the 95 % interval of a cluster bootstrap over "
+            f"{self.artifact.title} of the PAPO paper (arXiv {self.configs.protocol(self.paper).arxiv}), "
+            f"scale "
+            f"`{self.scale.scale}`. Values in percent; brackets hold the 95 % interval of a cluster "
+            f"bootstrap over "
             f"problems; n = problems x samples x training seeds."
         ]
         stand_ins = [c for c in self.columns if c.label != c.published_as]
         if stand_ins:
             names = ", ".join(f"{c.label} for {c.published_as}" for c in stand_ins)
             text.append(
-                f"The columns are the {self.scale.scale} benchmarks (generated arithmetic), which stand in for the "
+                f"The columns are the {self.scale.scale} benchmarks (generated arithmetic), which stand "
+                f"in for the "
                 f"paper's: {names}."
             )
         if self.scale.models:
             text.append(
-                f"Published values belong to the paper's model and benchmarks; what ran here is {models}. So this is "
+                f"Published values belong to the paper's model and benchmarks; what ran here is "
+                f"{models}. So this is "
                 f"no reproduction: the difference is n/a, and only gains over Base can be set side by side."
             )
         if self.scale.limits:
             text.append(
-                "Benchmarks are seeded slices of a few problems. The scores show that the path works, no more."
+                "Benchmarks are seeded slices of a few problems. The scores show that the path works, no "
+                "more."
             )
         for key, setting in self.scale.method_exceptions.items():
             text.append(f"Unlike the method, this scale sets {key} = {setting.value}: {setting.note}.")
@@ -229,7 +236,7 @@ def _measure(groups: list[_Problems], n_seeds: int) -> dict[str, Any]:
     }
 
 
-def _line(row: dict[Any, Any], base: pd.Series, is_stand_in: bool) -> dict[str, str]:
+def _line(row: dict[Any, Any], base: dict[Any, Any], is_stand_in: bool) -> dict[str, str]:
     line = {"row": row["row"], "published": f"{row['published']:.2f}", "gain_published": "", "gain": ""}
     if row["row"] != BASE_ROW:
         line["gain_published"] = f"{row['published'] - base['published']:+.2f}"

@@ -1,8 +1,9 @@
 """Grades a mathematical answer: `correct | incorrect | error`, never a crash, never a hang.
 
-The last balanced \\boxed{} of the completion is compared with the gold answer. Integers are compared here; everything
-else by math-verify in a worker process, because sympy can run for ever on a short answer and neither an alarm signal
-nor a thread can stop it. The worker is killed at a time limit; what it could not decide is an `error`.
+The last balanced \\boxed{} of the completion is compared with the gold answer. Integers are compared here;
+everything else by math-verify in a worker process, because sympy can run for ever on a short answer and
+neither an alarm signal nor a thread can stop it. The worker is killed at a time limit; what it could not
+decide is an `error`.
 """
 
 import atexit
@@ -35,7 +36,7 @@ class Grade:
 
 
 def extract_boxed(text: str) -> str | None:
-    """Content of the last \\boxed{...} or \\fbox{...} with balanced braces, stripped; None if there is none."""
+    """Content of the last \\boxed{...} or \\fbox{...} with balanced braces, stripped; None without one."""
     for match in reversed(list(re.finditer(r"\\(?:boxed|fbox)\s*\{", text))):
         depth = 0
         for position in range(match.end() - 1, len(text)):
@@ -82,8 +83,8 @@ def _compare(answer: str, gold: str) -> Verdict:
 class _Worker:
     """One process that compares answers, started at first use and anew after it was killed.
 
-    A plain child with pipes: multiprocessing would import the caller's main module again, which in verl's reward
-    workers is Ray's.
+    A plain child with pipes: multiprocessing would import the caller's main module again, which in verl's
+    reward workers is Ray's.
     """
 
     def __init__(self) -> None:

@@ -6,7 +6,8 @@ from entrobench.rewards.math_answers import grade
 
 
 def compute_score(data_source: str, solution_str: str, ground_truth: str, **_: Any) -> dict[str, float]:
-    """Reward 1 for a correct final answer, else 0; an answer that the grader could not decide earns 0 and is counted.
+    """Reward 1 for a correct final answer, else 0; an answer that the grader could not decide earns 0 and is
+    counted.
 
     `acc` is what dynamic sampling filters groups by. verl calls this from threads of its reward workers.
     """

@@ -1,4 +1,6 @@
-"""The grading process: reads [answer, gold] as JSON lines, writes one verdict a line. It may be killed at any time."""
+"""The grading process: reads [answer, gold] as JSON lines, writes one verdict a line. It may be killed at any
+time.
+"""
 
 import json
 import resource

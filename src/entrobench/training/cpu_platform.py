@@ -59,7 +59,7 @@ class PlatformCPU(PlatformBase):
     def is_platform_available(self, use_smi_check: bool = False) -> bool:
         return True  # registered last: wins only where no accelerator does
 
-    def current_device(self) -> torch.device:
+    def current_device(self) -> torch.device:  # type: ignore[override]
         return torch.device("cpu")  # verl passes it to tensor.to()
 
     def device_count(self) -> int:

@@ -139,7 +139,7 @@ def _descendants() -> list[psutil.Process]:
 
 
 def _look_at_processes(run: _Run) -> None:
-    """Remember each process of the run and the shared memory that it holds: after a crash nobody else knows."""
+    """Remember each process of the run and the shared memory it holds: after a crash nobody else knows."""
     for process in _descendants():
         if process.pid in run.not_ours:
             continue

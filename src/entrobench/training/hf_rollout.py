@@ -177,7 +177,7 @@ class HFReplica(RolloutReplica):
     async def launch_servers(self) -> None:
         """Start the server and wait until it answers."""
         name = _server_name(self.replica_rank)
-        actor = ray.remote(HFServer).options(name=name, max_concurrency=self.max_concurrency)
+        actor: Any = ray.remote(HFServer).options(name=name, max_concurrency=self.max_concurrency)
         server = actor.remote(self.config, self.model_config, self.replica_rank)
         await server.idle.remote()
         self.servers, self._server_handle, self._server_address = [server], server, name

@@ -4,9 +4,9 @@ import os
 import sys
 from pathlib import Path
 
+from entrobench.backend import choose_backend, require_compiler
 from entrobench.cells import read_cell
 from entrobench.errors import ConfigError
-from entrobench.backend import choose_backend, require_compiler
 from entrobench.training.guard import Limits, supervise
 
 CPU_ENVIRONMENT = {

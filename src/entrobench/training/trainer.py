@@ -67,9 +67,12 @@ class EntropyTrainer(PPOTrainerSync):
         if filter_groups.enable and 0 < limit < self._prompts_generated + len(batch):
             raise DynamicSamplingExhausted(
                 f"dynamic sampling: step {self.global_steps} generated {self._prompts_generated} prompts "
-                f"({filter_groups.max_num_gen_batches} batches of {train_batch_size}) and still has fewer than "
-                f"{train_batch_size} groups with both correct and incorrect answers.\n  The task is too hard or "
-                f"too easy for this model. Change the data, raise algorithm.filter_groups.max_num_gen_batches, "
+                f"({filter_groups.max_num_gen_batches} batches of {train_batch_size}) and still has "
+                f"fewer than "
+                f"{train_batch_size} groups with both correct and incorrect answers.\n  The task is too "
+                f"hard or "
+                f"too easy for this model. Change the data, raise "
+                f"algorithm.filter_groups.max_num_gen_batches, "
                 f"or use a method without dynamic sampling (grpo). Checkpoints are intact."
             )
         self._prompts_generated += len(batch)
@@ -134,9 +137,14 @@ class EntropyTrainer(PPOTrainerSync):
         super().on_step_end()
 
     def _compute_metrics(
-        self, batch: KVBatchMeta, metrics: dict[str, Any], timing_raw: dict[str, float], **kwargs: Any
+        self,
+        batch: KVBatchMeta,
+        metrics: dict[str, Any],
+        timing_raw: dict[str, float],
+        global_steps: int,
+        epoch: int,
     ) -> None:
-        super()._compute_metrics(batch, metrics, timing_raw, **kwargs)
+        super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
         metrics |= self._step_metrics
         metrics["reward"] = metrics["critic/score/mean"]
         metrics["response_length"] = metrics["response_length/mean"]
@@ -167,7 +175,8 @@ def _make_shaper(config: DictConfig) -> Shaper | None:
     shaper = config.entrobench.shaper
     if shaper is None:
         return None
-    return SHAPERS[shaper.name](**OmegaConf.to_container(shaper.settings))
+    settings: Any = OmegaConf.to_container(shaper.settings)
+    return SHAPERS[shaper.name](**settings)
 
 
 def register() -> None:
@@ -184,7 +193,10 @@ def task_runner_class() -> Any:
     import ray
     from verl.trainer.main_ppo import TaskRunnerV1
 
-    class TaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):  # type: ignore[misc]
+    actor_class: Any = TaskRunnerV1
+    plain_class = actor_class.__ray_metadata__.modified_class
+
+    class TaskRunner(plain_class):  # type: ignore[valid-type, misc]
         def run(self, config: DictConfig) -> None:
             register()
             super().run(config)
