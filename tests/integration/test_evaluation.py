@@ -1,0 +1,88 @@
+"""Real evaluation runs on CPU through lm-eval: vLLM, and transformers where vLLM does not run."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from support import make_model
+
+from entrobench.evaluation.samples import read_samples
+from entrobench.files import write_jsonl
+from entrobench.paths import repository_root
+
+SCRIPT = repository_root() / "workflow" / "scripts" / "evaluate_cell.py"
+
+
+def make_cell(folder: Path) -> Path:
+    """A cell with a random model and two benchmarks; the second has prompts of two lengths."""
+    make_model(folder / "model")
+    evaluation = {}
+    for name, count in (("short", 5), ("mixed", 4)):
+        problems = [
+            {
+                "id": f"{name}-{i}",
+                "benchmark": name,
+                "problem": "1" * (1 + i % 2),
+                "prompt": [
+                    {"role": "system", "content": "Be brief."},
+                    {"role": "user", "content": f"{name} {'1 + ' * (i % 2)}{i}"},
+                ],
+                "gold": str(i),
+            }
+            for i in range(count)
+        ]
+        write_jsonl(folder / f"{name}.jsonl", problems)
+        evaluation[name] = {
+            "file": str(folder / f"{name}.jsonl"), "n_samples": 4, "temperature": 0.9, "top_p": 0.95,
+            "max_tokens": 12, "seed": 3, "max_model_len": 96,
+        }  # fmt: skip
+    cell = {"cell": "test", "scale": "smoke", "trains": False, "device": "cpu", "verl": {}}
+    cell |= {
+        "model": {"path": str(folder / "model")},
+        "evaluation": evaluation,
+        "in_domain": ["short", "mixed"],
+    }
+    (folder / "cell.yaml").write_text(yaml.safe_dump(cell))
+    return folder
+
+
+def evaluate(folder: Path, backend: str) -> str:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), str(folder)],
+        env=os.environ | {"ENTROBENCH_BACKEND": backend},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("backend", ["vllm", "transformers"])
+def test_samples_are_written_kept_distinct_and_repeatable(tmp_path, backend):
+    folder = make_cell(tmp_path)
+    evaluate(folder, backend)
+    done = json.loads((folder / "eval.done.json").read_text())
+    assert {name: done["benchmarks"][name]["backend"] for name in ("short", "mixed")} == {
+        "short": backend,
+        "mixed": backend,
+    }
+    first = {name: read_samples(folder / "eval" / name / "samples.jsonl") for name in ("short", "mixed")}
+    assert {name: len(samples) for name, samples in first.items()} == {"short": 20, "mixed": 16}
+    for samples in first.values():
+        assert len({(s.problem_id, s.completion) for s in samples}) > 0.8 * len(samples)
+        assert all(s.n_tokens <= 12 for s in samples)
+        assert {s.finish_reason for s in samples} <= {"stop", "length"}
+        assert all(s.verdict in ("correct", "incorrect") for s in samples)
+
+    # One benchmark is lost: only that one is made again, and comes out equal
+    (folder / "eval" / "mixed" / "samples.jsonl").unlink()
+    output = evaluate(folder, backend)
+    assert "sampling mixed" in output
+    assert "sampling short" not in output
+    if backend == "vllm":  # transformers draws from one generator for all benchmarks of a run
+        assert read_samples(folder / "eval" / "mixed" / "samples.jsonl") == first["mixed"]
