@@ -21,9 +21,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_rest(tmp_path):
     target = tmp_path / "table.csv"
     write_atomic(target, "old")
     with (
-        pytest.raises(
-            EntrobenchError, match=r"(?s)cannot write .*table\.csv: No space left.*Nothing was changed"
-        ),
+        pytest.raises(EntrobenchError, match=r"(?s)table\.csv: No space left.*Nothing was changed"),
         atomic_path(target) as temporary,
     ):
         temporary.write_text("half of the n")
