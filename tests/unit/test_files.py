@@ -20,12 +20,14 @@ from entrobench.files import (
 def test_a_full_disk_leaves_the_old_file_and_no_rest(tmp_path):
     target = tmp_path / "table.csv"
     write_atomic(target, "old")
-    with (
-        pytest.raises(EntrobenchError, match=r"(?s)table\.csv: No space left.*Nothing was changed"),
-        atomic_path(target) as temporary,
-    ):
-        temporary.write_text("half of the n")
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def fill_the_disk():
+        with atomic_path(target) as temporary:
+            temporary.write_text("half of the n")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(EntrobenchError, match=r"(?s)table\.csv: No space left.*Nothing was changed"):
+        fill_the_disk()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 
