@@ -13,6 +13,13 @@ from entrobench.errors import UnsupportedPlatform
 
 Backend = Literal["vllm", "transformers"]
 
+# For every process on a CPU that it shares. Threads that spin while they wait for each other take
+# the cores that they wait for: beside a second busy process a step takes ten times as long.
+CPU_ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+}
+
 
 def choose_backend() -> Backend:
     """`vllm` where its CPU build runs, else `transformers`, with a notice on standard error.

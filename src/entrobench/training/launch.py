@@ -4,15 +4,14 @@ import os
 import sys
 from pathlib import Path
 
-from entrobench.backend import choose_backend, require_compiler
+from entrobench.backend import CPU_ENVIRONMENT, choose_backend, require_compiler
 from entrobench.cells import read_cell
 from entrobench.errors import ConfigError
 from entrobench.training.guard import Limits, supervise
 
-CPU_ENVIRONMENT = {
+VERL_ON_CPU = {
     "VERL_PLATFORM": "cpu",
     "VERL_USE_EXTERNAL_MODULES": "entrobench.training.cpu_platform",
-    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
 }
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -35,7 +34,7 @@ def launch(run_dir: Path) -> None:
     # A Ray that runs elsewhere on this machine, or a job's own, is not ours to join
     environment.pop("RAY_ADDRESS", None)
     if cell["device"] == "cpu":
-        environment |= CPU_ENVIRONMENT
+        environment |= CPU_ENVIRONMENT | VERL_ON_CPU
         if choose_backend() == "vllm":
             require_compiler()
         else:
