@@ -176,6 +176,19 @@ def test_a_run_does_not_outlive_a_killed_guard(guard, tmp_path):
     wait_for(lambda: not is_alive(child))
 
 
+def test_the_next_run_removes_the_folder_that_a_killed_guard_left(guard, tmp_path):
+    process = guard("beat('generate', 1); time.sleep(600)")
+    wait_for((tmp_path / "progress.json").exists)
+    left_over = Path((tmp_path / "ray_folder.txt").read_text())
+    process.kill()
+    process.wait()
+    assert left_over.is_dir()
+    time.sleep(1)  # the lock goes with the killed guard's child
+    assert guard("beat('generate', 1)").wait(timeout=30) == 0
+    assert not left_over.exists()
+    assert not (tmp_path / "ray_folder.txt").exists()
+
+
 def test_a_cell_is_not_trained_twice_at_once(guard):
     first = guard("beat('generate', 1); time.sleep(600)")
     time.sleep(2)

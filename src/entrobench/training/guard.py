@@ -25,9 +25,10 @@ from typing import Any
 import psutil
 
 from entrobench.errors import EntrobenchError, MissingInput, TrainingFailed
-from entrobench.files import read_json, read_jsonl
+from entrobench.files import read_json, read_jsonl, write_atomic
 
 POLL_SECONDS = 1.0
+RAY_FOLDER_PREFIX = "entrobench-"
 SHARED_MEMORY = Path("/dev/shm")
 # Processes without which verl cannot go on. Ray and vLLM set these names.
 ESSENTIAL = re.compile(r"raylet$|gcs_server$|^ray::WorkerDict|^ray::TaskRunner|^ray::vLLM|^VLLM::")
@@ -69,7 +70,7 @@ def supervise(command: list[str], run_dir: Path, limits: Limits, environment: di
     KeyboardInterrupt on SIGINT or SIGTERM. In every case all processes of the run have ended when this
     returns.
     """
-    with _exclusive(run_dir), _ray_folder() as ray_dir, _signals_as_interrupt():
+    with _exclusive(run_dir), _ray_folder(run_dir) as ray_dir, _signals_as_interrupt():
         _become_subreaper()
         run = _Run(run_dir / "train.log")
         with run.log.open("wb") as log:
@@ -312,13 +313,23 @@ def _exclusive(run_dir: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _ray_folder() -> Iterator[Path]:
-    """A folder for Ray's sockets and logs; short, because a socket's path may have 107 characters at most."""
-    folder = Path(tempfile.mkdtemp(prefix="entrobench-", dir="/tmp"))
+def _ray_folder(run_dir: Path) -> Iterator[Path]:
+    """A folder for Ray's sockets and logs; short, because a socket's path may have 107 characters at most.
+
+    Its name is kept in ray_folder.txt, so that the next run removes what a killed guard could not.
+    """
+    note = run_dir / "ray_folder.txt"
+    if note.exists():
+        left_over = Path(note.read_text(encoding="utf-8"))
+        if left_over.name.startswith(RAY_FOLDER_PREFIX):
+            shutil.rmtree(left_over, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=RAY_FOLDER_PREFIX, dir="/tmp"))
+    write_atomic(note, str(folder))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        note.unlink()
 
 
 @contextmanager
