@@ -167,6 +167,29 @@ def request_seed(seed: int, prompt: str, sample: int) -> int:
     return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF
 
 
+class _Recorder:
+    """Keeps length and end of each completion, which lm-eval drops, until asked for by prompt and text."""
+
+    tokenizer: Any
+
+    def begin(self, protocol: Protocol) -> None:
+        """Start a benchmark."""
+        self._protocol = protocol
+        self._seen: dict[str, int] = defaultdict(int)
+        self._records: dict[tuple[str, str], deque[Completion]] = defaultdict(deque)
+
+    def _record(self, prompt: str, completion: Completion) -> None:
+        self._records[prompt, completion.text].append(completion)
+
+    def completion(self, prompt: str, text: str) -> Completion:
+        """The record of a completion that lm-eval returned. Raises KeyError for one that it changed."""
+        ids = self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        found = self._records[self.tokenizer.decode(ids), text]
+        if not found:
+            raise KeyError(f"lm-eval returned a completion that was not sampled: {text!r}")
+        return found.popleft()
+
+
 def _vllm(model: Path, device: str, max_model_len: int) -> Any:
     if device == "cpu":
         require_compiler()
@@ -175,13 +198,8 @@ def _vllm(model: Path, device: str, max_model_len: int) -> Any:
     from lm_eval.models.vllm_causallms import VLLM
     from vllm import SamplingParams
 
-    class RecordingVLLM(VLLM):
-        """lm-eval's vLLM, with a seed per request, that remembers length and end of each completion."""
-
-        def begin(self, protocol: Protocol) -> None:
-            self._protocol = protocol
-            self._seen: dict[str, int] = defaultdict(int)
-            self._records: dict[tuple[str, str], deque[Completion]] = defaultdict(deque)
+    class RecordingVLLM(_Recorder, VLLM):
+        """lm-eval's vLLM with a seed per request."""
 
         def _model_generate(
             self, requests: list[list[int]], generate: bool = False, sampling_params: Any = None
@@ -204,8 +222,7 @@ def _vllm(model: Path, device: str, max_model_len: int) -> Any:
             outputs = super()._model_generate(requests, generate, seeded)
             for prompt, output in zip(prompts, outputs, strict=True):
                 one = output.outputs[0]
-                record = Completion(one.text, len(one.token_ids), one.finish_reason)
-                self._records[prompt, one.text].append(record)
+                self._record(prompt, Completion(one.text, len(one.token_ids), one.finish_reason))
             return outputs
 
         def _check_sampling(self, given: Any) -> None:
@@ -217,11 +234,6 @@ def _vllm(model: Path, device: str, max_model_len: int) -> Any:
                     f"{given.top_k}; "
                     f"expected {wanted} and no top_k"
                 )
-
-        def completion(self, prompt: str, text: str) -> Completion:
-            """The record of a completion that lm-eval returned. Raises KeyError for one that it changed."""
-            ids = self.tok_encode(prompt)
-            return self._records[self.tokenizer.decode(ids), text].popleft()
 
     arguments: dict[str, Any] = {"dtype": "auto"}
     if device == "cpu":
@@ -246,22 +258,24 @@ def _transformers(model: Path, device: str, max_model_len: int) -> Any:
     import torch
     from lm_eval.models.huggingface import HFLM
 
-    class RecordingHF(HFLM):
+    class RecordingHF(_Recorder, HFLM):
         """lm-eval's transformers model, free of what generation_config.json would add to sampling."""
 
         def begin(self, protocol: Protocol) -> None:
-            self._protocol = protocol
+            super().begin(protocol)
             torch.manual_seed(protocol.seed)
 
         def _model_generate(self, context: Any, max_length: int, stop: list[str], **kwargs: Any) -> Any:
             kwargs |= {"top_k": 0, "repetition_penalty": 1.0}
-            return super()._model_generate(context, max_length, stop, **kwargs)
-
-        def completion(self, prompt: str, text: str) -> Completion:
-            """Length counted anew from the text: transformers does not say why it stopped."""
-            n_tokens = len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-            is_cut = n_tokens >= self._protocol.max_tokens
-            return Completion(text, n_tokens + (not is_cut), "length" if is_cut else "stop")
+            mask = kwargs["attention_mask"].bool()
+            output = super()._model_generate(context, max_length, stop, **kwargs)
+            for row, generated in enumerate(output[:, context.shape[1] :]):
+                ends = (generated == self.tokenizer.eos_token_id).nonzero()
+                n_tokens = int(ends[0]) + 1 if len(ends) else len(generated)
+                prompt = self.tokenizer.decode(context[row][mask[row]])
+                text = self.tok_decode(generated.tolist())
+                self._record(prompt, Completion(text, n_tokens, "stop" if len(ends) else "length"))
+            return output
 
     return RecordingHF(
         pretrained=str(model),
