@@ -120,7 +120,7 @@ def test_a_dead_essential_process_ends_the_run(guard, tmp_path):
     """
     process = guard(script, stall=600)
     wait_for((tmp_path / "child").exists)
-    time.sleep(3)  # the guard has to have seen it alive
+    time.sleep(13)  # the guard has to have seen it alive and settled
     os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
     output = process.communicate(timeout=40)[0]
     assert process.returncode == 1

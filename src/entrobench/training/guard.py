@@ -29,6 +29,8 @@ from entrobench.files import read_json, read_jsonl, write_atomic
 
 POLL_SECONDS = 1.0
 RAY_FOLDER_PREFIX = "entrobench-"
+# Age from which a process counts as one that the run needs
+SETTLED_SECONDS = 10.0
 SHARED_MEMORY = Path("/dev/shm")
 # Processes without which verl cannot go on. Ray and vLLM set these names.
 ESSENTIAL = re.compile(r"raylet$|gcs_server$|^ray::WorkerDict|^ray::TaskRunner|^ray::vLLM|^VLLM::")
@@ -148,16 +150,22 @@ def _look_at_processes(run: _Run) -> None:
         try:
             run.shared_memory.update(_shared_memory_of(process.pid))
             name = _title(process)
-            # A fork that has not called exec yet carries its parent's title
-            is_essential = ESSENTIAL.search(name) and name != _title(process.parent())
+            # A short-lived fork that has not called exec carries its parent's title
+            is_fork = _role(name) == _role(_title(process.parent()))
+            is_settled = time.time() - process.create_time() > SETTLED_SECONDS
         except (psutil.Error, OSError):
             continue  # it has ended since it was listed
-        if is_essential:
+        if ESSENTIAL.search(name) and is_settled and not is_fork:
             run.essential.setdefault(process.pid, name)
 
 
 def _title(process: psutil.Process | None) -> str:
     return (process.cmdline() or [process.name()])[0] if process else ""
+
+
+def _role(title: str) -> str:
+    """A title without the method that a Ray actor is in: ray::WorkerDict.update_actor -> ray::WorkerDict."""
+    return title.partition(".")[0]
 
 
 def _shared_memory_of(pid: int) -> Iterator[Path]:
