@@ -22,7 +22,8 @@ def evaluate_cell(cell: dict[str, Any], model: Path, folder: Path) -> None:
     """Sample and grade every benchmark of `cell` into folder/eval/<benchmark>/, then write
     folder/eval.done.json.
 
-    A benchmark whose samples were made before by the same model, problems and protocol is not made again.
+    A benchmark whose samples were made before by the same model, prompts and protocol, and stand there
+    unchanged, is not made again.
     Raises an EntrobenchError for a bad model, benchmark file, or sampler.
     """
     started = time.monotonic()
@@ -34,9 +35,12 @@ def evaluate_cell(cell: dict[str, Any], model: Path, folder: Path) -> None:
     done = {}
     for benchmark, protocol in protocols.items():
         problem_file = Path(cell["evaluation"][benchmark]["file"])
+        problems = read_problems(problem_file)
         origin = {
             "model_sha256": weights,
             "problems_sha256": sha256_file(problem_file),
+            # the chat template is the tokenizer's, not in the weights
+            "prompts_sha256": sha256_text("\0".join(generator.prompt(problem) for problem in problems)),
             "backend": generator.backend,
             "protocol": asdict(protocol),
         }
@@ -44,9 +48,9 @@ def evaluate_cell(cell: dict[str, Any], model: Path, folder: Path) -> None:
         samples = _reusable(path, origin)
         if samples is None:
             print(f"sampling {benchmark}: {protocol.n_samples} samples a problem", flush=True)
-            samples = list(_sample(benchmark, read_problems(problem_file), protocol, generator))
+            samples = list(_sample(benchmark, problems, protocol, generator))
             write_samples(path, samples)
-            write_json(path.with_name("samples.meta.json"), origin)
+            write_json(_meta(path), origin | {"samples_sha256": sha256_file(path)})
         else:
             print(f"keeping {path}", flush=True)
         done[benchmark] = origin | _summary(samples)
@@ -77,12 +81,16 @@ def _protocol(settings: dict[str, Any]) -> Protocol:
     return Protocol(**{field.name: settings[field.name] for field in fields(Protocol)})
 
 
+def _meta(samples: Path) -> Path:
+    return samples.with_name("samples.meta.json")
+
+
 def _reusable(path: Path, origin: dict[str, Any]) -> list[Sample] | None:
-    meta = path.with_name("samples.meta.json")
-    if not path.exists() or not meta.exists():
+    if not path.exists() or not _meta(path).exists():
         return None
     try:
-        return read_samples(path) if read_json(meta) == origin else None
+        is_same = read_json(_meta(path)) == origin | {"samples_sha256": sha256_file(path)}
+        return read_samples(path) if is_same else None
     except CorruptFile as error:
         print(f"notice: {error}\n  The samples are made again.", flush=True)
         return None

@@ -226,7 +226,9 @@ def _vllm(model: Path, device: str, max_model_len: int) -> Any:
             return outputs
 
         def _check_sampling(self, given: Any) -> None:
-            wanted = (self._protocol.temperature, self._protocol.top_p, self._protocol.max_tokens)
+            protocol = self._protocol
+            top_p = protocol.top_p if protocol.temperature > 0 else 1.0  # vLLM sets it so when greedy
+            wanted = (protocol.temperature, top_p, protocol.max_tokens)
             found = (given.temperature, given.top_p, given.max_tokens)
             if found != wanted or given.top_k not in (-1, 0):
                 raise EntrobenchError(

@@ -16,14 +16,19 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Literal
+
+from entrobench.errors import MissingInput
 
 Verdict = Literal["correct", "incorrect", "error"]
 
 TIME_LIMIT_SECONDS = 5.0
 START_LIMIT_SECONDS = 60.0
 MAX_ANSWER_CHARACTERS = 300
-_INTEGER = re.compile(r"([+-]?)0*(\d{1,40})(?:\.0*)?")
+_INTEGER = re.compile(r"([+-]?)\s*0*(\d{1,40})(?:\.0*)?")
+_THOUSANDS = re.compile(r"[+-]?\s*\d{1,3}(?:,\d{3})+(?:\.0*)?|[+-]?\s*\d{1,3}(?: \d{3})+(?:\.0*)?")
+_BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|(?<!\\)\\[{}]|[{}]")
 
 
 @dataclass(frozen=True)
@@ -36,27 +41,29 @@ class Grade:
 
 
 def extract_boxed(text: str) -> str | None:
-    """Content of the last \\boxed{...} or \\fbox{...} with balanced braces, stripped; None without one."""
-    for match in reversed(list(re.finditer(r"\\(?:boxed|fbox)\s*\{", text))):
-        depth = 0
-        for position in range(match.end() - 1, len(text)):
-            if text[position] == "{":
-                depth += 1
-            elif text[position] == "}":
-                depth -= 1
-                if depth == 0:
-                    return text[match.end() : position].strip()
-    return None
+    """Content of the last \\boxed{...} or \\fbox{...} with balanced braces, stripped; None without one.
+
+    An escaped brace is text, as in LaTeX. One pass, whatever the text: a policy that repeats \\boxed{ until
+    its last token must not stall the reward workers.
+    """
+    open_starts: list[int | None] = []  # of each open brace: where its content starts if it is a box's
+    start, end = -1, -1
+    for token in _BOX_OR_BRACE.finditer(text):
+        if token.group() == "}":
+            opened = open_starts.pop() if open_starts else None
+            if opened is not None and opened > start:
+                start, end = opened, token.start()
+        elif token.group().endswith("{") and token.group() != r"\{":
+            open_starts.append(token.end() if token.group() != "{" else None)
+    return text[start:end].strip() if start >= 0 else None
 
 
 def canonical_integer(answer: str) -> int | None:
-    """The integer that `answer` writes, or None: 025, 27.0, 1,234, 10{,}000, $-3$, +7."""
-    text = (
-        answer.strip().strip("$").replace("{,}", ",").replace("\\,", "").replace("\\!", "").replace("−", "-")
-    )
-    text = re.sub(r"\s+", "", text)
-    if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.0*)?", text):
-        text = text.replace(",", "")
+    """The integer that `answer` writes, or None: 025, 27.0, 1,234, 1 234, 10{,}000, $-3$, +7. Not `1 2`."""
+    text = answer.strip().strip("$").replace("{,}", ",").replace("\\,", "").replace("\\!", "")
+    text = text.replace("−", "-").strip()
+    if _THOUSANDS.fullmatch(text):
+        text = re.sub(r"[,\s]", "", text)
     match = _INTEGER.fullmatch(text)
     return int(match.group(1) + match.group(2)) if match else None
 
@@ -92,7 +99,12 @@ class _Worker:
         self._process: subprocess.Popen[str] | None = None
 
     def compare(self, answer: str, gold: str) -> Verdict:
-        """`error` when the worker does not answer within TIME_LIMIT_SECONDS, dies, or cannot be started."""
+        """`error` when the worker does not answer within TIME_LIMIT_SECONDS, dies, or cannot be started.
+
+        Raises MissingInput without math-verify: every answer would be an error, every reward 0.
+        """
+        if find_spec("math_verify") is None:
+            raise MissingInput("math-verify is not installed; type: pip install math-verify==0.9.0")
         with self._lock:
             try:
                 process = self._running()

@@ -12,7 +12,8 @@ MEMORY_LIMIT_BYTES = 4 << 30
 
 
 def compare(answer: str, gold: str) -> str:
-    """Verdict of math-verify on an extracted answer; `error` when the gold answer itself cannot be read.
+    """Verdict of math-verify on an extracted answer; `error` when the gold answer itself cannot be read or
+    the comparison fails, which math-verify by itself would call unequal.
 
     Its own time limits are alarms, which C code does not see; the parent's hard limit is the real one.
     """
@@ -21,7 +22,8 @@ def compare(answer: str, gold: str) -> str:
         if not parsed_gold:
             return "error"
         parsed_answer = parse(f"${answer}$", parsing_timeout=None)
-        return "correct" if verify(parsed_gold, parsed_answer, timeout_seconds=None) else "incorrect"
+        is_equal = verify(parsed_gold, parsed_answer, timeout_seconds=None, raise_on_error=True)
+        return "correct" if is_equal else "incorrect"
     except (ArithmeticError, ValueError, TypeError, RecursionError, MemoryError, AttributeError):
         return "error"
 
