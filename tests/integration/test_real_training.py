@@ -156,7 +156,9 @@ def test_guard_ends_a_run_whose_vllm_worker_fails_in_a_weight_update(tmp_path):
     assert set(Path("/dev/shm").iterdir()) <= before, "shared memory of the run is gone"
 
 
-def test_dynamic_sampling_without_mixed_groups_ends_with_a_clear_message(tmp_path):
+@pytest.mark.parametrize("backend", ["vllm", "transformers"])
+def test_dynamic_sampling_without_mixed_groups_ends_with_a_clear_message(tmp_path, monkeypatch, backend):
+    monkeypatch.setenv("ENTROBENCH_BACKEND", backend)
     run_dir = make_run(
         tmp_path, {"algorithm.filter_groups.max_num_gen_batches": 3}, data_source="test/impossible"
     )
