@@ -1,11 +1,12 @@
 """From protocol, method and scale to one resolved cell: the only place where configuration is merged
 (contract 1).
 
-Layers, later ones win: trainer.yaml, the paper's protocol, its experiment, the method, the device, the scale.
-Of each value the resolved cell keeps where it came from. Device and scale may not set what a method sets,
-except in the scale's `method_exceptions`.
+Layers, later ones win: trainer.yaml, the paper's protocol, its experiment, the method, what protocol and
+experiment set for this method only, the device, the scale. Of each value the resolved cell keeps where it
+came from. Device and scale may not set what a method sets, except in the scale's `method_exceptions`.
 """
 
+import math
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,9 +15,16 @@ from typing import Any
 
 import yaml
 
-from entrobench.configs import Configs, Experiment, Method, Scale, Setting, require_known
+from entrobench.configs import Configs, Experiment, Method, Protocol, Scale, Setting, require_known
 from entrobench.errors import ConfigError, CorruptFile, MissingInput, UnknownName
 from entrobench.files import write_atomic
+
+# Settings that become verl settings once all layers are merged, because they depend on sizes that others set
+DERIVED = ("derive.updates_per_step", "derive.overlong_fraction")
+# Settings that verl does not have and the trainer or the engine reads
+TRAINER_SETTINGS = {"entrobench.drop_tied_groups": False, "entrobench.full_precision_logits": False}
+
+PROMPT_TOKENS = 2048
 
 SEED_KEYS = ("data.seed", "actor_rollout_ref.rollout.seed", "actor_rollout_ref.actor.data_loader_seed")
 
@@ -64,14 +72,19 @@ def listed_cells(paper: str, configs: Configs) -> list[CellId]:
 
 def model_of(cell: CellId, scale: Scale, configs: Configs) -> str:
     """Name of the model that the cell starts from at this scale."""
-    model = _experiment(cell, configs).model
-    return scale.models.get(model, model)
+    return _stand_in(_experiment(cell, configs).model, scale.models)
 
 
 def dataset_of(cell: CellId, scale: Scale, configs: Configs) -> str:
     """Name of the training set of the cell at this scale."""
-    dataset = _experiment(cell, configs).dataset
-    return scale.datasets.get(dataset, dataset)
+    return _stand_in(_experiment(cell, configs).dataset, scale.datasets)
+
+
+def _stand_in(published: str, stand_ins: dict[str, str]) -> str:
+    """What stands in for a model or data set at a scale; `*` for all that are not named, else the thing
+    itself.
+    """
+    return stand_ins.get(published, stand_ins.get("*", published))
 
 
 def benchmarks_of(cell: CellId, scale: Scale, configs: Configs) -> dict[str, str]:
@@ -80,6 +93,17 @@ def benchmarks_of(cell: CellId, scale: Scale, configs: Configs) -> dict[str, str
     if scale.benchmarks == "as published":
         return {name: name for name in published}
     return {scale.benchmarks[name]: name for name in published if name in scale.benchmarks}
+
+
+def previous_cell(cell: CellId, configs: Configs) -> CellId | None:
+    """The cell whose trained model this one starts from; None where it starts from a published model."""
+    earlier = _experiment(cell, configs).starts_from
+    return None if earlier is None else CellId(cell.paper, earlier, cell.method, cell.seed)
+
+
+def missing_data(cell: CellId, scale: Scale, configs: Configs) -> str:
+    """What the user has to get by hand before this cell can train at this scale; empty for nothing."""
+    return configs.dataset(dataset_of(cell, scale, configs)).needs
 
 
 def _experiment(cell: CellId, configs: Configs) -> Experiment:
@@ -99,6 +123,8 @@ def resolve(name: str, scale_name: str, configs: Configs, results: Path) -> dict
     root = results / scale.scale
     model, dataset = model_of(cell, scale, configs), dataset_of(cell, scale, configs)
     benchmarks = benchmarks_of(cell, scale, configs)
+    earlier = previous_cell(cell, configs)
+    model_path = root / "models" / model if earlier is None else root / str(earlier) / "model"
     provenance: dict[str, Any] = {}
     resolved: dict[str, Any] = {
         "cell": str(cell),
@@ -109,7 +135,12 @@ def resolve(name: str, scale_name: str, configs: Configs, results: Path) -> dict
         "seed": cell.seed,
         "trains": method.trains,
         "device": scale.device,
-        "model": {"name": model, "title": configs.model(model).title, "path": str(root / "models" / model)},
+        "model": {
+            "name": model,
+            "title": configs.model(model).title,
+            "path": str(model_path),
+            "trained_by": None if earlier is None else str(earlier),
+        },
         "dataset": {
             "name": dataset,
             "title": configs.dataset(dataset).title,
@@ -117,24 +148,28 @@ def resolve(name: str, scale_name: str, configs: Configs, results: Path) -> dict
         },
         "evaluation": {
             name: {"stands_for": published, "file": str(root / "benchmarks" / f"{name}.jsonl")}
-            | {key: setting.value for key, setting in protocol.evaluation.items()}
+            | {key: setting.value for key, setting in _evaluation(protocol, published).items()}
             | {"seed": cell.seed}
             | scale.evaluation
             for name, published in benchmarks.items()
         },
         "in_domain": [name for name, published in benchmarks.items() if published in experiment.in_domain],
         "verl": {},
+        "trainer": {},
         "shaper": None,
+        "recording": scale.recording.model_dump() if scale.recording is not None else None,
         "guard": scale.guard.model_dump(),
     }
     if method.trains:
-        for layer, key, setting in _verl_layers(
-            method, protocol.hyperparameters, experiment, scale, cell, configs
-        ):
-            resolved["verl"][key] = setting.value
+        merged: dict[str, Any] = dict(TRAINER_SETTINGS)
+        for layer, key, setting in _verl_layers(method, protocol, experiment, scale, cell, configs):
+            merged[key] = setting.value
             provenance[key] = _origin(layer, setting)
+        _derive(merged, provenance)
+        resolved["trainer"] = {key.removeprefix("entrobench."): merged.pop(key) for key in TRAINER_SETTINGS}
+        resolved["verl"] = merged
         if method.shaper is not None:
-            settings = _shaper_settings(method, experiment)
+            settings = _shaper_settings(method, protocol, experiment)
             resolved["shaper"] = {
                 "name": method.shaper.name,
                 "settings": {key: setting.value for key, setting in settings.items()},
@@ -149,6 +184,52 @@ def resolve(name: str, scale_name: str, configs: Configs, results: Path) -> dict
     return resolved
 
 
+def _evaluation(protocol: Protocol, benchmark: str) -> dict[str, Setting]:
+    settings = protocol.evaluation | protocol.evaluation_of.get(benchmark, {})
+    room = Setting(
+        value=settings["max_tokens"].value + PROMPT_TOKENS, note="max_tokens and room for the prompt"
+    )
+    return {"max_model_len": room} | settings
+
+
+def _derive(merged: dict[str, Any], provenance: dict[str, Any]) -> None:
+    """Replace the DERIVED settings in `merged` by the verl settings that they stand for.
+
+    updates_per_step: gradient steps that one pass over a batch is split into. verl wants the prompts of a
+    mini-batch; it is rounded up until its responses divide evenly among the devices, as verl requires.
+    overlong_fraction: share of max_response_length in which DAPO's overlong penalty grows from 0 to 1; 0 is
+    off.
+    """
+
+    def put(key: str, value: Any, source: str) -> None:
+        merged[key] = value
+        provenance[key] = {
+            **provenance[source],
+            "value": value,
+            "layer": f"{provenance[source]['layer']}, {source}",
+        }
+
+    updates = merged.pop("derive.updates_per_step", None)
+    if updates is not None:
+        prompts = math.ceil(merged["data.train_batch_size"] / updates)
+        devices = merged["trainer.nnodes"] * merged["trainer.n_gpus_per_node"]
+        while prompts * merged["actor_rollout_ref.rollout.n"] % devices:
+            prompts += 1
+        put("actor_rollout_ref.actor.ppo_mini_batch_size", prompts, "derive.updates_per_step")
+    fraction = merged.pop("derive.overlong_fraction", 0)
+    if fraction:
+        length = merged["data.max_response_length"]
+        for key, value in {
+            "reward.reward_manager.name": "dapo",
+            "reward.reward_kwargs.max_resp_len": length,
+            "reward.reward_kwargs.overlong_buffer_cfg.enable": True,
+            "reward.reward_kwargs.overlong_buffer_cfg.len": max(1, int(fraction * length)),
+            "reward.reward_kwargs.overlong_buffer_cfg.penalty_factor": 1.0,
+            "reward.reward_kwargs.overlong_buffer_cfg.log": False,
+        }.items():
+            put(key, value, "derive.overlong_fraction")
+
+
 def _origin(layer: str, setting: Setting) -> dict[str, Any]:
     origin = {"value": setting.value, "layer": layer, "source": setting.source, "status": setting.status}
     return origin | ({"note": setting.note} if setting.note else {})
@@ -156,7 +237,7 @@ def _origin(layer: str, setting: Setting) -> dict[str, Any]:
 
 def _verl_layers(
     method: Method,
-    hyperparameters: dict[str, Setting],
+    protocol: Protocol,
     experiment: Experiment,
     scale: Scale,
     cell: CellId,
@@ -173,12 +254,21 @@ def _verl_layers(
         )
     for key, setting in configs.trainer().items():
         yield "trainer", key, setting
-    for layer, settings in (("protocol", hyperparameters), ("experiment", experiment.hyperparameters)):
+    for layer, settings in (
+        ("protocol", protocol.hyperparameters),
+        ("experiment", experiment.hyperparameters),
+    ):
         for setting in settings.values():
             if setting.verl is not None:
                 yield layer, setting.verl, setting
     for key, setting in method.verl.items():
         yield "method", key, setting
+    # From the method that is extended to the one that extends it, so that the narrower word counts
+    for name in reversed(configs.method_chain(method.method)):
+        for layer, of_method in (("protocol", protocol.methods), ("experiment", experiment.methods)):
+            for setting in of_method.get(name, {}).values():
+                if setting.verl is not None:
+                    yield f"{layer} for {name}", setting.verl, setting
     for key, setting in device.verl.items():
         yield "device", key, setting
     for key, setting in (scale.verl | scale.method_exceptions).items():
@@ -189,10 +279,11 @@ def _verl_layers(
     yield "cell", "trainer.experiment_name", Setting(value=str(cell).replace("/", "."))
 
 
-def _shaper_settings(method: Method, experiment: Experiment) -> dict[str, Setting]:
+def _shaper_settings(method: Method, protocol: Protocol, experiment: Experiment) -> dict[str, Setting]:
     assert method.shaper is not None
     settings = dict(method.shaper.settings)
-    for setting in experiment.hyperparameters.values():
+    stated = [*protocol.hyperparameters.values(), *experiment.hyperparameters.values()]
+    for setting in stated:
         owner, _, key = (setting.shaper or "").partition(".")
         # A variant with a name of its own keeps its own settings: it differs from the paper's on purpose
         if owner == method.method:

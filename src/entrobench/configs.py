@@ -20,7 +20,11 @@ class _Strict(BaseModel):
 
 
 class Setting(_Strict):
-    """One value with where it comes from."""
+    """One value with where it comes from.
+
+    verl: dotted key of verl's configuration, or one of DERIVED or TRAINER_SETTINGS in cells.py. shaper:
+    <shaper's method>.<setting>. With neither the value is on record and changes nothing.
+    """
 
     value: Any
     source: str = "entrobench"
@@ -38,36 +42,52 @@ class ShaperConfig(_Strict):
 
 
 class Method(_Strict):
-    """configs/methods/<name>.yaml."""
+    """configs/methods/<name>.yaml.
+
+    source: equation, algorithm or appendix of the paper. test: the test file that would notice a mistake.
+    """
 
     method: str
     title: str
     paper: str
     source: str
     trains: bool
+    test: str
     extends: str | None = None
     verl: dict[str, Setting] = {}
     shaper: ShaperConfig | None = None
 
 
 class Experiment(_Strict):
-    """One training setup of a paper."""
+    """One training setup of a paper.
+
+    starts_from: the experiment of the same paper whose cell, of the same method and seed, this one goes on
+    from. methods: what this experiment sets for one method only.
+    """
 
     title: str
     model: str
     dataset: str
     benchmarks: list[str]
-    in_domain: list[str]
+    in_domain: list[str] = []
+    starts_from: str | None = None
     hyperparameters: dict[str, Setting] = {}
+    methods: dict[str, dict[str, Setting]] = {}
 
 
 class Protocol(_Strict):
-    """configs/papers/<paper>/protocol.yaml."""
+    """configs/papers/<paper>/protocol.yaml.
+
+    methods: what the paper sets for one method only. evaluation_of: what it sets for one benchmark only.
+    """
 
     paper: str
+    title: str
     arxiv: str
     hyperparameters: dict[str, Setting]
+    methods: dict[str, dict[str, Setting]] = {}
     evaluation: dict[str, Setting]
+    evaluation_of: dict[str, dict[str, Setting]] = {}
     experiments: dict[str, Experiment]
 
 
@@ -84,6 +104,13 @@ class Device(_Strict):
 
     device: Literal["cpu", "cuda"]
     verl: dict[str, Setting]
+
+
+class Recording(_Strict):
+    """What token_stats.parquet holds: the tokens of `sequences` responses of every `every`-th step."""
+
+    every: int
+    sequences: int
 
 
 class Scale(_Strict):
@@ -104,23 +131,28 @@ class Scale(_Strict):
     verl: dict[str, Setting] = {}
     method_exceptions: dict[str, Setting] = {}
     evaluation: dict[str, Any] = {}
+    recording: Recording | None = None
     guard: Guard
 
 
 class Model(_Strict):
-    """configs/models/<name>.yaml."""
+    """configs/models/<name>.yaml. architecture: what stands in the model's config.json, for checks without
+    it.
+    """
 
     model: str
     title: str
     source: dict[str, Any]
+    architecture: dict[str, Any] = {}
 
 
 class Dataset(_Strict):
-    """configs/datasets/<name>.yaml."""
+    """configs/datasets/<name>.yaml. needs: what a user has to get by hand before a cell with it can run."""
 
     dataset: str
     title: str
     source: dict[str, Any]
+    needs: str = ""
 
 
 class Benchmark(_Strict):
@@ -165,9 +197,11 @@ class Configs:
         method = self._named("methods", name, Method)
         for parent_name in self.method_chain(name)[1:]:
             parent = self._named("methods", parent_name, Method)
-            method = method.model_copy(
-                update={"verl": parent.verl | method.verl, "shaper": method.shaper or parent.shaper}
-            )
+            shaper = method.shaper or parent.shaper
+            if method.shaper and parent.shaper and method.shaper.name == parent.shaper.name:
+                settings = parent.shaper.settings | method.shaper.settings
+                shaper = method.shaper.model_copy(update={"settings": settings})
+            method = method.model_copy(update={"verl": parent.verl | method.verl, "shaper": shaper})
         return method
 
     def method_chain(self, name: str) -> list[str]:

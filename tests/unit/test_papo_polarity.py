@@ -10,8 +10,6 @@ import pytest
 import torch
 
 from entrobench.algorithms.papo_polarity import PapoPolarity, PhaseController, reweight
-from entrobench.algorithms.shaper import TokenBatch
-from entrobench.kernels.token_stats import TokenStats, token_stats
 
 
 def algorithm_1(entropies, *, beta_warm, beta_run, n_w, gamma, w_min, w_max):
@@ -124,43 +122,6 @@ def test_reweight_by_hand():
 def test_omega_one_is_dapo():
     advantages = torch.randn(3, 5)
     assert torch.equal(reweight(advantages, torch.randn(3, 5), 1.0), advantages)
-
-
-def make_batch(rows, length, generator, padding_rows=0):
-    """Random policy states with the last `padding_rows` rows masked and filled with nonsense."""
-    total = rows + padding_rows
-    logits = torch.randn(total * length, 11, generator=generator) * 2
-    tokens = torch.randint(11, (total * length,), generator=generator)
-    stats = TokenStats(
-        *(s.reshape(total, length) for s in token_stats(logits, tokens, torch.ones(total * length)))
-    )
-    mask = torch.rand(total, length, generator=generator) < 0.8
-    mask[rows:] = False
-    stats.entropy[rows:] = 1e6
-    advantages = torch.randn(total, 1, generator=generator).expand(total, length).clone()
-    return TokenBatch(advantages, stats, mask)
-
-
-def test_padding_rows_and_row_order_do_not_change_the_step():
-    batch = make_batch(6, 9, torch.Generator().manual_seed(0), padding_rows=3)
-    order = torch.randperm(9, generator=torch.Generator().manual_seed(1))
-    shuffled = TokenBatch(
-        batch.advantages_BT[order], TokenStats(*(s[order] for s in batch.stats)), batch.mask_BT[order]
-    )
-    real = TokenBatch(batch.advantages_BT[:6], TokenStats(*(s[:6] for s in batch.stats)), batch.mask_BT[:6])
-    results = []
-    for variant in (real, batch, shuffled):
-        shaper = PapoPolarity(warmup_steps=1, omega_min=0.5, omega_max=2.0)
-        shaper.controller.entropy, shaper.controller.step = 99.0, 0  # a fall in the warm-up
-        shaper.shape(variant)
-        shaped, metrics = shaper.shape(variant)
-        results.append((shaped, metrics))
-    (real_shaped, real_metrics), (padded, padded_metrics), (reordered, reordered_metrics) = results
-    assert real_metrics["omega_neg"] != 1.0, "the weights have to be active for this test to mean anything"
-    for metrics in (padded_metrics, reordered_metrics):
-        assert metrics == pytest.approx(real_metrics, rel=1e-12)
-    assert torch.equal(padded[:6], real_shaped)
-    assert torch.equal(reordered, padded[order])
 
 
 def test_state_survives_a_json_round_trip_bit_for_bit():

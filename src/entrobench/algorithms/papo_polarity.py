@@ -24,18 +24,17 @@ Where the paper is silent:
 Edge cases: P = 0 keeps its advantage; a step without response tokens is an error, because h_k would be NaN.
 """
 
-import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from entrobench.algorithms.shaper import TokenBatch
+from entrobench.algorithms.shaper import Checkpointed, Shaped, TokenBatch, require_finite, state
 
 
 @dataclass
-class PhaseController:
+class PhaseController(Checkpointed):
     """Lines 8-17 of Algorithm 1: the state that turns the entropy trajectory into omega_neg.
 
     Defaults: App. B.4, Qwen2.5-7B. Raises ValueError when a setting is outside its range.
@@ -48,13 +47,13 @@ class PhaseController:
     warmup_steps: int = 20
     gate_ratio: float = 0.3
 
-    step: int = 0
-    slope: float = 0.0
-    entropy: float | None = None
-    entropy_ema: float | None = None
-    slope_ref: float | None = None
-    entropy_ref: float | None = None
-    active: bool = True
+    step: int = state(0)
+    slope: float = state(0.0)
+    entropy: float | None = state(None)
+    entropy_ema: float | None = state(None)
+    slope_ref: float | None = state(None)
+    entropy_ref: float | None = state(None)
+    active: bool = state(True)
 
     def __post_init__(self) -> None:
         if not 0 < self.omega_min <= self.omega_max:
@@ -72,10 +71,7 @@ class PhaseController:
 
         Raises ValueError when `entropy` is not finite; the state is then unchanged.
         """
-        if not math.isfinite(entropy):
-            raise ValueError(
-                f"PAPO: mean entropy of step {self.step + 1} is {entropy}; expected a finite number"
-            )
+        require_finite("PAPO: mean entropy", entropy, self.step + 1)
         self.step += 1
         beta = self.beta_warm if self.step <= self.warmup_steps else self.beta_run
         change = 0.0 if self.entropy is None else entropy - self.entropy
@@ -120,12 +116,10 @@ class PapoPolarity:
     def __init__(self, **settings: Any) -> None:
         self.controller = PhaseController(**settings)
 
-    def shape(self, batch: TokenBatch) -> tuple[Tensor, dict[str, float]]:
+    def shape(self, batch: TokenBatch) -> Shaped:
         """One step of Algorithm 1 on the global batch; see Shaper.shape."""
         omega_neg = self.controller.update(batch.mean_entropy())
-        polarity_BT = batch.advantages_BT * batch.stats.tendency
-        shaped_BT = reweight(batch.advantages_BT, polarity_BT, omega_neg)
-        polarity = polarity_BT[batch.mask_BT]
+        shaped_BT = reweight(batch.advantages_BT, batch.polarity_BT(), omega_neg)
         metrics = {
             "omega_neg": omega_neg,
             "omega_pos": 1.0 / omega_neg,
@@ -134,30 +128,15 @@ class PapoPolarity:
             "papo/active": float(self.controller.active),
             "papo/warmup_steps": float(self.controller.warmup_steps),
             "papo/s_ref_not_negative": float(self.controller.is_reference_unusable),
-            "papo/fraction_positive": (polarity > 0).float().mean().item(),
-            "papo/fraction_negative": (polarity < 0).float().mean().item(),
         }
         if self.controller.slope_ref is not None:
             metrics["papo/slope_ref"] = self.controller.slope_ref
-        return shaped_BT, metrics
+        return Shaped(shaped_BT, metrics)
 
     def state_dict(self) -> dict[str, Any]:
         """Settings and state of the controller, JSON-serialisable."""
-        return asdict(self.controller)
+        return self.controller.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the controller. Raises ValueError when keys differ or the settings are not this run's."""
-        expected = {field.name for field in fields(PhaseController)}
-        if set(state) != expected:
-            raise ValueError(
-                f"PAPO controller state: expected keys {sorted(expected)}, found {sorted(state)}"
-            )
-        restored = PhaseController(**state)
-        settings = ("omega_min", "omega_max", "beta_warm", "beta_run", "warmup_steps", "gate_ratio")
-        for name in settings:
-            if getattr(restored, name) != getattr(self.controller, name):
-                raise ValueError(
-                    f"PAPO controller state was saved with {name}={getattr(restored, name)}, "
-                    f"this run has {getattr(self.controller, name)}: resume with the same method settings"
-                )
-        self.controller = restored
+        self.controller.load_state_dict(state)

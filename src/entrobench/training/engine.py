@@ -2,7 +2,8 @@
 
 Loaded in the workers through `actor_rollout_ref.model.external_lib`. The driver asks for the statistics by
 `batch.extra_info["token_stats"] = True`; each comes back as one more per-token field beside `log_probs`, and
-`entropy` is replaced by ours, because verl's is computed in the dtype of the logits.
+`entropy` is replaced by ours, because verl's is computed in the dtype of the logits. Updates run with the
+actor settings of their step (ACTOR_SETTINGS), and a cell may ask for full-precision logits.
 """
 
 from typing import Any
@@ -14,13 +15,46 @@ from verl.utils import tensordict_utils as tu
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
+from entrobench.errors import ConfigError
 from entrobench.kernels.token_stats import TokenStats, token_stats
+from entrobench.training.step_loss import ACTOR_SETTINGS, StepLoss
 
 STAT_FIELDS = {"logp": "stat_logp", "entropy": "entropy", "sum_p2": "stat_sum_p2", "t2": "stat_t2"}
 
 
+# Key of the model's override_config: the head's logits are computed and kept in fp32 (REPO, App. A.1)
+FULL_PRECISION_LOGITS = "entrobench_full_precision_logits"
+
+
+def keep_logits_in_fp32(model: torch.nn.Module) -> None:
+    """Make the head of a language model compute its logits in fp32, whatever its weights and autocast are.
+
+    Raises ConfigError for a model without a linear head.
+    """
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    if not isinstance(head, torch.nn.Linear):
+        raise ConfigError(f"full-precision logits: {type(model).__name__} has no linear head")
+
+    def forward(hidden: torch.Tensor) -> torch.Tensor:
+        bias = None if head.bias is None else head.bias.float()
+        with torch.autocast(hidden.device.type, enabled=False):
+            return torch.nn.functional.linear(hidden.float(), head.weight.float(), bias)
+
+    head.forward = forward  # type: ignore[method-assign, assignment]
+
+
 class TokenStatsEngine(FSDPEngineWithLMHead):
     """FSDP engine whose forward pass can return TokenStats for every token of the batch."""
+
+    def _build_fsdp_module(self, module: torch.nn.Module) -> Any:
+        if self.model_config.override_config.get(FULL_PRECISION_LOGITS, False):
+            keep_logits_in_fp32(module)
+        return super()._build_fsdp_module(module)
+
+    def train_batch(self, data: TensorDict, loss_function: Any) -> Any:
+        """verl's update of one mini-batch, with the actor settings that the driver sent for this step."""
+        settings = tu.get_non_tensor_data(data=data, key=ACTOR_SETTINGS, default=None) or {}
+        return super().train_batch(data, StepLoss(loss_function, dict(settings)))
 
     def prepare_model_outputs(
         self, output: Any, output_args: dict[str, Any], micro_batch: TensorDict, logits_processor_func: Any

@@ -25,6 +25,7 @@ from entrobench.training.run_files import (
     latest_checkpoint,
     set_aside_other_run,
 )
+from entrobench.training.token_record import TokenRecord
 
 
 def run_overrides(cell: dict[str, Any], run_dir: Path) -> dict[str, Any]:
@@ -37,6 +38,8 @@ def run_overrides(cell: dict[str, Any], run_dir: Path) -> dict[str, Any]:
         "data.val_files": train_file,  # verl wants a validation set; evaluation is a step of its own here
         "trainer.default_local_dir": str(run_dir / "checkpoints"),
     }
+    if cell["trainer"]["full_precision_logits"]:
+        overrides["actor_rollout_ref.model.override_config.entrobench_full_precision_logits"] = True
     if os.environ.get("ENTROBENCH_ROLLOUT") == "hf_cpu":
         overrides["actor_rollout_ref.rollout.name"] = "hf_cpu"
         overrides["actor_rollout_ref.model.external_lib"] = "entrobench.training.hf_rollout"
@@ -49,9 +52,13 @@ def run_identity(cell: dict[str, Any]) -> str:
     """
     may_change = ("trainer.total_", "trainer.save_freq", "trainer.max_", "ray_kwargs.")
     settings = {key: value for key, value in cell["verl"].items() if not key.startswith(may_change)}
-    weights = sha256_file(Path(cell["model"]["path"]) / "model.json")
+    model = Path(cell["model"]["path"])
+    # A trained model has no model.json; its weights are their own identity
+    files = [model / "model.json"] if (model / "model.json").exists() else sorted(model.glob("*.safetensors"))
+    weights = [sha256_file(path) for path in files]
     data = sha256_file(Path(cell["dataset"]["train_file"]))
-    return sha256_text(json.dumps([settings, cell["shaper"], weights, data], sort_keys=True))
+    identity = [settings, cell["trainer"], cell["shaper"], weights, data]
+    return sha256_text(json.dumps(identity, sort_keys=True))
 
 
 def check_inputs(cell: dict[str, Any], run_dir: Path) -> Path | None:
@@ -96,7 +103,12 @@ def train(run_dir: Path) -> None:
     config = compose_verl_config(run_overrides(cell, run_dir))
     auto_set_device(config)
     with open_dict(config):
-        config.entrobench = {"run_dir": str(run_dir), "shaper": cell["shaper"]}
+        config.entrobench = {
+            "run_dir": str(run_dir),
+            "shaper": cell["shaper"],
+            "recording": cell["recording"],
+            "drop_tied_groups": cell["trainer"]["drop_tied_groups"],
+        }
         config.ray_kwargs.ray_init._temp_dir = os.environ["ENTROBENCH_RAY_DIR"]
         config.ray_kwargs.ray_init.address = (
             "local"  # never join a Ray that somebody else runs on this machine
@@ -116,6 +128,8 @@ def train(run_dir: Path) -> None:
 
 def _finish(cell: dict[str, Any], run_dir: Path, resumed_from: Path | None, seconds: float) -> None:
     curve = Curve(run_dir).to_parquet()
+    if cell["recording"] is not None:
+        TokenRecord(run_dir, **cell["recording"], seed=cell["seed"]).join()
     checkpoint = latest_checkpoint(run_dir / "checkpoints")
     last_step = int(curve["step"].iloc[-1])
     if checkpoint is None or checkpoint.name != f"global_step_{last_step}":

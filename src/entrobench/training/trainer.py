@@ -6,23 +6,30 @@ a sign of life. Everything else is verl's.
 """
 
 import functools
+from collections import Counter, defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 import transfer_queue as tq
 from omegaconf import DictConfig, OmegaConf
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1 import trainer_base
+from verl.trainer.ppo.v1.replay_buffer import DAPO_FILTERED_REWARD_COUNTS_KEY
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.workers.utils.padding import response_from_nested, response_to_nested
 
-from entrobench.algorithms import SHAPERS, Shaper, TokenBatch
+from entrobench.algorithms import SHAPERS, Shaped, Shaper, TokenBatch
+from entrobench.algorithms.health import batch_health, clip_masks, group_rates, mismatch
 from entrobench.errors import TrainingFailed
 from entrobench.kernels.token_stats import TokenStats
 from entrobench.training.engine import STAT_FIELDS
 from entrobench.training.run_files import Curve, Progress, load_controller, save_controller
+from entrobench.training.step_loss import ACTOR_SETTINGS
+from entrobench.training.token_record import TokenRecord, token_frame
 
 # verl looks for finished rollouts every 2 s by default, which is longer than a whole smoke step
 REPLAY_POLL_SECONDS = 0.1
@@ -35,7 +42,12 @@ class DynamicSamplingExhausted(TrainingFailed):
 
 
 class EntropyTrainer(PPOTrainerSync):
-    """PPOTrainerSync with an optional Shaper. Reads `config.entrobench` (run_dir, shaper)."""
+    """PPOTrainerSync with an optional Shaper. Reads `config.entrobench` (run_dir, shaper, recording,
+    drop_tied_groups).
+    """
+
+    _step: "_Step"
+    _shaped: Shaped
 
     def __init__(self, config: DictConfig) -> None:
         super().__init__(config)
@@ -44,9 +56,11 @@ class EntropyTrainer(PPOTrainerSync):
         self._progress = Progress(run_dir)
         self._curve = Curve(run_dir)
         self._shaper = _make_shaper(config)
+        self._record = _make_record(config, run_dir)
         self._prompts_generated = 0
         # Kept apart from verl's metrics, which it averages over sub-steps and so rounds
         self._step_metrics: dict[str, float] = {}
+        self._tied: Counter[float] = Counter()
 
     # -- bounded dynamic sampling ----------------------------------------------------------------------------
 
@@ -78,6 +92,43 @@ class EntropyTrainer(PPOTrainerSync):
         self._prompts_generated += len(batch)
         return super()._submit_batch_to_rollout(batch)
 
+    # -- tied groups -----------------------------------------------------------------------------------------
+
+    def _balance_batch(
+        self,
+        batch: KVBatchMeta,
+        metrics: dict[str, Any],
+        logging_prefix: str = "global_seqlen",
+        keep_minibatch: bool = False,
+    ) -> KVBatchMeta:
+        dropped = metrics.get(DAPO_FILTERED_REWARD_COUNTS_KEY, {})
+        self._tied = Counter({float(accuracy): number for accuracy, number in dropped.items()})
+        if self.config.entrobench.drop_tied_groups:
+            batch = self._drop_tied_groups(batch)
+        return super()._balance_batch(batch, metrics, logging_prefix, keep_minibatch)
+
+    def _drop_tied_groups(self, batch: KVBatchMeta) -> KVBatchMeta:
+        """Leave out groups whose responses all earned the same, without replacing them (REPO, Section 4).
+
+        A batch of such groups only is kept as it is: its advantages are 0, and verl needs a batch.
+        """
+        scores = tq.kv_batch_get(
+            keys=batch.keys, partition_id=batch.partition_id, select_fields=["rm_scores"]
+        )
+        rewards = [score.sum().item() for score in scores["rm_scores"].unbind()]
+        of_group: dict[str, set[float]] = defaultdict(set)
+        for key, reward in zip(batch.keys, rewards, strict=True):
+            of_group[_group_of(key)].add(reward)
+        tied = {group for group, values in of_group.items() if len(values) == 1}
+        if len(tied) == len(of_group):
+            return batch
+        for group in tied:
+            self._tied[float(of_group[group].pop() > 0)] += 1
+        tq.kv_clear(
+            keys=[key for key in batch.keys if _group_of(key) in tied], partition_id=batch.partition_id
+        )
+        return _select(batch, [row for row, key in enumerate(batch.keys) if _group_of(key) not in tied])
+
     # -- token statistics and shaping ------------------------------------------------------------------------
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
@@ -90,47 +141,134 @@ class EntropyTrainer(PPOTrainerSync):
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         self._progress.beat("advantage", self.global_steps)
         batch = super()._compute_advantage(batch, metrics)
-        token_batch, old_log_probs_BT, response_mask = self._read_token_batch(batch)
-        mismatch_BT = (token_batch.stats.logp - old_log_probs_BT).abs()
-        metrics["token_stats/log_prob_mismatch_max"] = mismatch_BT[token_batch.mask_BT].max().item()
-        metrics["token_stats/padding_rows"] = sum(tag.get("is_padding", False) for tag in batch.tags)
+        step = self._read_step(batch)
+        token_batch, mask_BT = step.batch, step.batch.mask_BT
+        difference = (token_batch.stats.logp - step.old_log_probs_BT)[mask_BT].abs()
         # verl logs the padded batch's entropy in the loss's aggregation; this is the token mean of real rows,
         # fp32
-        self._step_metrics = {"entropy": token_batch.mean_entropy()}
+        self._step_metrics = {
+            "entropy": token_batch.mean_entropy(),
+            "token_stats/log_prob_mismatch_max": difference.max().item(),
+            "token_stats/padding_rows": sum(tag.get("is_padding", False) for tag in batch.tags),
+        }
+        shaped = Shaped(token_batch.advantages_BT, {})
         if self._shaper is not None:
-            shaped_BT, shaper_metrics = self._shaper.shape(token_batch)
-            self._step_metrics |= shaper_metrics
-            fields = TensorDict(
-                {"advantages": response_to_nested(shaped_BT, response_mask)}, batch_size=len(batch)
+            shaped = self._shaper.shape(token_batch)
+            fields = {"advantages": response_to_nested(shaped.advantages_BT, step.response_mask)}
+            batch = tq.kv_batch_put(
+                keys=batch.keys,
+                partition_id=batch.partition_id,
+                fields=TensorDict(fields, batch_size=len(batch)),
             )
-            batch = tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)
+        self._step_metrics |= shaped.metrics | batch_health(token_batch, shaped.advantages_BT)
+        self._step_metrics |= group_rates(token_batch, step.reward_B > 0, self._tied)
+        if step.rollout_log_probs_BT is not None:
+            self._step_metrics |= mismatch(
+                token_batch.stats.logp[mask_BT], step.rollout_log_probs_BT[mask_BT]
+            )
+        self._shaped, self._step = shaped, step
         return batch
 
-    def _read_token_batch(self, batch: KVBatchMeta) -> tuple[TokenBatch, torch.Tensor, torch.Tensor]:
-        """The global batch, verl's own log-probs (B, T), and the jagged response mask that carries the true
-        lengths.
-        """
-        stat_fields = list(STAT_FIELDS.values())
-        fields = [*stat_fields, "old_log_probs", "advantages", "response_mask"]
-        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
+    def _read_step(self, batch: KVBatchMeta) -> "_Step":
+        """What the shaper, the health metrics and the record need of this step's batch."""
+        fields = [
+            *STAT_FIELDS.values(),
+            "old_log_probs",
+            "advantages",
+            "response_mask",
+            "rm_scores",
+            "responses",
+        ]
+        data = tq.kv_batch_get(
+            keys=batch.keys, partition_id=batch.partition_id, select_fields=[*fields, "rollout_log_probs"]
+        )
         missing = sorted(set(fields) - set(data.keys()))
         if missing:  # TransferQueue drops an unknown field without a word
             raise TrainingFailed(
                 f"the log-probability pass returned no {missing}: is the engine entrobench's?"
             )
         response_mask = data["response_mask"]
-        for field in set(stat_fields) - {"entropy"}:  # verl has cut `entropy` to the response already
-            data[field] = response_from_nested(data[field], response_mask)
+        # verl has cut `entropy` to the response already
+        stats = _response_stats(data, response_mask, already_cut=("entropy",))
+        for field in STAT_FIELDS.values():
+            data.pop(field, None)
         padded = data.to_padded_tensor()
         is_real_B = torch.tensor([not tag.get("is_padding", False) for tag in batch.tags])
-        stats = TokenStats(**{name: padded[field].float() for name, field in STAT_FIELDS.items()})
-        mask_BT = padded["response_mask"].bool() & is_real_B[:, None]
-        token_batch = TokenBatch(padded["advantages"].float(), stats, mask_BT)
-        return token_batch, padded["old_log_probs"].float(), response_mask
+        names = [_group_of(key) for key in batch.keys]
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+        token_batch = TokenBatch(
+            advantages_BT=padded["advantages"].float(),
+            stats=stats,
+            mask_BT=padded["response_mask"].bool() & is_real_B[:, None],
+            groups_B=torch.tensor([numbers[name] for name in names]),
+            step=self.global_steps,
+        )
+        rollout = padded.get("rollout_log_probs", None)
+        return _Step(
+            batch=token_batch,
+            response_mask=response_mask,
+            tokens_BT=padded["responses"],
+            reward_B=padded["rm_scores"].float().sum(1),
+            old_log_probs_BT=padded["old_log_probs"].float(),
+            rollout_log_probs_BT=None if rollout is None else rollout.float(),
+        )
+
+    # -- the update ------------------------------------------------------------------------------------------
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         self._progress.beat("update_actor", self.global_steps)
-        return super()._update_actor(batch, metrics)
+        batch.extra_info[ACTOR_SETTINGS] = self._actor_settings()
+        batch = super()._update_actor(batch, metrics)
+        if self._record is not None:
+            dp_size = max(self.actor_rollout_wg._dispatch_info["actor"]) + 1
+            rows = self._record.rows(self.global_steps, self._step.batch.mask_BT, dp_size)
+            if rows:
+                self._record.write(self.global_steps, self._measure_update(batch, rows))
+        return batch
+
+    def _actor_settings(self) -> dict[str, Any]:
+        """Where the actor's configuration is to differ from verl's for the updates of this step."""
+        return dict(self._shaped.actor)
+
+    def _measure_update(self, batch: KVBatchMeta, rows: list[int]) -> pd.DataFrame:
+        """Token statistics of the recorded rows once more, with the updated weights."""
+        part = _select(batch, rows)
+        part.extra_info |= {"calculate_entropy": True, "compute_loss": False, "token_stats": True}
+        self.actor_rollout_wg.compute_log_prob(part)
+        data = tq.kv_batch_get(
+            keys=part.keys,
+            partition_id=part.partition_id,
+            select_fields=[*STAT_FIELDS.values(), "response_mask"],
+        )
+        after = _response_stats(data, data["response_mask"])
+        # The recorded rows may be shorter than the longest of the batch
+        length = after.logp.shape[1]
+        before = self._step.batch
+        kept = TokenBatch(
+            advantages_BT=before.advantages_BT[rows, :length],
+            stats=TokenStats(*(values[rows, :length] for values in before.stats)),
+            mask_BT=before.mask_BT[rows, :length],
+            groups_B=before.groups_B[rows],
+            step=before.step,
+        )
+        actor = self.config.actor_rollout_ref.actor
+        settings = self._actor_settings()
+        upper_BT, lower_BT = clip_masks(
+            after.logp - kept.stats.logp,
+            kept.advantages_BT,
+            kept.mask_BT,
+            settings.get("clip_ratio_low", actor.clip_ratio_low),
+            settings.get("clip_ratio_high", actor.clip_ratio_high),
+            whole_sequence=actor.policy_loss.loss_mode == "gspo",
+        )
+        return token_frame(
+            kept,
+            self._shaped.advantages_BT[rows, :length],
+            self._step.tokens_BT[rows, :length],
+            after,
+            upper_BT | lower_BT,
+            lambda token: self.tokenizer.decode([token]),
+        )
 
     def on_step_end(self) -> None:
         self._progress.beat("update_weights", self.global_steps)
@@ -164,11 +302,57 @@ class EntropyTrainer(PPOTrainerSync):
     def _load_checkpoint(self) -> None:
         super()._load_checkpoint()
         self._curve.truncate_after(self.global_steps)
+        if self._record is not None:
+            self._record.truncate_after(self.global_steps)
         if self.global_steps > 0:
             print(f"entrobench: resuming after step {self.global_steps}", flush=True)
             if self._shaper is not None:
                 folder = Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}"
                 self._shaper.load_state_dict(load_controller(folder))
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One step's batch on the driver. (B, T) tensors are right-padded; response_mask is verl's, jagged."""
+
+    batch: TokenBatch
+    response_mask: torch.Tensor
+    tokens_BT: torch.Tensor
+    reward_B: torch.Tensor
+    old_log_probs_BT: torch.Tensor
+    rollout_log_probs_BT: torch.Tensor | None
+
+
+def _response_stats(
+    data: TensorDict, response_mask: torch.Tensor, already_cut: tuple[str, ...] = ()
+) -> TokenStats:
+    """TokenStats (B, T) of the responses, from the engine's jagged fields over whole sequences."""
+    cut = {
+        name: data[field] if field in already_cut else response_from_nested(data[field], response_mask)
+        for name, field in STAT_FIELDS.items()
+    }
+    return TokenStats(**{name: values.float().to_padded_tensor(0.0) for name, values in cut.items()})
+
+
+def _group_of(key: str) -> str:
+    """The prompt that a trajectory answers, from TransferQueue's key <uid>_<session>_<index>."""
+    return key.split("_")[0]
+
+
+def _select(batch: KVBatchMeta, rows: list[int]) -> KVBatchMeta:
+    return KVBatchMeta(
+        keys=[batch.keys[row] for row in rows],
+        tags=[batch.tags[row] for row in rows],
+        partition_id=batch.partition_id,
+        extra_info=dict(batch.extra_info),
+    )
+
+
+def _make_record(config: DictConfig, run_dir: Path) -> TokenRecord | None:
+    recording = config.entrobench.recording
+    if recording is None:
+        return None
+    return TokenRecord(run_dir, recording.every, recording.sequences, config.data.seed)
 
 
 def _make_shaper(config: DictConfig) -> Shaper | None:

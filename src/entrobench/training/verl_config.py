@@ -1,6 +1,8 @@
 """From a cell's flat verl overrides to a composed, validated verl configuration."""
 
+import copy
 import difflib
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ FREE_FORM = (
     "actor_rollout_ref.actor.fsdp_config.mixed_precision.",
     "actor_rollout_ref.rollout.engine_kwargs.",
     "reward.custom_reward_function.reward_kwargs.",
+    "reward.reward_kwargs.",
+    "data.apply_chat_template_kwargs.",
 )
 # Fields of verl's dataclasses that its YAML files leave out
 NOT_IN_YAML = ("actor_rollout_ref.rollout.enable_sleep_mode",)
@@ -31,11 +35,7 @@ def compose_verl_config(overrides: dict[str, Any]) -> DictConfig:
     Raises ConfigError for a key that verl does not have (with the nearest that it has), for a value whose
     type differs from the default's, and for whatever verl's own validation refuses.
     """
-    import verl
-
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(Path(verl.__file__).parent / "trainer" / "config"), version_base=None):
-        config = compose("ppo_trainer")
+    config = copy.deepcopy(_default_config())
     known = _flatten(OmegaConf.to_container(config, resolve=False))
     with open_dict(config):
         for key, value in overrides.items():
@@ -44,6 +44,15 @@ def compose_verl_config(overrides: dict[str, Any]) -> DictConfig:
             OmegaConf.update(config, key, value, force_add=True)
     _validate(config)
     return config
+
+
+@functools.cache
+def _default_config() -> DictConfig:
+    import verl
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(Path(verl.__file__).parent / "trainer" / "config"), version_base=None):
+        return compose("ppo_trainer")
 
 
 def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
@@ -82,7 +91,13 @@ def _validate(config: DictConfig) -> None:
         validate_config(
             config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config)
         )
-        omega_conf_to_dataclass(config.algorithm)
-        omega_conf_to_dataclass(config.actor_rollout_ref.rollout)
+        actor_rollout_ref = config.actor_rollout_ref
+        for part in (
+            config.algorithm,
+            actor_rollout_ref.model,
+            actor_rollout_ref.actor,
+            actor_rollout_ref.rollout,
+        ):
+            omega_conf_to_dataclass(part)
     except (AssertionError, ValueError, TypeError, OmegaConfBaseException, InstantiationException) as error:
         raise ConfigError(f"verl refuses this configuration: {error}") from error

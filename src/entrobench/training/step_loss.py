@@ -1,0 +1,67 @@
+"""verl's PPO loss with the actor settings of one step, and with the two clip fractions apart."""
+
+import copy
+import functools
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from verl.utils import tensordict_utils as tu
+from verl.utils.metric import AggregationType, Metric
+from verl.workers.utils.padding import no_padding_2_padding
+
+from entrobench.algorithms.health import clip_masks
+
+# Field of a batch's non-tensor data: dotted key of verl's ActorConfig -> value for the updates of this step
+ACTOR_SETTINGS = "entrobench_actor_settings"
+
+
+def with_settings(config: Any, settings: dict[str, Any]) -> Any:
+    """A copy of a verl ActorConfig with `settings` (dotted keys) in it; verl's own object stays as it is.
+
+    Raises AttributeError for a key that the configuration does not have.
+    """
+    changed = copy.copy(config)
+    for key, value in settings.items():
+        first, _, rest = key.partition(".")
+        current = getattr(changed, first)
+        # verl's configurations refuse assignment; a copy of one step's is ours
+        object.__setattr__(changed, first, with_settings(current, {rest: value}) if rest else value)
+    return changed
+
+
+class StepLoss:
+    """Wraps verl's `partial(ppo_loss, config=...)`; called once per micro-batch."""
+
+    def __init__(self, loss_function: "functools.partial[Any]", settings: dict[str, Any]) -> None:
+        self.config = with_settings(loss_function.keywords["config"], settings)
+        self.loss = functools.partial(loss_function.func, config=self.config)
+
+    def __call__(self, model_output: dict[str, Any], data: TensorDict, dp_group: Any = None) -> Any:
+        """(loss, metrics) as verl's, with actor/clip_fraction_{upper,lower} over the tokens of the
+        mini-batch.
+        """
+        loss, metrics = self.loss(model_output=model_output, data=data, dp_group=dp_group)
+        masks = self._clip_masks(model_output, data)
+        tokens = tu.get_non_tensor_data(data=data, key="batch_num_tokens", default=None)
+        dp_size = tu.get_non_tensor_data(data=data, key="dp_size", default=1)
+        for side, is_clipped_BT in zip(("upper", "lower"), masks, strict=True):
+            # A sum over micro-batches and a mean over ranks, as verl aggregates its own token means
+            share = is_clipped_BT.sum().item() * dp_size / tokens
+            metrics[f"actor/clip_fraction_{side}"] = Metric(value=share, aggregation=AggregationType.SUM)
+        return loss, metrics
+
+    @torch.no_grad()
+    def _clip_masks(
+        self, model_output: dict[str, Any], data: TensorDict
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        log_prob_BT = no_padding_2_padding(model_output["log_probs"], data)
+        batch = data.select("response_mask", "old_log_probs", "advantages").to_padded_tensor()
+        return clip_masks(
+            log_prob_BT - batch["old_log_probs"],
+            batch["advantages"],
+            batch["response_mask"].bool(),
+            self.config.clip_ratio_low,
+            self.config.clip_ratio_high,
+            whole_sequence=self.config.policy_loss.loss_mode == "gspo",
+        )
