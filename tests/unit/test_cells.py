@@ -50,7 +50,9 @@ def test_every_listed_cell_resolves_at_every_scale(configs):
     for scale, cell in cells:
         resolved = resolve(cell, scale, configs, RESULTS)
         assert resolved["cell"] == cell
-        assert resolved["evaluation"]
+        assert resolved["evaluation"] or scale in ("mini", "slice"), (
+            "these have benchmarks for mathematics only"
+        )
         if resolved["trains"]:
             assert set(resolved["verl"]) <= set(resolved["provenance"]), "a value without provenance"
 

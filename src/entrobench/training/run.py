@@ -57,7 +57,7 @@ def run_identity(cell: dict[str, Any]) -> str:
     files = [model / "model.json"] if (model / "model.json").exists() else sorted(model.glob("*.safetensors"))
     weights = [sha256_file(path) for path in files]
     data = sha256_file(Path(cell["dataset"]["train_file"]))
-    identity = [settings, cell["trainer"], cell["shaper"], weights, data]
+    identity = [settings, cell["trainer"], cell["shaper"], cell.get("relay"), weights, data]
     return sha256_text(json.dumps(identity, sort_keys=True))
 
 
@@ -108,6 +108,8 @@ def train(run_dir: Path) -> None:
             "shaper": cell["shaper"],
             "recording": cell["recording"],
             "drop_tied_groups": cell["trainer"]["drop_tied_groups"],
+            "relay": cell.get("relay"),
+            "relay_steps": cell.get("relay_steps"),
         }
         config.ray_kwargs.ray_init._temp_dir = os.environ["ENTROBENCH_RAY_DIR"]
         config.ray_kwargs.ray_init.address = (

@@ -49,6 +49,10 @@ class StepLoss:
             # A sum over micro-batches and a mean over ranks, as verl aggregates its own token means
             share = is_clipped_BT.sum().item() * dp_size / tokens
             metrics[f"actor/clip_fraction_{side}"] = Metric(value=share, aggregation=AggregationType.SUM)
+        # What the updates really ran with: a controller's value has arrived when it stands here
+        for key in ("clip_ratio_high", "entropy_coeff"):
+            value = float(getattr(self.config, key))
+            metrics[f"actor/{key}"] = Metric(value=value, aggregation=AggregationType.MEAN)
         return loss, metrics
 
     @torch.no_grad()

@@ -201,7 +201,7 @@ class EntropyTrainer(PPOTrainerSync):
             stats=stats,
             mask_BT=padded["response_mask"].bool() & is_real_B[:, None],
             groups_B=torch.tensor([numbers[name] for name in names]),
-            step=self.global_steps,
+            step=self._method_step(),
         )
         rollout = padded.get("rollout_log_probs", None)
         return _Step(
@@ -212,6 +212,10 @@ class EntropyTrainer(PPOTrainerSync):
             old_log_probs_BT=padded["old_log_probs"].float(),
             rollout_log_probs_BT=None if rollout is None else rollout.float(),
         )
+
+    def _method_step(self) -> int:
+        """The step, from 1, that the method is in."""
+        return self.global_steps
 
     # -- the update ------------------------------------------------------------------------------------------
 
@@ -363,17 +367,20 @@ def _make_shaper(config: DictConfig) -> Shaper | None:
     return SHAPERS[shaper.name](**settings)
 
 
-def register() -> None:
-    """Make verl build EntropyTrainer for `trainer.v1.trainer_mode=sync`.
+def register(config: DictConfig) -> None:
+    """Make verl build our trainer for `trainer.v1.trainer_mode=sync`.
 
     A trainer under a new name would not do: verl compares the mode with "sync" in many places.
     """
-    trainer_base.TRAINER_REGISTRY["sync"] = EntropyTrainer
+    from entrobench.training.relay_trainer import RelayTrainer
+
+    is_relay = config.entrobench.relay is not None
+    trainer_base.TRAINER_REGISTRY["sync"] = RelayTrainer if is_relay else EntropyTrainer
 
 
 @functools.cache
 def task_runner_class() -> Any:
-    """verl's TaskRunnerV1 as a Ray actor that registers EntropyTrainer in its own process first."""
+    """verl's TaskRunnerV1 as a Ray actor that registers our trainer in its own process first."""
     import ray
     from verl.trainer.main_ppo import TaskRunnerV1
 
@@ -382,7 +389,7 @@ def task_runner_class() -> Any:
 
     class TaskRunner(plain_class):  # type: ignore[valid-type, misc]
         def run(self, config: DictConfig) -> None:
-            register()
+            register(config)
             super().run(config)
 
     return ray.remote(TaskRunner)
