@@ -1,1 +1,5 @@
 """Token statistics of a softmax policy. Leaves: they import torch and nothing of the project."""
+
+from entrobench.kernels.token_stats import TokenStats, token_stats, token_stats_from_hidden
+
+__all__ = ["TokenStats", "token_stats", "token_stats_from_hidden"]

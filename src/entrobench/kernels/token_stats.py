@@ -7,7 +7,7 @@
     logp   = log p of the sampled token
 
 with p = softmax(logits / temperature), in fp32 whatever the dtype of the logits. No gradient: they are
-statistics.
+statistics. `reference` writes them down, `chunked` computes them on a CPU, `triton_stats` on a GPU.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-ROWS_PER_CHUNK = 1024
+from entrobench.kernels.chunked import chunked_stats, chunked_stats_from_hidden
+
+KERNEL_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
 class TokenStats(NamedTuple):
@@ -39,38 +41,105 @@ class TokenStats(NamedTuple):
         return self.t2 - self.t1
 
 
+def _checked_temperature(name: str, temperature: Tensor | float, rows: int) -> Tensor | float:
+    """The temperature without its graph. Raises ValueError: neither (N,) nor one number."""
+    if isinstance(temperature, Tensor) and temperature.shape != (rows,):
+        raise ValueError(
+            f"{name}: expected temperature (N,) = ({rows},) or one number; found {tuple(temperature.shape)}"
+        )
+    return temperature.detach() if isinstance(temperature, Tensor) else temperature
+
+
+def _check_tokens(name: str, tokens: Tensor, vocabulary: int) -> None:
+    """Raise ValueError for ids outside the vocabulary; on a CPU only: reading them stalls a GPU."""
+    if tokens.is_floating_point() or tokens.dtype == torch.bool:
+        raise ValueError(f"{name}: expected integer token ids; found {tokens.dtype}")
+    if tokens.device.type == "cpu" and len(tokens) and not 0 <= tokens.min() <= tokens.max() < vocabulary:
+        raise ValueError(
+            f"{name}: expected token ids from 0 to {vocabulary - 1}; "
+            f"found {tokens.min().item()} to {tokens.max().item()}"
+        )
+
+
+def _by_kernel(*inputs: Tensor) -> bool:
+    """Whether Triton computes these: on a GPU, of one dtype that it reads, columns adjacent."""
+    return (
+        all(tensor.is_cuda and tensor.stride(-1) == 1 for tensor in inputs)
+        and inputs[0].dtype in KERNEL_DTYPES
+        and len({tensor.dtype for tensor in inputs}) == 1
+    )
+
+
 @torch.no_grad()
-def token_stats(logits: Tensor, tokens: Tensor, temperature: Tensor) -> TokenStats:
-    """Compute TokenStats row by row.
+def token_stats(logits: Tensor, tokens: Tensor, temperature: Tensor | float) -> TokenStats:
+    """Compute TokenStats row by row, in one pass over the logits; no gradient flows back.
 
     Args:
         logits: (N, V), any floating dtype.
-        tokens: (N,), int64, ids of the sampled tokens.
-        temperature: (N,), sampling temperature > 0.
+        tokens: (N,), integer ids of the sampled tokens.
+        temperature: (N,) or one number, sampling temperature > 0.
 
     Returns:
-        Four fp32 tensors of shape (N,). At most ROWS_PER_CHUNK rows are held in fp32 at a time.
+        Four fp32 tensors of shape (N,). On a GPU nothing else is held; elsewhere a few MB (see `chunked`). A
+        token id outside the vocabulary makes log p of its row nan on a GPU.
 
     Raises:
-        ValueError: shapes do not agree.
+        ValueError: shapes do not agree; on a CPU also a token id outside the vocabulary.
     """
-    rows = logits.shape[0]
-    if logits.ndim != 2 or tokens.shape != (rows,) or temperature.shape != (rows,):
+    rows = len(logits) if logits.ndim else 0
+    if logits.ndim != 2 or tokens.shape != (rows,) or logits.shape[1] == 0:
         raise ValueError(
-            f"token_stats: expected logits (N, V), tokens (N,), temperature (N,); "
-            f"found {tuple(logits.shape)}, {tuple(tokens.shape)}, {tuple(temperature.shape)}"
+            f"token_stats: expected logits (N, V), tokens (N,), temperature (N,) or a number, V > 0; "
+            f"found {tuple(logits.shape)}, {tuple(tokens.shape)}"
         )
-    out = TokenStats(*(torch.empty(rows, dtype=torch.float32, device=logits.device) for _ in range(4)))
-    for start in range(0, rows, ROWS_PER_CHUNK):
-        chunk = slice(start, start + ROWS_PER_CHUNK)
-        logp_NV = torch.log_softmax(logits[chunk].float() / temperature[chunk, None].float(), dim=-1)
-        p_NV = logp_NV.exp()
-        # A token of probability 0 has log p = -inf; p log p -> 0
-        finite_logp_NV = logp_NV.masked_fill(p_NV == 0, 0.0)
-        entropy_N = -(p_NV * finite_logp_NV).sum(-1)
-        p2_NV = p_NV * p_NV
-        out.logp[chunk] = logp_NV.gather(1, tokens[chunk, None]).squeeze(1)
-        out.entropy[chunk] = entropy_N
-        out.sum_p2[chunk] = p2_NV.sum(-1)
-        out.t2[chunk] = (p2_NV * (finite_logp_NV + entropy_N[:, None])).sum(-1)
-    return out
+    temperature = _checked_temperature("token_stats", temperature, rows)
+    _check_tokens("token_stats", tokens, logits.shape[1])
+    if rows and _by_kernel(logits):
+        # Not at the top: Triton is slow to import, and absent where there is no GPU
+        from entrobench.kernels.triton_stats import triton_stats
+
+        return TokenStats(*triton_stats(logits, tokens, temperature))
+    return TokenStats(*chunked_stats(logits, tokens, temperature))
+
+
+@torch.no_grad()
+def token_stats_from_hidden(
+    hidden: Tensor, weight: Tensor, tokens: Tensor, temperature: Tensor | float, bias: Tensor | None = None
+) -> TokenStats:
+    """TokenStats of logits = hidden @ weight.T + bias, which are never held at once; no gradient flows back.
+
+    Args:
+        hidden: (N, D), any floating dtype; products are summed in fp32 and not rounded to this dtype.
+        weight: (V, D), the output layer.
+        tokens: (N,), integer ids of the sampled tokens.
+        temperature: (N,) or one number, sampling temperature > 0.
+        bias: (V,) or None.
+
+    Returns:
+        Four fp32 tensors of shape (N,). Holds under 100 MB more, at N = 16,384 and V = 151,936 (see
+        `triton_stats` and `chunked`).
+
+    Raises:
+        ValueError: shapes do not agree; on a CPU also a token id outside the vocabulary.
+    """
+    rows = len(hidden) if hidden.ndim else 0
+    agree = (
+        hidden.ndim == weight.ndim == 2
+        and len(weight) > 0
+        and hidden.shape[1] == weight.shape[1]
+        and tokens.shape == (rows,)
+        and (bias is None or bias.shape == (len(weight),))
+    )
+    if not agree:
+        raise ValueError(
+            f"token_stats_from_hidden: expected hidden (N, D), weight (V, D), V > 0, tokens (N,), bias (V,); "
+            f"found {tuple(hidden.shape)}, {tuple(weight.shape)}, {tuple(tokens.shape)}, "
+            f"{None if bias is None else tuple(bias.shape)}"
+        )
+    temperature = _checked_temperature("token_stats_from_hidden", temperature, rows)
+    _check_tokens("token_stats_from_hidden", tokens, len(weight))
+    if rows and _by_kernel(hidden, weight):
+        from entrobench.kernels.triton_stats import triton_stats_from_hidden
+
+        return TokenStats(*triton_stats_from_hidden(hidden, weight, tokens, temperature, bias))
+    return TokenStats(*chunked_stats_from_hidden(hidden, weight, tokens, temperature, bias))
