@@ -123,8 +123,8 @@ def check_relay(cell: dict[str, Any], folder: Path) -> dict[str, dict[str, Any]]
         finite = [row for row in own if math.isfinite(row["grad_norm"]) and math.isfinite(row["entropy"])]
         if len(finite) < steps:
             raise TrainingFailed(
-                f"{folder}: {leg['method']} made {len(own)} of {steps} steps, {len(finite)} of them with finite "
-                f"gradient and entropy. See {folder / 'train.log'}."
+                f"{folder}: {leg['method']} made {len(own)} of {steps} steps, {len(finite)} of them with "
+                f"finite gradient and entropy. See {folder / 'train.log'}."
             )
         report[leg["method"]] = {
             "steps": steps,

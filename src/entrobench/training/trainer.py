@@ -120,7 +120,7 @@ class EntropyTrainer(PPOTrainerSync):
         for key, reward in zip(batch.keys, rewards, strict=True):
             of_group[_group_of(key)].add(reward)
         tied = {group for group, values in of_group.items() if len(values) == 1}
-        if len(tied) == len(of_group):
+        if not 0 < len(tied) < len(of_group):
             return batch
         for group in tied:
             self._tied[float(of_group[group].pop() > 0)] += 1

@@ -1,0 +1,61 @@
+"""Health metrics by hand."""
+
+import math
+
+import pytest
+import torch
+from support import batch_of
+
+from entrobench.algorithms.health import batch_health, clip_masks, mismatch
+from entrobench.kernels.token_stats import TokenStats
+
+
+def test_polarity_fractions_masses_and_weights_by_hand():
+    # T = t2 - t1 with t2 = 0 and t1 = p (H + log p): p = .5 everywhere (log p = -.6931)
+    #   H = .8931 -> t1 = .1, T = -.1;  H = .2931 -> t1 = -.2, T = +.2
+    # A = (1, 1, -2, 1), H = (.8931, .2931, .8931, masked): P = (-.1, +.2, +.2)
+    low, high = math.log(2) + 0.2, math.log(2) - 0.4
+    batch = batch_of(
+        [[1.0, 1.0, -2.0, 1.0]], [[math.log(0.5)] * 4], [[low, high, low, 9.0]], mask=[[1, 1, 1, 0]]
+    )
+    shaped = torch.tensor([[0.9, 1.1, -2.2, 5.0]])
+    metrics = batch_health(batch, shaped)
+    assert metrics["polarity/fraction_positive"] == pytest.approx(2 / 3)
+    assert metrics["polarity/fraction_negative"] == pytest.approx(1 / 3)
+    assert metrics["polarity/mass_positive"] == pytest.approx(0.4 / 0.5)
+    assert metrics["polarity/mass_negative"] == pytest.approx(0.1 / 0.5)
+    assert metrics["polarity/weight_positive"] == pytest.approx(1.1)
+    assert metrics["polarity/weight_negative"] == pytest.approx(0.9)
+    assert metrics["entropy/q50"] == pytest.approx(low), "the median of (low, high, low)"
+
+
+def test_a_batch_without_advantages_has_neutral_weights():
+    batch = batch_of([[0.0, 0.0]], [[-1.0, -1.0]], [[0.5, 0.5]])
+    metrics = batch_health(batch, batch.advantages_BT)
+    assert metrics["polarity/fraction_positive"] == metrics["polarity/mass_positive"] == 0.0
+    assert metrics["polarity/weight_positive"] == 1.0
+
+
+def test_mismatch_by_hand():
+    # log ratios (0, ln 2): k3 = mean(0, 2 - 1 - ln 2) = (1 - .6931) / 2; largest ratio 2, either way
+    trainer, rollout = torch.tensor([-1.0, -1.0]), torch.tensor([-1.0, -1.0 - math.log(2)])
+    metrics = mismatch(trainer, rollout)
+    assert metrics["mismatch/kl"] == pytest.approx((1 - math.log(2)) / 2)
+    assert metrics["mismatch/max_ratio"] == pytest.approx(2.0)
+    assert mismatch(rollout, trainer)["mismatch/max_ratio"] == pytest.approx(2.0)
+
+
+def test_clip_masks_of_a_whole_sequence_use_the_geometric_mean():
+    # mean log ratio of the two real tokens: (.4 - .2) / 2 = .1 -> 1.105 > 1.08, for both tokens
+    log_ratio, mask = torch.tensor([[0.4, -0.2, 9.0]]), torch.tensor([[True, True, False]])
+    upper, lower = clip_masks(log_ratio, torch.ones(1, 3), mask, 0.08, 0.08, whole_sequence=True)
+    assert upper.tolist() == [[True, True, False]]
+    assert not lower.any()
+    upper, _ = clip_masks(log_ratio, torch.ones(1, 3), mask, 0.08, 0.08, whole_sequence=False)
+    assert upper.tolist() == [[True, False, False]]
+
+
+def test_entropy_quantiles_are_finite_for_one_token():
+    batch = batch_of([[1.0]], [[-1.0]], [[0.3]])
+    stats = TokenStats(*(values[:, :1] for values in batch.stats))
+    assert batch_health(batch, batch.advantages_BT)["entropy/q99"] == pytest.approx(stats.entropy.item())
