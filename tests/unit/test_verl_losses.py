@@ -86,8 +86,10 @@ def test_advantages_of_a_group_by_hand(config_of, method):
 
 @pytest.mark.parametrize(
     ("method", "high"),
-    [("grpo", 1.2), ("opefo_grpo", 1.2), ("loop", 1.2), ("dapo", 1.28), ("clip_higher", 1.28)]
-    + [("exchange_grpo", 1.28), ("repo_dapo", 1.28)],
+    [
+        *[(method, 1.2) for method in ("grpo", "opefo_grpo", "loop", "repo_grpo")],
+        *[(method, 1.28) for method in ("dapo", "clip_higher", "exchange_grpo", "repo_dapo")],
+    ],
 )
 def test_the_clip_range_by_hand(actor_of, method, high):
     # Ratios (1.25, .75, 1.5, 1). Row 0, A = 1: min(r, clip(r)): min(1.25, high), .75, high, 1
