@@ -11,7 +11,7 @@ SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --profile workflow/profile
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONUNBUFFERED := 1
 
-.PHONY: smoke slice test check cells cell lock bench
+.PHONY: smoke slice test check cells cell methods methods-smoke lock bench bench-kernels
 
 smoke: $(INSTALLED)
 	@$(SNAKEMAKE) --config scale=smoke
@@ -39,6 +39,19 @@ cells: $(INSTALLED)
 # One cell: make cell CELL=papo/7b-math/dapo/seed1
 cell: $(INSTALLED)
 	@$(SNAKEMAKE) results/$(SCALE)/$(CELL)/scores.csv
+
+# Every method with its place in the paper, in the code and in the tests
+methods: $(INSTALLED)
+	@$(BIN)/entrobench methods
+
+# Three real steps of every method on CPU (METHODS="dapo adapo" for some); about 15 minutes
+methods-smoke: $(INSTALLED)
+	@$(SNAKEMAKE) --quiet -- results/smoke/models/smoke_tiny/model.json results/smoke/data/smoke_arithmetic/train.parquet
+	@$(BIN)/python workflow/scripts/methods_smoke.py $(METHODS)
+
+# Token statistics against verl's own functions
+bench-kernels: $(INSTALLED)
+	@$(BIN)/python benchmarks/kernels.py
 
 bench: $(INSTALLED)
 	@$(BIN)/python benchmarks/smoke.py

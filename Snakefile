@@ -7,7 +7,14 @@ from pathlib import Path
 
 from snakemake.utils import min_version, validate
 
-from entrobench.cells import CellId, benchmarks_of, dataset_of, listed_cells, model_of
+from entrobench.cells import (
+    CellId,
+    benchmarks_of,
+    dataset_of,
+    listed_cells,
+    model_of,
+    previous_cell,
+)
 from entrobench.configs import Configs
 
 min_version("9.27")
@@ -26,7 +33,7 @@ PAPERS = config["papers"]
 wildcard_constraints:
     scale="[a-z]+",
     paper="[a-z]+",
-    cell=r"[a-z]+/[\w-]+/\w+/seed\d+",
+    cell=r"[a-z]+/[\w.-]+/\w+/seed\d+",
     dataset=r"\w+",
     benchmark=r"\w+",
     model=r"\w+",

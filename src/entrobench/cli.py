@@ -1,14 +1,15 @@
-"""The command line: `entrobench cells | resolve | train`. Errors are printed without a traceback, exit status
-1.
+"""The command line: `entrobench cells | methods | resolve | train`. Errors are printed without a traceback, exit
+status 1.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from entrobench.cells import CellId, listed_cells, resolve, status_of, write_cell
+from entrobench.cells import CellId, listed_cells, missing_data, resolve, status_of, write_cell
 from entrobench.configs import Configs
 from entrobench.errors import run_script
+from entrobench.files import read_json
 from entrobench.paths import repository_root
 
 
@@ -23,6 +24,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, run, text in (
         ("cells", _cells, "list the cells of a paper with their status"),
+        (
+            "methods",
+            _methods,
+            "list the methods: where each stands in its paper, in the code and in the tests",
+        ),
         ("resolve", _resolve, "write a cell's cell.yaml and print it"),
         ("train", _train, "train one cell (resumes where it stopped)"),
     ):
@@ -32,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--results", type=Path, default=Path("results"))
         if name == "cells":
             command.add_argument("--paper", default="all")
-        else:
+        elif name != "methods":
             command.add_argument("cell", help="<paper>/<experiment>/<method>/seed<k>")
     return parser
 
@@ -43,12 +49,36 @@ def _configs() -> Configs:
 
 def _cells(arguments: argparse.Namespace) -> None:
     configs = _configs()
-    configs.scale(arguments.scale)
+    scale = configs.scale(arguments.scale)
     for paper in configs.papers() if arguments.paper == "all" else [arguments.paper]:
         for cell in listed_cells(paper, configs):
             folder = arguments.results / arguments.scale / str(cell)
-            status = status_of(folder, configs.method(cell.method).trains)
-            print(f"{status:8}  {cell!s:45}  {configs.method(cell.method).title}")
+            method = configs.method(cell.method)
+            status = status_of(folder, method.trains)
+            needs = missing_data(cell, scale, configs)
+            note = f"  (needs {needs})" if needs and method.trains else ""
+            print(f"{status:8}  {cell!s:62}  {method.title}{note}")
+
+
+def _methods(arguments: argparse.Namespace) -> None:
+    from entrobench.algorithms import SHAPERS
+
+    configs = _configs()
+    status_file = arguments.results / "methods_smoke" / "status.json"
+    ran = read_json(status_file) if status_file.exists() else {}
+    header = ("method", "paper", "equation", "file", "config", "test", "smoke")
+    rows = [header]
+    for name in sorted(configs.names("methods"), key=lambda name: (configs.method(name).paper, name)):
+        method = configs.method(name)
+        module = SHAPERS[method.shaper.name].__module__ if method.shaper else "verl"
+        file = module.replace("entrobench.", "").replace(".", "/") + ".py" if method.shaper else module
+        smoke = ran.get(name, {}).get("status", "not run") if method.trains else "not trained"
+        rows.append(
+            (name, method.paper, method.source, file, f"configs/methods/{name}.yaml", method.test, smoke)
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    for row in rows:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _resolve(arguments: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from support import make_model
+from support import make_model, make_tokenizer
 from transformers import AutoTokenizer
 
 from entrobench.data import smoke
@@ -82,3 +82,12 @@ def test_a_missing_model_package_says_what_installs_it(monkeypatch):
     monkeypatch.setattr(smollm2, "PACKAGE", "no_such_package")
     with pytest.raises(MissingInput, match="make slice"):
         smollm2.find_gguf()
+
+
+def test_the_padding_of_a_published_model_is_accepted(tmp_path, capsys):
+    tokenizer = make_tokenizer()
+    tokenizer.save_pretrained(tmp_path)
+    padded = len(tokenizer) + 2  # 0.8 %; Qwen2.5 pads by 0.3 %
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2", "vocab_size": padded}))
+    check_vocabulary(tmp_path)
+    assert f"pads its vocabulary of {len(tokenizer)} to {padded}" in capsys.readouterr().out

@@ -121,10 +121,7 @@ def test_a_shaper_takes_its_settings_and_they_have_a_source(name):
 
 @pytest.mark.parametrize("scale", ["mini", "smoke"])
 def test_every_cell_is_accepted_at_the_smaller_scales(scale, tmp_path):
-    AutoConfig.for_model("qwen2", vocab_size=300, hidden_size=64, num_hidden_layers=1).save_pretrained(
-        tmp_path
-    )
-    make_tokenizer().save_pretrained(tmp_path)
+    make_model(tmp_path)
     for name in TRAINED:
         cell = resolve(name, scale, CONFIGS, RESULTS)
         config = compose_verl_config(cell["verl"] | {"actor_rollout_ref.model.path": str(tmp_path)})

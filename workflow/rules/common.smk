@@ -32,8 +32,11 @@ def config_files(wildcards):
 
 
 def start_model(wildcards):
-    """Marker of the model that a cell starts from."""
+    """Marker of the model that a cell starts from: a published one, or what an earlier cell has trained."""
     cell = CellId.parse(wildcards.cell, CONFIGS)
+    earlier = previous_cell(cell, CONFIGS)
+    if earlier is not None:
+        return cell_folder(wildcards.scale, earlier) / "train.done.json"
     return (
         RESULTS
         / wildcards.scale

@@ -5,6 +5,9 @@ from pathlib import Path
 from entrobench.errors import ConfigError, CorruptFile, MissingInput, PinMismatch
 from entrobench.files import read_json, sha256_file
 
+# Share of surplus tokens that a published model's padding has at most: Qwen2.5 pads 151,665 tokens to 152,064
+LARGEST_PADDING = 0.01
+
 
 def check_model(folder: Path) -> None:
     """Check that config, tokenizer and weights are there and readable, and the weights those of model.json.
@@ -41,18 +44,23 @@ def check_model(folder: Path) -> None:
 
 
 def check_vocabulary(folder: Path) -> None:
-    """Raise ConfigError unless the model's vocabulary is exactly the tokenizer's.
+    """Raise ConfigError unless the model's vocabulary is the tokenizer's, or a little more.
 
-    verl masks surplus logits in vLLM but not in the trainer: with one that is larger, the two disagree about
-    every probability.
+    verl masks surplus logits in vLLM but not in the trainer. In a published model, whose padding has never
+    been a target, they hold next to no probability, and the metric mismatch/kl would show it; in an untrained
+    one the two would disagree about every token.
     """
     from transformers import AutoConfig, AutoTokenizer
 
     model = AutoConfig.from_pretrained(folder).vocab_size
     tokenizer = len(AutoTokenizer.from_pretrained(folder))
-    if model != tokenizer:
-        raise ConfigError(
-            f"{folder}: the model has {model} tokens, its tokenizer {tokenizer}. They have to be equal: "
-            f"verl masks "
-            f"surplus tokens in vLLM but not in the trainer, so their log-probabilities would differ."
-        )
+    if model == tokenizer:
+        return
+    if tokenizer < model <= (1 + LARGEST_PADDING) * tokenizer:
+        print(f"entrobench: note: {folder} pads its vocabulary of {tokenizer} to {model}", flush=True)
+        return
+    raise ConfigError(
+        f"{folder}: the model has {model} tokens, its tokenizer {tokenizer}. They have to be equal, or the "
+        f"model's at most {LARGEST_PADDING:.0%} more: verl masks surplus tokens in vLLM but not in the "
+        f"trainer, so their log-probabilities would differ."
+    )
