@@ -11,7 +11,7 @@ SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --profile workflow/profile
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONUNBUFFERED := 1
 
-.PHONY: smoke slice test check cells cell methods methods-smoke lock bench bench-kernels
+.PHONY: smoke slice test check cells cell methods methods-smoke lock bench bench-kernels bench-steps
 
 smoke: $(INSTALLED)
 	@$(SNAKEMAKE) --config scale=smoke
@@ -52,6 +52,11 @@ methods-smoke: $(INSTALLED)
 # Token statistics against verl's own functions
 bench-kernels: $(INSTALLED)
 	@$(BIN)/python benchmarks/kernels.py
+
+# Step time of PAPO against DAPO, and the cost of the token record
+bench-steps: $(INSTALLED)
+	@$(SNAKEMAKE) --quiet -- results/smoke/models/smoke_tiny/model.json results/smoke/data/smoke_arithmetic/train.parquet
+	@$(BIN)/python benchmarks/step_time.py
 
 bench: $(INSTALLED)
 	@$(BIN)/python benchmarks/smoke.py

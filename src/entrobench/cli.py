@@ -1,5 +1,5 @@
-"""The command line: `entrobench cells | methods | resolve | train`. Errors are printed without a traceback, exit
-status 1.
+"""The command line: `entrobench cells | methods | resolve | train`. Errors are printed without a traceback;
+exit status 1.
 """
 
 import argparse

@@ -89,7 +89,13 @@ def plan(methods: list[str], experiment: str, configs: Configs, results: Path) -
     return list(runs.values())
 
 
-def write_relay(cell: dict[str, Any], folder: Path, steps: int, overrides: dict[str, Any]) -> None:
+def write_relay(
+    cell: dict[str, Any],
+    folder: Path,
+    steps: int,
+    overrides: dict[str, Any],
+    recording: dict[str, int] | None = None,
+) -> None:
     """Write cell.yaml of a relay run with `steps` steps a method into `folder`."""
     total = steps * len(cell["relay"])
     verl = cell["verl"] | {
@@ -105,7 +111,7 @@ def write_relay(cell: dict[str, Any], folder: Path, steps: int, overrides: dict[
         "cell": f"relay of {len(cell['relay'])} methods on {cell['paper']}/{cell['experiment']}",
         "verl": verl | overrides,
         "shaper": None,
-        "recording": None,
+        "recording": recording,
         "relay_steps": steps,
     }
     write_atomic(folder / "cell.yaml", yaml.safe_dump(content, sort_keys=False))

@@ -18,6 +18,7 @@ from entrobench.data.schema import read_verl_parquet
 from entrobench.errors import EntrobenchError, TrainingFailed
 from entrobench.files import sha256_file, sha256_text, write_json
 from entrobench.models.check import check_model, check_vocabulary
+from entrobench.models.lora import merge_adapter
 from entrobench.training.run_files import (
     Curve,
     Progress,
@@ -141,9 +142,7 @@ def _finish(cell: dict[str, Any], run_dir: Path, resumed_from: Path | None, seco
         notes.append(
             "entropy did not fall during the warm-up (s_ref >= 0): weights stayed neutral for the whole run"
         )
-    model = run_dir / "model"
-    model.unlink(missing_ok=True)
-    model.symlink_to((checkpoint / "actor" / "huggingface").relative_to(run_dir))
+    _link_model(cell, run_dir, checkpoint / "actor" / "huggingface")
     write_json(
         run_dir / "train.done.json",
         {
@@ -160,6 +159,19 @@ def _finish(cell: dict[str, Any], run_dir: Path, resumed_from: Path | None, seco
     )
     for note in notes:
         print(f"entrobench: note: {note}", flush=True)
+
+
+def _link_model(cell: dict[str, Any], run_dir: Path, saved: Path) -> None:
+    """Make run_dir/model the trained model: what verl saved, or that with its LoRA adapter merged."""
+    rank = cell["verl"].get("actor_rollout_ref.model.lora_rank", 0)
+    if rank:
+        alpha = cell["verl"]["actor_rollout_ref.model.lora_alpha"]
+        targets = cell["verl"]["actor_rollout_ref.model.target_modules"]
+        merge_adapter(saved, saved.parent / "merged", rank, alpha, targets)
+        saved = saved.parent / "merged"
+    model = run_dir / "model"
+    model.unlink(missing_ok=True)
+    model.symlink_to(saved.relative_to(run_dir))
 
 
 def _version(package: str) -> str:

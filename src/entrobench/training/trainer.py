@@ -6,6 +6,7 @@ a sign of life. Everything else is verl's.
 """
 
 import functools
+import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -227,7 +228,9 @@ class EntropyTrainer(PPOTrainerSync):
             dp_size = max(self.actor_rollout_wg._dispatch_info["actor"]) + 1
             rows = self._record.rows(self.global_steps, self._step.batch.mask_BT, dp_size)
             if rows:
+                started = time.monotonic()
                 self._record.write(self.global_steps, self._measure_update(batch, rows))
+                self._step_metrics["record/seconds"] = time.monotonic() - started
         return batch
 
     def _actor_settings(self) -> dict[str, Any]:

@@ -1,0 +1,37 @@
+"""Merges a trained LoRA adapter: verl saves adapter and base side by side, under PEFT's names."""
+
+from pathlib import Path
+from typing import Any
+
+from entrobench.errors import CorruptFile
+
+
+def merge_adapter(folder: Path, out: Path, rank: int, alpha: int, target_modules: str) -> None:
+    """Write the model of `folder`, with its adapter merged into the weights, to `out` in Hugging Face's
+    format.
+
+    folder: what verl saved as hf_model of a LoRA run. Holds the whole model in memory, in fp32. Raises
+    CorruptFile for weights that are not those of an adapter on these modules, RuntimeError (torch) for another
+    rank.
+    """
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from safetensors.torch import load_file
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    config = AutoConfig.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    adapter = LoraConfig(r=rank, lora_alpha=alpha, target_modules=target_modules, task_type="CAUSAL_LM")
+    wrapped = get_peft_model(model, adapter)
+    weights: dict[str, torch.Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        weights |= load_file(file)
+    missing, unexpected = wrapped.load_state_dict(weights, strict=False)
+    # Tied weights are saved once
+    tied = {"base_model.model.lm_head.weight"} if config.tie_word_embeddings else set()
+    if set(missing) - tied or unexpected:
+        raise CorruptFile(f"{folder} is no LoRA model: missing {missing}, unexpected {unexpected}")
+    merged: Any = wrapped.merge_and_unload()
+    merged.generation_config = model.generation_config
+    merged.save_pretrained(out)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(out)

@@ -1,0 +1,120 @@
+"""Methods on the real trainer: one of each kind of shaper, loss, estimator and controller."""
+
+import json
+
+import pandas as pd
+import pytest
+import yaml
+from safetensors import safe_open
+from support import make_model, make_training_set
+from test_real_training import SMALL, TESTS, finish, make_run, run_processes, start
+
+from entrobench.cells import read_cell
+from entrobench.configs import Configs
+from entrobench.paths import repository_root
+from entrobench.training.launch import launch
+from entrobench.training.relay import check_relay, plan, write_relay
+
+STEPS = 2
+KINDS = [
+    # shapers, each once
+    *(
+        "papo_polarity",
+        "negative_polarity",
+        "high_entropy_20",
+        "opefo",
+        "gspo_repo_d",
+        "repo_r_bidirectional",
+    ),
+    # controllers of the actor
+    *("adapo", "entropy_bonus"),
+    # verl's losses and estimators; tied groups dropped; several updates a step
+    *("clip_cov", "kl_cov", "rloo", "opefo_grpo", "ent_reg"),
+    # another reward manager: a second run
+    *("exchange_ppl_low", "exchange_position_late"),
+]
+
+
+def test_each_kind_of_method_trains(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    make_model(tmp_path / "model")
+    make_training_set(tmp_path / "train.parquet")
+    overrides = {
+        "data.max_response_length": 12,
+        "reward.custom_reward_function.path": str(TESTS / "digit_reward.py"),
+    }
+    runs = plan(KINDS, "papo/7b-math", Configs(repository_root() / "configs"), tmp_path)
+    assert [len(run["relay"]) for run in runs] == [13, 2]
+    curves, reports = {}, {}
+    for number, cell in enumerate(runs):
+        cell["model"]["path"] = str(tmp_path / "model")
+        cell["dataset"]["train_file"] = str(tmp_path / "train.parquet")
+        folder = tmp_path / f"run{number}"
+        write_relay(cell, folder, STEPS, overrides)
+        launch(folder)
+        reports |= check_relay(read_cell(folder / "cell.yaml"), folder)
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for leg, method in enumerate(each["method"] for each in cell["relay"]):
+            curves[method] = rows[leg * STEPS : (leg + 1) * STEPS]
+    assert set(reports) == set(KINDS)
+    assert all(norm > 0 for report in reports.values() for norm in report["grad_norm"]), "each method learns"
+
+    def last(method, name):
+        return curves[method][-1][name]
+
+    for row in curves["adapo"]:
+        assert row["actor/clip_ratio_high"] == pytest.approx(row["adapo/clip_ratio_high"])
+    assert last("adapo", "actor/clip_ratio_high") != 0.28, "the controller's second value has arrived"
+    for row in curves["entropy_bonus"]:
+        assert row["actor/entropy_coeff"] == pytest.approx(row["repo/zeta"]) != 0
+    assert last("ent_reg", "actor/entropy_coeff") == pytest.approx(0.001)
+    assert last("opefo", "actor/entropy_coeff") == 0, "the settings of one method do not stay for the next"
+    assert last("gspo_repo_d", "actor/clip_ratio_high") == pytest.approx(0.0004)
+    assert last("negative_polarity", "polarity/weight_positive") == 0.0
+    assert last("negative_polarity", "polarity/weight_negative") == 1.0
+    assert last("high_entropy_20", "high_entropy/fraction_kept") == pytest.approx(0.2, abs=0.01)
+    assert -1 < last("opefo", "opefo/lambda") < 1
+    assert last("exchange_position_late", "position/active") == 1.0
+    assert (
+        last("exchange_ppl_low", "perplexity/factor_min")
+        < 1
+        < last("exchange_ppl_low", "perplexity/factor_max")
+    )
+    assert last("rloo", "groups/all_correct") + last("rloo", "groups/all_wrong") > 0, (
+        "tied groups are counted"
+    )
+    assert run_processes(tmp_path) == []
+
+
+def test_lora_full_precision_logits_and_the_token_record(tmp_path):
+    """REPO's numerics on bf16: LoRA, fp32 logits; the merged model and token_stats.parquet at the end."""
+    run_dir = make_run(
+        tmp_path,
+        {
+            "trainer.total_training_steps": 2,
+            "actor_rollout_ref.model.lora_rank": 16,
+            "actor_rollout_ref.model.lora_alpha": 32,
+            "actor_rollout_ref.model.target_modules": "all-linear",
+            "actor_rollout_ref.rollout.load_format": "safetensors",
+            "actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype": "bf16",
+        },
+    )
+    cell = yaml.safe_load((run_dir / "cell.yaml").read_text())
+    cell["trainer"]["full_precision_logits"] = True
+    cell["recording"] = {"every": 1, "sequences": 4}
+    (run_dir / "cell.yaml").write_text(yaml.safe_dump(cell))
+    output = finish(start(run_dir), 400)
+    assert (run_dir / "train.done.json").exists(), output
+    with safe_open(run_dir / "model" / "model.safetensors", "pt") as weights:
+        assert "model.embed_tokens.weight" in weights.keys(), "plain names: the adapter is merged"  # noqa: SIM118
+
+    tokens = pd.read_parquet(run_dir / "token_stats.parquet")
+    assert tokens["step"].unique().tolist() == [1, 2]
+    assert tokens.groupby("step")["sequence"].nunique().tolist() == [4, 4]
+    assert len(tokens) == 2 * 4 * SMALL["data.max_response_length"]
+    assert (tokens["logp"] <= 0).all()
+    assert (tokens["t2"] >= 0).all()
+    assert (tokens["entropy_after"] != tokens["entropy"]).any(), "measured after the update"
+    # 7 mantissa bits would leave entropies of 5.5 on a grid of 2^-5
+    assert not ((tokens["entropy"] * 32) % 1 == 0).all()
+    assert (tokens["text"].str.len() > 0).any()
