@@ -11,8 +11,7 @@ def merge_adapter(folder: Path, out: Path, rank: int, alpha: int, target_modules
     format.
 
     folder: what verl saved as hf_model of a LoRA run. Holds the whole model in memory, in fp32. Raises
-    CorruptFile for weights that are not those of an adapter on these modules, RuntimeError (torch) for another
-    rank.
+    CorruptFile for weights that are no adapter's on these modules, RuntimeError (torch) for another rank.
     """
     import torch
     from peft import LoraConfig, get_peft_model
