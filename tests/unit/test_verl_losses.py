@@ -243,6 +243,52 @@ def test_upper_and_lower_clip_fractions_are_told_apart(actor_of):
     assert metrics["actor/clip_fraction_lower"].aggregate() == pytest.approx(2 / 8)
 
 
+@pytest.mark.parametrize("sizes", [(4,), (2, 2), (1, 3), (1, 1, 1, 1)])
+@pytest.mark.parametrize("method", ["dapo", "grpo", "gspo"])
+def test_micro_batches_of_any_size_make_up_the_mini_batch(actor_of, method, sizes):
+    generator = torch.Generator().manual_seed(5)
+    advantages = torch.randn(4, 1, generator=generator).expand(4, 4)
+    log_ratio = torch.randn(4, 4, generator=generator) * (1e-3 if method == "gspo" else 0.4)
+    entropy = torch.rand(4, 4, generator=generator)
+    step_loss = StepLoss(functools.partial(ppo_loss, config=actor_of(method)), {"entropy_coeff": 0.1})
+
+    def total(parts):
+        loss, fractions, start = 0.0, [0.0, 0.0], 0
+        for size in parts:
+            rows = slice(start, start + size)
+            output, data = micro_batch(advantages[rows], log_ratio[rows], entropy[rows])
+            # What verl hands to every micro-batch of a mini-batch is the size of the whole
+            tu.assign_non_tensor(data, batch_num_tokens=16, global_batch_size=4)
+            part, metrics = step_loss(model_output=output, data=data)
+            loss += part.item()
+            for index, side in enumerate(("upper", "lower")):
+                fractions[index] += metrics[f"actor/clip_fraction_{side}"].aggregate()
+            start += size
+        return loss, fractions
+
+    whole_loss, whole_fractions = total((4,))
+    loss, fractions = total(sizes)
+    assert loss == pytest.approx(whole_loss, abs=1e-6)
+    assert fractions == pytest.approx(whole_fractions)
+    assert max(whole_fractions) > 0
+
+
+def test_kl_cov_without_its_coefficient_is_ppo_without_a_clip(actor_of):
+    advantages, log_prob = many_tokens()
+    log_ratio = torch.full_like(advantages, 0.05)
+    actor = with_settings(actor_of("kl_cov"), {"policy_loss.ppo_kl_coef": 0.0})
+    loss, _ = loss_of(actor, log_ratio, advantages, log_prob - log_ratio, torch.ones(10, 500))
+    assert loss == pytest.approx((-advantages * math.exp(0.05)).mean().item(), abs=1e-6)
+
+
+def test_verl_refuses_a_covariance_fraction_of_zero(actor_of):
+    # The limit "fraction 0 is PPO" is out of reach: verl takes at least one token of every micro-batch
+    for method, key in (("kl_cov", "kl_cov_ratio"), ("clip_cov", "clip_cov_ratio")):
+        actor = with_settings(actor_of(method), {f"policy_loss.{key}": 0.0})
+        with pytest.raises(AssertionError):
+            loss_of(actor, torch.zeros(2, 4), ONES)
+
+
 def test_nested_settings_change_a_copy(actor_of):
     actor = actor_of("dapo")
     changed = with_settings(actor, {"policy_loss.loss_mode": "gspo"})
