@@ -26,10 +26,12 @@ def test_rows_are_a_seeded_choice_of_responses(tmp_path):
 def test_the_frame_has_one_row_a_token_with_the_papers_quantities():
     batch = random_batch(rows=3, length=5, step=8)
     after = TokenStats(*(values + 0.25 for values in batch.stats))
-    clipped = torch.zeros(3, 5).bool()
-    clipped[1, 0] = True
+    clipped = torch.zeros(3, 5, dtype=torch.int8)
+    clipped[1, 0] = -1
+    correct = torch.tensor([False, True, False])
     tokens = torch.arange(15).reshape(3, 5)
-    frame = token_frame(batch, batch.advantages_BT * 2, tokens, after, clipped, lambda token: f"<{token}>")
+    shaped = batch.advantages_BT * 2
+    frame = token_frame(batch, shaped, tokens, correct, after, clipped, lambda token: f"<{token}>")
     assert len(frame) == int(batch.mask_BT.sum())
     first = frame[frame["sequence"] == 1].iloc[0]
     assert (first["step"], first["position"], first["token"], first["text"]) == (8, 0, 5, "<5>")
@@ -40,8 +42,9 @@ def test_the_frame_has_one_row_a_token_with_the_papers_quantities():
     assert first["shaped_advantage"] == pytest.approx(2 * advantage)
     assert first["t2"] - first["t1"] == pytest.approx(tendency, abs=1e-6)
     assert first["entropy_after"] - first["entropy"] == pytest.approx(0.25, abs=1e-6)
-    assert bool(first["clipped"]) is True
-    assert frame["clipped"].sum() == 1
+    assert bool(first["correct"]) is True
+    assert first["clipped"] == -1
+    assert frame["clipped"].abs().sum() == 1
 
 
 def test_a_resumed_run_makes_later_parts_again(tmp_path):

@@ -1,11 +1,11 @@
-"""Entropy accounting: a seeded slice of a run's tokens, with what the update did to their entropy (contract
-6).
+"""Entropy accounting: a seeded slice of a run's tokens, with what the update did to them (contract 6).
 
-`token_stats.parquet`, one row a token of the slice: step, sequence, length and position in it, token id and
-text; log p, H, t1 and t2 before the update; advantage, shaped advantage, polarity P = A T and its branch;
-then, after all updates of the step, log p and H of the same states, and whether the final probability ratio
-lies where PPO's clip takes the gradient. Written one file a step, joined when the run is done, so that an
-interrupted run loses nothing.
+`token_stats.parquet`, one row a token of the slice: step, sequence, group, whether the response is correct,
+length and position in it, token id and text; log p, H, sum p^2, t1 and t2 before the update; advantage,
+shaped advantage, polarity P = A T and its branch; then, after all updates of the step, log p and H of the
+same states, and whether the final probability ratio lies where PPO's clip takes the gradient (clipped: 1
+above, -1 below). Written one file a step, joined when the run is done, so that an interrupted run loses
+nothing.
 """
 
 import random
@@ -67,24 +67,31 @@ def token_frame(
     batch: TokenBatch,
     shaped_BT: Tensor,
     tokens_BT: Tensor,
+    is_correct_B: Tensor,
     after: TokenStats,
     clipped_BT: Tensor,
     decode: Callable[[int], str],
 ) -> pd.DataFrame:
     """One row per response token of a batch that holds the recorded rows only.
 
-    tokens_BT: int64 (B, T). after: TokenStats (B, T) of the same states after the step's updates; log p and H
-    are read. clipped_BT: bool (B, T).
+    tokens_BT: int64 (B, T). is_correct_B: bool (B,). after: TokenStats (B, T) of the same states after the
+    step's updates; log p and H are read. clipped_BT: int8 (B, T), 1 above the clip range, -1 below, else 0.
     """
     mask_BT = batch.mask_BT
     polarity_BT = batch.polarity_BT()
-    columns = {
-        "sequence": torch.arange(len(mask_BT))[:, None].expand(mask_BT.shape),
-        "length": mask_BT.sum(1, keepdim=True).expand(mask_BT.shape),
+    of_sequence_B = {
+        "sequence": torch.arange(len(mask_BT)),
+        "group": batch.groups_B,
+        "correct": is_correct_B,
+        "length": mask_BT.sum(1),
+    }
+    columns = {name: values[:, None].expand(mask_BT.shape) for name, values in of_sequence_B.items()}
+    columns |= {
         "position": mask_BT.cumsum(1) - 1,
         "token": tokens_BT,
         "logp": batch.stats.logp,
         "entropy": batch.stats.entropy,
+        "sum_p2": batch.stats.sum_p2,
         "t1": batch.stats.t1,
         "t2": batch.stats.t2,
         "advantage": batch.advantages_BT,

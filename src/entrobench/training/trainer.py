@@ -272,8 +272,9 @@ class EntropyTrainer(PPOTrainerSync):
             kept,
             self._shaped.advantages_BT[rows, :length],
             self._step.tokens_BT[rows, :length],
+            self._step.reward_B[rows] > 0,
             after,
-            upper_BT | lower_BT,
+            upper_BT.to(torch.int8) - lower_BT.to(torch.int8),
             lambda token: self.tokenizer.decode([token]),
         )
 
