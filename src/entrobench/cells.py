@@ -72,15 +72,15 @@ def listed_cells(paper: str, configs: Configs) -> list[CellId]:
 
 def model_of(cell: CellId, scale: Scale, configs: Configs) -> str:
     """Name of the model that the cell starts from at this scale."""
-    return _stand_in(_experiment(cell, configs).model, scale.models)
+    return stand_in(_experiment(cell, configs).model, scale.models)
 
 
 def dataset_of(cell: CellId, scale: Scale, configs: Configs) -> str:
     """Name of the training set of the cell at this scale."""
-    return _stand_in(_experiment(cell, configs).dataset, scale.datasets)
+    return stand_in(_experiment(cell, configs).dataset, scale.datasets)
 
 
-def _stand_in(published: str, stand_ins: dict[str, str]) -> str:
+def stand_in(published: str, stand_ins: dict[str, str]) -> str:
     """What stands in for a model or data set at a scale; `*` for all that are not named, else the thing
     itself.
     """

@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from entrobench.cells import stand_in
 from entrobench.configs import Configs, Model, Scale
 from entrobench.evaluation.samples import Sample, read_samples
 from entrobench.files import read_csv
@@ -68,7 +69,7 @@ class Table:
     def model_run(self, model: str) -> Model:
         """The model that really runs in place of the paper's `model`."""
         published = self.configs.protocol(self.paper).experiments[self.experiments[model]].model
-        return self.configs.model(self.scale.models.get(published, published))
+        return self.configs.model(stand_in(published, self.scale.models))
 
     def model_label(self, model: str) -> str:
         """The paper's name, or `<stand-in> for <paper's name>`."""
