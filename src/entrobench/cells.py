@@ -148,7 +148,7 @@ def resolve(name: str, scale_name: str, configs: Configs, results: Path) -> dict
         },
         "evaluation": {
             name: {"stands_for": published, "file": str(root / "benchmarks" / f"{name}.jsonl")}
-            | {key: setting.value for key, setting in _evaluation(protocol, published).items()}
+            | {key: setting.value for key, setting in _evaluation(protocol, experiment, published).items()}
             | {"seed": cell.seed}
             | scale.evaluation
             for name, published in benchmarks.items()
@@ -176,7 +176,7 @@ def resolve(name: str, scale_name: str, configs: Configs, results: Path) -> dict
             }
             for key, setting in settings.items():
                 provenance[f"shaper.{key}"] = _origin("method", setting)
-    for key, setting in protocol.evaluation.items():
+    for key, setting in (protocol.evaluation | experiment.evaluation).items():
         layer = "scale" if key in scale.evaluation else "protocol"
         origin = Setting(value=scale.evaluation[key]) if key in scale.evaluation else setting
         provenance[f"evaluation.{key}"] = _origin(layer, origin)
@@ -184,8 +184,9 @@ def resolve(name: str, scale_name: str, configs: Configs, results: Path) -> dict
     return resolved
 
 
-def _evaluation(protocol: Protocol, benchmark: str) -> dict[str, Setting]:
-    settings = protocol.evaluation | protocol.evaluation_of.get(benchmark, {})
+def _evaluation(protocol: Protocol, experiment: Experiment, benchmark: str) -> dict[str, Setting]:
+    of_benchmark = protocol.evaluation_of.get(benchmark, {})
+    settings = protocol.evaluation | of_benchmark | experiment.evaluation
     room = Setting(
         value=settings["max_tokens"].value + PROMPT_TOKENS, note="max_tokens and room for the prompt"
     )
@@ -201,12 +202,13 @@ def _derive(merged: dict[str, Any], provenance: dict[str, Any]) -> None:
     off.
     """
 
-    def put(key: str, value: Any, source: str) -> None:
+    def put(key: str, value: Any, source: str, **origin: str) -> None:
         merged[key] = value
         provenance[key] = {
             **provenance[source],
             "value": value,
             "layer": f"{provenance[source]['layer']}, {source}",
+            **origin,
         }
 
     updates = merged.pop("derive.updates_per_step", None)
@@ -215,7 +217,9 @@ def _derive(merged: dict[str, Any], provenance: dict[str, Any]) -> None:
         devices = merged["trainer.nnodes"] * merged["trainer.n_gpus_per_node"]
         while prompts * merged["actor_rollout_ref.rollout.n"] % devices:
             prompts += 1
-        put("actor_rollout_ref.actor.ppo_mini_batch_size", prompts, "derive.updates_per_step")
+        exact = merged["data.train_batch_size"] / updates
+        rounded = {} if prompts == exact else {"status": "inferred", "note": f"rounded up from {exact:.1f}"}
+        put("actor_rollout_ref.actor.ppo_mini_batch_size", prompts, "derive.updates_per_step", **rounded)
     fraction = merged.pop("derive.overlong_fraction", 0)
     if fraction:
         length = merged["data.max_response_length"]

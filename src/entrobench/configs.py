@@ -62,7 +62,7 @@ class Experiment(_Strict):
     """One training setup of a paper.
 
     starts_from: the experiment of the same paper whose cell, of the same method and seed, this one goes on
-    from. methods: what this experiment sets for one method only.
+    from. methods: what this experiment sets for one method only. evaluation: what it changes in evaluation.
     """
 
     title: str
@@ -73,6 +73,7 @@ class Experiment(_Strict):
     starts_from: str | None = None
     hyperparameters: dict[str, Setting] = {}
     methods: dict[str, dict[str, Setting]] = {}
+    evaluation: dict[str, Setting] = {}
 
 
 class Protocol(_Strict):

@@ -107,7 +107,7 @@ def test_a_scale_that_sets_a_methods_key_is_refused(editable):
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("papo/7b-math/papo/seed0", "Did you mean papo_polarity"),
+        ("papo/7b-math/papo_polar/seed0", "Did you mean papo_polarity"),
         ("papo/7b-maths/dapo/seed0", "Did you mean 7b-math"),
         ("pap/7b-math/dapo/seed0", "Did you mean papo"),
         ("papo/7b-math/dapo/0", "expected <paper>/<experiment>/<method>/seed<k>"),

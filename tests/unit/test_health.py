@@ -48,11 +48,12 @@ def test_mismatch_by_hand():
 def test_clip_masks_of_a_whole_sequence_use_the_geometric_mean():
     # mean log ratio of the two real tokens: (.4 - .2) / 2 = .1 -> 1.105 > 1.08, for both tokens
     log_ratio, mask = torch.tensor([[0.4, -0.2, 9.0]]), torch.tensor([[True, True, False]])
-    upper, lower = clip_masks(log_ratio, torch.ones(1, 3), mask, 0.08, 0.08, whole_sequence=True)
+    upper, lower = clip_masks(log_ratio, torch.ones(1, 3), mask, 0.08, 0.08, "gspo")
     assert upper.tolist() == [[True, True, False]]
     assert not lower.any()
-    upper, _ = clip_masks(log_ratio, torch.ones(1, 3), mask, 0.08, 0.08, whole_sequence=False)
+    upper, _ = clip_masks(log_ratio, torch.ones(1, 3), mask, 0.08, 0.08, "vanilla")
     assert upper.tolist() == [[True, False, False]]
+    assert not clip_masks(log_ratio, torch.ones(1, 3), mask, 0.08, 0.08, "kl_cov")[0].any()
 
 
 def test_entropy_quantiles_are_finite_for_one_token():

@@ -238,6 +238,14 @@ def test_a_prompt_and_a_response_fit_the_models_positions():
         assert needed <= positions, f"{name} needs {needed} positions, the model has {positions}"
 
 
+def test_a_prompt_and_an_answer_fit_the_models_positions_in_evaluation():
+    for name in RUNS:
+        cell = resolve(name, "paper", CONFIGS, RESULTS)
+        positions = CONFIGS.model(cell["model"]["name"]).architecture["max_position_embeddings"]
+        for benchmark, settings in cell["evaluation"].items():
+            assert settings["max_tokens"] < settings["max_model_len"] <= positions, (name, benchmark)
+
+
 def test_every_method_names_a_test_file_that_is_about_it():
     for name in CONFIGS.names("methods"):
         method = CONFIGS.method(name)

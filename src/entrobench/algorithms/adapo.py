@@ -6,7 +6,8 @@ Against DAPO: advantages stay, the actor's clip_ratio_high of each step is the c
     eps_high <- clip(eps_high, 0.2, 0.3),  eps_high = 0.28 at first
 
 Where the paper is silent:
-  1. The first step sets H_1 and runs with 0.28; the value updated by the entropy of step k is that step's
+  1. The entropy is that of the batch that is trained on, without the tied groups that were dropped.
+  2. The first step sets H_1 and runs with 0.28; the value updated by the entropy of step k is that step's
      own.
 Edge cases: H_k = H_1 changes nothing.
 """

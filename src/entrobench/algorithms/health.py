@@ -74,14 +74,16 @@ def clip_masks(
     mask_BT: Tensor,
     low: float,
     high: float,
-    whole_sequence: bool,
+    loss_mode: str,
 ) -> tuple[Tensor, Tensor]:
     """Tokens (B, T) whose gradient PPO's clip removes: A > 0 beyond 1 + high, and A < 0 below 1 - low.
 
-    log_ratio_BT: log of new over old probability. whole_sequence: the ratio is the response's geometric mean
-    (GSPO).
+    log_ratio_BT: log of new over old probability. loss_mode: verl's; with gspo the ratio is the response's
+    geometric mean, kl_cov clips nothing.
     """
-    if whole_sequence:
+    if loss_mode == "kl_cov":
+        return torch.zeros_like(mask_BT), torch.zeros_like(mask_BT)
+    if loss_mode == "gspo":
         lengths_B1 = mask_BT.sum(1, keepdim=True).clamp(min=1)
         log_ratio_BT = ((log_ratio_BT * mask_BT).sum(1, keepdim=True) / lengths_B1).expand_as(mask_BT)
     ratio_BT = log_ratio_BT.exp()

@@ -16,6 +16,7 @@ Where the paper is silent or has two readings:
      rule of the side that it steered to (doubled while the entropy stays beyond the target on the side it is
      steered from, halved on a crossing), then takes the sign of H_init - H.
   3. Entropy equal to the target changes nothing; so does the first step, which sets it.
+  4. The entropy is that of the batch that is trained on, without the tied groups that were dropped.
 Edge cases: zeta = 0 is the base method; L = 0 (a deterministic state) keeps its advantage.
 """
 

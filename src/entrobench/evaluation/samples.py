@@ -12,7 +12,7 @@ from entrobench.files import read_jsonl, write_jsonl
 from entrobench.statistics.bootstrap import cluster_bootstrap
 from entrobench.statistics.metrics import mean_at_k, pass_at_k
 
-PASS_AT = (1, 4, 8)
+PASS_AT = (1, 4, 5, 8, 10, 64)
 IN_DOMAIN = "in_domain"
 
 

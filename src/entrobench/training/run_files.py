@@ -36,13 +36,13 @@ class Curve:
         self.jsonl = folder / "metrics.jsonl"
         self.parquet = folder / "metrics.parquet"
 
-    def truncate_after(self, step: int) -> None:
+    def truncate_after(self, step: int) -> int:
         """Forget steps after `step`: a resumed run makes them again. A line cut by a kill is dropped with
-        them.
+        them. Return the last step that is kept, 0 for none.
         """
         if not self.jsonl.exists():
-            return
-        kept = []
+            return 0
+        kept, last = [], 0
         for line in self.jsonl.read_text(encoding="utf-8").split("\n"):
             try:
                 row = json.loads(line)
@@ -50,7 +50,9 @@ class Curve:
                 break  # only the last line can be incomplete
             if row["step"] <= step:
                 kept.append(line)
+                last = row["step"]
         write_atomic(self.jsonl, "".join(line + "\n" for line in kept))
+        return last
 
     def append(self, step: int, metrics: dict[str, Any]) -> None:
         """Add one step and force it to disk."""

@@ -67,5 +67,5 @@ class StepLoss:
             batch["response_mask"].bool(),
             self.config.clip_ratio_low,
             self.config.clip_ratio_high,
-            whole_sequence=self.config.policy_loss.loss_mode == "gspo",
+            self.config.policy_loss.loss_mode,
         )

@@ -226,7 +226,10 @@ class EntropyTrainer(PPOTrainerSync):
         batch = super()._update_actor(batch, metrics)
         if self._record is not None:
             dp_size = max(self.actor_rollout_wg._dispatch_info["actor"]) + 1
-            rows = self._record.rows(self.global_steps, self._step.batch.mask_BT, dp_size)
+            rollout = self.config.actor_rollout_ref.rollout
+            # Without dynamic micro-batches verl wants whole ones
+            micro = 1 if rollout.log_prob_use_dynamic_bsz else rollout.log_prob_micro_batch_size_per_gpu
+            rows = self._record.rows(self.global_steps, self._step.batch.mask_BT, dp_size * micro)
             if rows:
                 started = time.monotonic()
                 self._record.write(self.global_steps, self._measure_update(batch, rows))
@@ -258,19 +261,20 @@ class EntropyTrainer(PPOTrainerSync):
             groups_B=before.groups_B[rows],
             step=before.step,
         )
+        shaped_BT = self._shaped.advantages_BT[rows, :length]
         actor = self.config.actor_rollout_ref.actor
         settings = self._actor_settings()
         upper_BT, lower_BT = clip_masks(
             after.logp - kept.stats.logp,
-            kept.advantages_BT,
+            shaped_BT,
             kept.mask_BT,
             settings.get("clip_ratio_low", actor.clip_ratio_low),
             settings.get("clip_ratio_high", actor.clip_ratio_high),
-            whole_sequence=actor.policy_loss.loss_mode == "gspo",
+            actor.policy_loss.loss_mode,
         )
         return token_frame(
             kept,
-            self._shaped.advantages_BT[rows, :length],
+            shaped_BT,
             self._step.tokens_BT[rows, :length],
             self._step.reward_B[rows] > 0,
             after,
@@ -309,7 +313,13 @@ class EntropyTrainer(PPOTrainerSync):
 
     def _load_checkpoint(self) -> None:
         super()._load_checkpoint()
-        self._curve.truncate_after(self.global_steps)
+        last_row = self._curve.truncate_after(self.global_steps)
+        if last_row < self.global_steps:
+            print(
+                f"entrobench: no metrics of steps {last_row + 1} to {self.global_steps}: the run was killed "
+                f"between the checkpoint and their row",
+                flush=True,
+            )
         if self._record is not None:
             self._record.truncate_after(self.global_steps)
         if self.global_steps > 0:
