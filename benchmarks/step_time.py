@@ -2,9 +2,10 @@
 
     make bench-steps        (about 5 minutes; nothing else should run on the machine)
 
-Legs of both methods alternate in one relay (one Ray, one vLLM, the same smoke settings), so that a change of
-the machine's speed meets both. Steps that generate more groups than others take longer: the ratio is that of
-what comes after generation, and of whole steps, each as the median over a leg's steps.
+The two methods take turns step by step in one relay (one Ray, one vLLM, the same smoke settings), so that a
+change of the machine's speed meets both. PAPO's controller starts anew in each of its steps; the work of a
+step is the same. Generation takes as long as the groups that dynamic sampling needs, which has nothing to do
+with the method: both the whole step and what comes after generation are shown, each as the ratio of medians.
 """
 
 import json
@@ -18,7 +19,8 @@ from entrobench.training.launch import launch
 from entrobench.training.relay import plan, write_relay
 
 METHODS = ("dapo", "papo_polarity")
-ROUNDS, STEPS = 4, 8
+ROUNDS, STEPS = 40, 1
+IGNORED_STEPS = 4  # both methods' first two: what is new to a process is compiled and cached there
 RESULTS = Path("results")
 AFTER_GENERATION = ("old_log_prob", "adv", "update_actor", "update_weights")
 
@@ -34,16 +36,12 @@ def main() -> None:
         launch(run)
         rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     seconds: dict[tuple[str, str], list[float]] = {}
-    for number, row in enumerate(rows):
-        method = METHODS[number // STEPS % len(METHODS)]
-        # The first step of a leg pays for what is new to it
-        if number % STEPS:
-            work = sum(row[f"timing_s/{phase}"] for phase in AFTER_GENERATION) - row.get(
-                "record/seconds", 0.0
-            )
-            seconds.setdefault((method, "after generation"), []).append(work)
-            whole = row["timing_s/step"] - row.get("record/seconds", 0.0)
-            seconds.setdefault((method, "whole step"), []).append(whole)
+    for number, row in enumerate(rows[IGNORED_STEPS:]):
+        method = METHODS[number % len(METHODS)]
+        recording = row.get("record/seconds", 0.0)
+        work = sum(row[f"timing_s/{phase}"] for phase in AFTER_GENERATION)
+        seconds.setdefault((method, "after generation"), []).append(work - recording)
+        seconds.setdefault((method, "whole step"), []).append(row["timing_s/step"] - recording)
     for what in ("after generation", "whole step"):
         dapo, papo = (statistics.median(seconds[method, what]) for method in METHODS)
         ratio = papo / dapo
