@@ -1,5 +1,6 @@
-"""The command line: `entrobench cells | methods | resolve | train | verify-data | contamination`. Errors are printed without a traceback;
-exit status 1.
+"""The command line: `entrobench cells | methods | resolve | train | verify-data | contamination`.
+
+Errors are printed without a traceback; exit status 1.
 """
 
 import argparse

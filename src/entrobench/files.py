@@ -94,7 +94,9 @@ def read_text(path: Path) -> str:
         raise CorruptFile(f"{path} cannot be unpacked: {error}. Delete it and get it again.") from error
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise CorruptFile(f"{path}:{line}: expected UTF-8, found {error.reason} at byte {error.start}") from error
+        raise CorruptFile(
+            f"{path}:{line}: expected UTF-8, found {error.reason} at byte {error.start}"
+        ) from error
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

@@ -67,7 +67,9 @@ def load_benchmark(config: Benchmark, download: bool = True) -> tuple[Rows, dict
     return problems, {name: file.record() for name, file in fetched.items()}
 
 
-def prepare_benchmark(config: Benchmark, target: Path, limit: int | None = None, seed: int = 0) -> dict[str, Any]:
+def prepare_benchmark(
+    config: Benchmark, target: Path, limit: int | None = None, seed: int = 0
+) -> dict[str, Any]:
     """Write the problems of a benchmark to `target` and <benchmark>.manifest.json beside it.
 
     limit: problems of a seeded slice. Raises an EntrobenchError; `target` is then as it was.
@@ -168,7 +170,9 @@ def _answer(row: dict[str, Any], number: int, path: Path) -> str:
 def _number(row: dict[str, Any], number: int, path: Path) -> str:
     value = row.get("answer")
     if isinstance(value, bool) or not isinstance(value, int | float) or canonical_integer(str(value)) is None:
-        raise CorruptFile(f"{path}: line {number + 1}: expected an integral number in 'answer', found {value!r}")
+        raise CorruptFile(
+            f"{path}: line {number + 1}: expected an integral number in 'answer', found {value!r}"
+        )
     return str(canonical_integer(str(value)))
 
 
@@ -177,7 +181,8 @@ def _boxed(row: dict[str, Any], number: int, path: Path) -> str:
     boxes = all_boxes(solution)
     if len(boxes) != 1 or not boxes[0]:
         raise CorruptFile(
-            f"{path}: line {number + 1}: expected exactly one \\boxed{{...}} in 'solution', found {len(boxes)}"
+            f"{path}: line {number + 1}: expected exactly one \\boxed{{...}} in 'solution', found "
+            f"{len(boxes)}"
         )
     return boxes[0]
 
@@ -207,7 +212,9 @@ def olympiadbench(benchmark: str, files: Files, settings: Settings) -> Rows:
         problem = text_of(row, "question", number, path)
         golds = row.get("final_answer")
         if not isinstance(golds, list) or len(golds) != 1:
-            raise CorruptFile(f"{path}: line {number + 1}: expected one answer in 'final_answer', found {golds!r}")
+            raise CorruptFile(
+                f"{path}: line {number + 1}: expected one answer in 'final_answer', found {golds!r}"
+            )
         if not isinstance(row.get("is_multiple_answer"), bool):
             raise CorruptFile(
                 f"{path}: line {number + 1}: expected true or false in 'is_multiple_answer', found "
@@ -269,7 +276,8 @@ def ifeval(benchmark: str, files: Files, settings: Settings) -> Rows:
             or not all(isinstance(entry, dict) for entry in arguments)
         ):
             raise CorruptFile(
-                f"{path}: line {number + 1}: expected as many kwargs as instructions, found {names!r} and {arguments!r}"
+                f"{path}: line {number + 1}: expected as many kwargs as instructions, found {names!r} and "
+                f"{arguments!r}"
             )
         checks = {
             "instruction_id_list": names,
@@ -294,7 +302,7 @@ def lettered(options: list[str]) -> str:
 
 
 def mmlu_pro(benchmark: str, files: Files, settings: Settings) -> Rows:
-    """MMLU-Pro: the gold is the letter of `answer`, which is what its own scorer reads. settings: template."""
+    """MMLU-Pro: the gold is the letter of `answer`, which its own scorer reads. settings: template."""
     path, template = files["problems"], read_template(settings["template"])
     rows = []
     for number, row in enumerate(read_jsonl(path)):
@@ -307,11 +315,15 @@ def mmlu_pro(benchmark: str, files: Files, settings: Settings) -> Rows:
             or letter not in LETTERS[: len(options)]
         ):
             raise CorruptFile(
-                f"{path}: line {number + 1}: expected 2 to {len(LETTERS)} options as text and the letter of one, "
-                f"found {options!r:.200} and {letter!r}"
+                f"{path}: line {number + 1}: expected 2 to {len(LETTERS)} options as text and the letter "
+                f"of one, found {options!r:.200} and {letter!r}"
             )
         disagrees = LETTERS.index(letter) != row.get("answer_index")
-        extra = {"options": options, "category": text_of(row, "category", number, path), "src": row.get("src")}
+        extra = {
+            "options": options,
+            "category": text_of(row, "category", number, path),
+            "src": row.get("src"),
+        }
         rows.append(
             {
                 "id": _id(row, "question_id", number, path),
@@ -331,7 +343,8 @@ def choice_order(seed: int, record: str, n: int) -> list[int]:
 
 
 def gpqa(benchmark: str, files: Files, settings: Settings) -> Rows:
-    """GPQA: the correct choice stands first in the file, so choices are put in an order fixed by settings.seed.
+    """GPQA: the correct choice stands first in the file, so choices are put in an order that settings.seed
+    fixes.
 
     extra.choice_order: position shown -> number in the file (0 is the correct one). settings: template, seed.
     """

@@ -1,13 +1,13 @@
 """Which training problems stand in a benchmark, exactly or nearly.
 
-Exact: the same text, lower-cased, without anything that is no letter or digit. Near: Jaccard similarity of the
-sets of SHINGLE_WORDS-word shingles of at least NEAR, after exact pairs; MinHash (datasketch) finds the
+Exact: the same text, lower-cased, without anything that is no letter or digit. Near: Jaccard similarity of
+the sets of SHINGLE_WORDS-word shingles of at least NEAR, and not exact; MinHash (datasketch) finds the
 candidates, each is then measured without approximation. A Chinese character counts as a word. A problem in
 another language, or the same problem with other words, is not found.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,8 @@ NEAR = 0.5
 PERMUTATIONS = 128
 # MinHash only proposes: a lower threshold than NEAR loses fewer pairs to its error
 CANDIDATE = 0.35
+# 7 + 8 and 7 - 8 have the same letters and digits
+GENERATED = "generated; training and test problems are disjoint as calculations"
 _WORD = re.compile(r"[\u4e00-\u9fff]|[^\W_\u4e00-\u9fff]+")
 _NO_LETTER = re.compile(r"[\W_]+")
 
@@ -56,7 +58,11 @@ def shingles(text: str) -> frozenset[str]:
     """The set of runs of SHINGLE_WORDS words; the whole text where it is shorter."""
     words = _WORD.findall(text.lower())
     last = max(1, len(words) - SHINGLE_WORDS + 1)
-    return frozenset(" ".join(words[start : start + SHINGLE_WORDS]) for start in range(last)) if words else frozenset()
+    return (
+        frozenset(" ".join(words[start : start + SHINGLE_WORDS]) for start in range(last))
+        if words
+        else frozenset()
+    )
 
 
 def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
@@ -68,7 +74,7 @@ def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
 class Index:
     """The problems of several benchmarks, made once and asked about every training set."""
 
-    def __init__(self, benchmarks: dict[str, Sequence[Text]]) -> None:
+    def __init__(self, benchmarks: Mapping[str, Sequence[Text]]) -> None:
         """Raises MissingInput without datasketch."""
         try:
             from datasketch import MinHashLSH
@@ -125,7 +131,7 @@ def _overlap(
     return Overlap(dataset, row.id, benchmark, problem.id, kind, round(similarity, 4), same)
 
 
-def audit(datasets: dict[str, Sequence[Text]], benchmarks: dict[str, Sequence[Text]]) -> list[Overlap]:
+def audit(datasets: Mapping[str, Sequence[Text]], benchmarks: Mapping[str, Sequence[Text]]) -> list[Overlap]:
     """Every pair of every training set with every benchmark."""
     index = Index(benchmarks)
     return [overlap for name, rows in datasets.items() for overlap in index.overlaps(name, rows)]
@@ -140,7 +146,6 @@ def collect(configs: Configs) -> tuple[dict[str, list[Text]], dict[str, list[Tex
     Raises PinMismatch or CorruptFile for a file that is there and broken.
     """
     from entrobench.data.benchmarks import load_benchmark
-    from entrobench.data.smoke import DATASET, benchmark_problems, smoke_splits
     from entrobench.data.training_sets import select
 
     datasets: dict[str, list[Text]] = {}
@@ -149,10 +154,9 @@ def collect(configs: Configs) -> tuple[dict[str, list[Text]], dict[str, list[Tex
     for name in configs.names("datasets"):
         dataset = configs.dataset(name)
         if dataset.source["kind"] == "generated":
-            calculations = smoke_splits(dataset.source["seed"])[DATASET]
-            datasets[name] = [Text(str(n), c.text(), str(c.answer)) for n, c in enumerate(calculations)]
+            missing[name] = GENERATED
         elif not dataset.recipe:
-            missing[name] = "no recipe in data/training_sets.py"
+            missing[name] = dataset.needs or "no recipe in data/training_sets.py"
         else:
             try:
                 selection, _ = select(dataset, download=False)
@@ -163,9 +167,9 @@ def collect(configs: Configs) -> tuple[dict[str, list[Text]], dict[str, list[Tex
         benchmark = configs.benchmark(name)
         try:
             if benchmark.source["kind"] == "generated":
-                problems = benchmark_problems(name, benchmark.source["seed"])
-            else:
-                problems, _ = load_benchmark(benchmark, download=False)
+                missing[name] = GENERATED
+                continue
+            problems, _ = load_benchmark(benchmark, download=False)
             benchmarks[name] = [Text(row["id"], row["problem"], row["gold"]) for row in problems]
         except MissingInput as error:
             missing[name] = str(error)
@@ -181,25 +185,24 @@ def write_audit(configs: Configs, folder: Path) -> dict[str, Any]:
     pairs = []
     for dataset, rows in datasets.items():
         for benchmark, problems in benchmarks.items():
-            ids = {
-                kind: {o.problem_id for o in overlaps if (o.dataset, o.benchmark, o.kind) == (dataset, benchmark, kind)}
-                for kind in ("exact", "near")
-            }
+            here = [o for o in overlaps if (o.dataset, o.benchmark) == (dataset, benchmark)]
+            exact = {overlap.problem_id for overlap in here if overlap.kind == "exact"}
+            near = {overlap.problem_id for overlap in here if overlap.kind == "near"} - exact
             pairs.append(
                 {
                     "dataset": dataset,
                     "benchmark": benchmark,
                     "rows": len(rows),
                     "problems": len(problems),
-                    "exact": len(ids["exact"]),
-                    "near": len(ids["near"] - ids["exact"]),
+                    "exact": len(exact),
+                    "near": len(near),
                 }
             )
     summary = {
         "shingle_words": SHINGLE_WORDS,
         "near_from": NEAR,
         "pairs": pairs,
-        "not_audited": {name: why.splitlines()[0] for name, why in missing.items()},
+        "not_audited": {name: " ".join(why.split()) for name, why in missing.items()},
     }
     write_atomic(folder / "contamination.md", _markdown(summary))
     write_json(folder / "contamination.json", summary)
@@ -219,8 +222,8 @@ def _markdown(summary: dict[str, Any]) -> str:
     lines = [
         "# Training problems that stand in a benchmark",
         "",
-        f"Exact: same letters and digits. Near: {summary['shingle_words']}-word shingles, Jaccard of at least "
-        f"{summary['near_from']}, and not exact. Ids: contamination.csv.",
+        f"Exact: same letters and digits. Near: {summary['shingle_words']}-word shingles, Jaccard of at "
+        f"least {summary['near_from']}, and not exact. Ids: contamination.csv.",
         "",
         "| training set | rows | benchmark | problems | exact | near | share |",
         "|---|---:|---|---:|---:|---:|---:|",
@@ -228,10 +231,10 @@ def _markdown(summary: dict[str, Any]) -> str:
     for pair in summary["pairs"]:
         share = (pair["exact"] + pair["near"]) / pair["problems"]
         lines.append(
-            f"| {pair['dataset']} | {pair['rows']:,} | {pair['benchmark']} | {pair['problems']:,} | {pair['exact']} | "
-            f"{pair['near']} | {share:.1%} |"
+            f"| {pair['dataset']} | {pair['rows']:,} | {pair['benchmark']} | {pair['problems']:,} | "
+            f"{pair['exact']} | {pair['near']} | {share:.1%} |"
         )
-    lines += ["", "Not audited, because not on this machine:", ""]
+    lines += ["", "Not audited:", ""]
     lines += [f"- {name}: {why}" for name, why in summary["not_audited"].items()] or ["- none"]
     return "\n".join(lines) + "\n"
 
@@ -239,7 +242,9 @@ def _markdown(summary: dict[str, Any]) -> str:
 # -- what an evaluation asks ---------------------------------------------------------------------------------
 
 
-def contaminated_ids(benchmark: str, dataset: str, folder: Path, kinds: Iterable[str] = ("exact", "near")) -> set[str]:
+def contaminated_ids(
+    benchmark: str, dataset: str, folder: Path, kinds: Iterable[str] = ("exact", "near")
+) -> set[str]:
     """Ids of a benchmark's problems that stand in a training set, from write_audit's files in `folder`.
 
     Raises MissingInput when this pair was not audited: that is not the same as being clean.
@@ -250,8 +255,8 @@ def contaminated_ids(benchmark: str, dataset: str, folder: Path, kinds: Iterable
     pairs = {(pair["dataset"], pair["benchmark"]) for pair in read_json(summary)["pairs"]}
     if (dataset, benchmark) not in pairs:
         raise MissingInput(
-            f"{summary}: {dataset} was not compared with {benchmark}. Get both (entrobench verify-data says how), "
-            f"then type: entrobench contamination"
+            f"{summary}: {dataset} was not compared with {benchmark}. Get both (entrobench verify-data says "
+            f"how), then type: entrobench contamination"
         )
     with (folder / "contamination.csv").open(encoding="utf-8", newline="") as stream:
         return {
@@ -262,7 +267,11 @@ def contaminated_ids(benchmark: str, dataset: str, folder: Path, kinds: Iterable
 
 
 def clean_ids(
-    benchmark: str, dataset: str, problem_ids: Iterable[str], folder: Path, kinds: Iterable[str] = ("exact", "near")
+    benchmark: str,
+    dataset: str,
+    problem_ids: Iterable[str],
+    folder: Path,
+    kinds: Iterable[str] = ("exact", "near"),
 ) -> list[str]:
     """The ids among `problem_ids` that do not stand in the training set. Raises MissingInput."""
     dirty = contaminated_ids(benchmark, dataset, folder, kinds)

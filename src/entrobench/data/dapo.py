@@ -8,6 +8,7 @@ text; `dedup_key` chooses. Texts whose rows disagree about the answer are droppe
 known to be wrong (`drop_ids`).
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from entrobench.data.parquet import batches
+from entrobench.data.parquet import batches, rows_at
 from entrobench.data.prompts import math_prompt
 from entrobench.data.schema import ChatMessage, validate_rows
 from entrobench.data.training_sets import Selection, TrainingRow
@@ -29,6 +30,7 @@ PREFIX = (
 SUFFIX = '\n\nRemember to put your answer on its own line after "Answer:".'
 REPEATED = "same index as an earlier row"
 SAME_TEXT = "same problem text as an earlier row"
+_INTEGER = re.compile(r"-?[0-9]{1,40}")
 CONFLICT = "rows with this problem text have different answers"
 
 
@@ -60,7 +62,9 @@ def problem_text(row: SourceRow, path: Path) -> str:
         )
     text = content.removeprefix(PREFIX).removesuffix(SUFFIX)
     if not text.strip():
-        raise CorruptFile(f"{path}: row {row.extra_info.index}, column prompt: expected a problem, found none")
+        raise CorruptFile(
+            f"{path}: row {row.extra_info.index}, column prompt: expected a problem, found none"
+        )
     return text
 
 
@@ -73,7 +77,8 @@ def select_dapo(files: dict[str, Path], settings: dict[str, Any]) -> Selection:
     key, conflicts = settings.get("dedup_key", "text"), settings.get("conflicts", "drop")
     if key not in ("text", "index") or conflicts not in ("drop", "keep"):
         raise ConfigError(
-            f"settings: expected dedup_key text or index and conflicts drop or keep, found {key!r}, {conflicts!r}"
+            f"settings: expected dedup_key text or index and conflicts drop or keep, found {key!r} and "
+            f"{conflicts!r}"
         )
     wrong: dict[str, str] = settings.get("drop_ids", {})
     path = files["train"]
@@ -120,18 +125,24 @@ def _distinct(path: Path, selection: Selection) -> Iterator[tuple[str, str, str]
         try:
             indices = pc.struct_field(batch.column("extra_info"), "index").to_pylist()
         except (TypeError, ValueError, KeyError) as error:
-            raise CorruptFile(f"{path}: column extra_info: expected a field `index`, found {error}") from error
-        new, repeated, in_batch = [], [], set()
-        for row, index in enumerate(indices):
-            (repeated if index in seen or index in in_batch else new).append(row)
+            raise CorruptFile(
+                f"{path}: column extra_info: expected a field `index`, found {error}"
+            ) from error
+        new: list[int] = []
+        repeated: list[int] = []
+        in_batch: set[str] = set()
+        for number, index in enumerate(indices):
+            (repeated if index in seen or index in in_batch else new).append(number)
             in_batch.add(index)
-        rows = validate_rows(batch.take(new).to_pylist(), SourceRow, path, (first_row + row for row in new))
+        rows = validate_rows(
+            rows_at(batch, new).to_pylist(), SourceRow, path, (first_row + number for number in new)
+        )
         for row in rows:
             text, gold = problem_text(row, path), row.reward_model.ground_truth
             seen[row.extra_info.index] = (row.prompt[0].content, gold)
             yield row.extra_info.index, text, gold
         if repeated:
-            _check_repeated(batch.take(repeated), seen, path, selection)
+            _check_repeated(rows_at(batch, repeated), seen, path, selection)
 
 
 def _check_repeated(batch: Any, seen: dict[str, tuple[str, str]], path: Path, selection: Selection) -> None:
@@ -141,7 +152,9 @@ def _check_repeated(batch: Any, seen: dict[str, tuple[str, str]], path: Path, se
     golds = pc.struct_field(batch.column("reward_model"), "ground_truth").to_pylist()
     contents = pc.struct_field(pc.list_flatten(batch.column("prompt")), "content").to_pylist()
     if len(contents) != len(indices):
-        raise CorruptFile(f"{path}: column prompt: expected one message a row, found {len(contents)} for {len(indices)}")
+        raise CorruptFile(
+            f"{path}: column prompt: expected one message a row, found {len(contents)} for {len(indices)}"
+        )
     for index, content, gold in zip(indices, contents, golds, strict=True):
         if seen[index] != (content, gold):
             raise CorruptFile(
@@ -154,13 +167,15 @@ def _check_repeated(batch: Any, seen: dict[str, tuple[str, str]], path: Path, se
 def _counts(golds: dict[str, dict[str, list[str]]]) -> dict[str, int]:
     """The figures by which the set is known."""
     rows = [(text, gold) for text, by_gold in golds.items() for gold, ids in by_gold.items() for _ in ids]
-    integers = [int(gold) for _, gold in rows if gold.removeprefix("-").isascii() and gold.removeprefix("-").isdigit()]
+    integers = [int(gold) for _, gold in rows if _INTEGER.fullmatch(gold)]
     groups = [sum(map(len, by_gold.values())) for by_gold in golds.values()]
+    chinese = sum(any("\u4e00" <= c <= "\u9fff" for c in text) for text in golds)
     return {
         "unique_index": len(rows),
         "unique_text": len(golds),
         "unique_text_folded": len({" ".join(text.split()).lower() for text in golds}),
-        "chinese_texts": sum(any("\u4e00" <= c <= "\u9fff" for c in text) for text in golds),
+        "chinese_texts": chinese,
+        "other_texts": len(golds) - chinese,
         "texts_with_outer_whitespace": sum(text != text.strip() for text in golds),
         "duplicated_texts": sum(size > 1 for size in groups),
         "conflicting_texts": sum(len(by_gold) > 1 for by_gold in golds.values()),
@@ -169,5 +184,6 @@ def _counts(golds: dict[str, dict[str, list[str]]]) -> dict[str, int]:
         "answers_0_to_999": sum(0 <= number <= 999 for number in integers),
         "smallest_answer": min(integers, default=0),
         "largest_answer": max(integers, default=0),
+        "problems_with_url_or_image": sum("http" in text or "![" in text for text, _ in rows),
         "problems_with_asy": sum("[asy]" in text for text, _ in rows),
     }

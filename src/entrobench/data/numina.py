@@ -1,10 +1,11 @@
 """The AMC/AIME part of NuminaMath-1.5 that REPO trains on (arXiv 2603.11682, Section 4).
 
 The paper says "a non-overlapping quality-filtered subset of the AMC/AIME section (563 problems)" and no more,
-so the filter here is ours. It drops, in this order and each with its count: rows of another source, rows whose
-problem or solution is not marked valid ("Yes"; the columns hold text), questions that are no math word
-problem, blank problems, answers that are missing, "proof" or "notfound", and repeated problem texts. With
-`integer_answers` only answers 0..999, as in AIME, stay. How far from 563 this lands stands in the manifest.
+so the filter here is ours. It drops, in this order and each with its count: rows of another source, rows
+whose problem or solution is not marked valid ("Yes"; the columns hold text), questions that are no math word
+problem, blank problems, answers that are missing, "proof" or "notfound", repeated problem texts, and problems
+of AIME 2024 and 2025 ("non-overlapping"). With `integer_answers` only answers 0..999, as in AIME, stay. How
+far from 563 this lands stands in the manifest.
 """
 
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from entrobench.data.contamination import normalised
-from entrobench.data.parquet import batches
+from entrobench.data.parquet import batches, rows_at
 from entrobench.data.prompts import math_prompt
 from entrobench.data.schema import validate_rows
 from entrobench.data.training_sets import Selection, TrainingRow
@@ -68,13 +69,15 @@ def select_numina(files: dict[str, Path], settings: dict[str, Any]) -> Selection
         for row in read_jsonl(files[name])
     }
     for path in paths:
+        file_start = selection.rows_in
         for batch in batches([path], list(SourceRow.model_fields)):
             first = selection.rows_in
             selection.rows_in += batch.num_rows
             positions = [n for n, name in enumerate(batch.column("source").to_pylist()) if name == wanted]
             other += batch.num_rows - len(positions)
             of_source += len(positions)
-            rows = validate_rows(batch.take(positions).to_pylist(), SourceRow, path, (first + n for n in positions))
+            lines = (first - file_start + position for position in positions)
+            rows = validate_rows(rows_at(batch, positions).to_pylist(), SourceRow, path, lines)
             for position, row in zip(positions, rows, strict=True):
                 index = str(first + position)
                 reason = reason_to_drop(row, settings)

@@ -35,3 +35,10 @@ def batches(paths: Sequence[Path], columns: list[str]) -> Iterator["pyarrow.Reco
             raise CorruptFile(
                 f"{path} cannot be read as parquet: {error}\n  Delete it and run the same command again."
             ) from error
+
+
+def rows_at(batch: "pyarrow.RecordBatch", positions: Sequence[int]) -> "pyarrow.RecordBatch":
+    """The rows at these positions; none for no position, which pyarrow's own take refuses."""
+    import pyarrow
+
+    return batch.take(pyarrow.array(positions, pyarrow.int64()))

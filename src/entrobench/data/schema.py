@@ -102,7 +102,8 @@ def validate_rows(
             problem = error.errors()[0]
             column = ".".join(str(part) for part in problem["loc"]) or "(row)"
             raise CorruptFile(
-                f"{source}: row {number}, column {column}: {problem['msg']}, found {problem['input']!r:.300}\n"
+                f"{source}: row {number}, column {column}: {problem['msg']}, found "
+                f"{problem['input']!r:.300}\n"
                 f"  {error.error_count()} problem(s) in this row. Delete the file and make it again."
             ) from error
     return checked

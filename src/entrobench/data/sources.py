@@ -13,9 +13,9 @@ In a YAML under configs/datasets or configs/benchmarks:
             - {kind: git, repository: owner/name, revision: <commit>, path: data/train.parquet}
             - {kind: hub, repository: owner/name, revision: <commit>, path: data/train.parquet, sha256: ...}
 
-The ways are tried in this order; a way with a hash of its own is another file of the same content. A file that
+The ways are tried in this order; a way with a hash of its own is another file with the same rows. A file that
 is there but is not the pinned one is an error, never a reason to try the next way. Nothing is downloaded when
-HF_HUB_OFFLINE=1; ENTROBENCH_MIRROR names a folder that is looked into before the network,
+HF_HUB_OFFLINE=1; ENTROBENCH_MIRROR names a folder that is looked into before the network, as
 <mirror>/<repository>/<path>. Downloads from git are kept in ENTROBENCH_CACHE (default ~/.cache/entrobench),
 those from the hub in its own cache; both go on where they stopped.
 """
@@ -77,7 +77,9 @@ class Way(_Pin):
         return self
 
     def __str__(self) -> str:
-        return self.path if self.kind == "file" else f"{self.kind}:{self.repository}@{self.revision}:{self.path}"
+        return (
+            self.path if self.kind == "file" else f"{self.kind}:{self.repository}@{self.revision}:{self.path}"
+        )
 
 
 class PinnedFile(_Pin):
@@ -109,7 +111,9 @@ class Fetched:
 
     def record(self) -> dict[str, Any]:
         """What a manifest says about it."""
-        revision = {"repository": self.way.repository, "revision": self.way.revision} if self.way.revision else {}
+        revision = (
+            {"repository": self.way.repository, "revision": self.way.revision} if self.way.revision else {}
+        )
         return {
             "kind": self.way.kind,
             "path": self.way.path,
@@ -133,9 +137,7 @@ def pinned_files(source: dict[str, Any], where: str) -> dict[str, PinnedFile]:
         except ValidationError as error:
             problem = error.errors()[0]
             key = ".".join(["source.files", name, *map(str, problem["loc"])])
-            raise ConfigError(
-                f"{where}: {key}: {problem['msg']}, found {problem['input']!r:.200}"
-            ) from error
+            raise ConfigError(f"{where}: {key}: {problem['msg']}, found {problem['input']!r:.200}") from error
     return checked
 
 
@@ -147,8 +149,7 @@ def fetch_all(source: dict[str, Any], where: str, download: bool = True) -> dict
             f"here. {source.get('get', '')}"
         )
     return {
-        name: fetch(file, f"{where}: {name}", download)
-        for name, file in pinned_files(source, where).items()
+        name: fetch(file, f"{where}: {name}", download) for name, file in pinned_files(source, where).items()
     }
 
 
@@ -176,20 +177,24 @@ def verified(path: Path, pin: _Pin, way: Way, where: str) -> Fetched:
     size = path.stat().st_size
     if pin.bytes is not None and size != pin.bytes:
         kind = "truncated" if size < pin.bytes else "longer than the pinned file"
-        raise PinMismatch(f"{path} has {size} bytes, expected {pin.bytes}: {kind}.\n{_advice(path, way, where)}")
+        raise PinMismatch(
+            f"{path} has {size} bytes, expected {pin.bytes}: {kind}.\n{_advice(path, way, where)}"
+        )
     sha256 = sha256_file(path)
     if pin.sha256 and sha256 != pin.sha256:
         raise PinMismatch(f"{path} has sha256 {sha256}, expected {pin.sha256}.\n{_advice(path, way, where)}")
     if pin.git_blob and (found := git_blob(path)) != pin.git_blob:
-        raise PinMismatch(f"{path} has git blob {found}, expected {pin.git_blob}.\n{_advice(path, way, where)}")
+        raise PinMismatch(
+            f"{path} has git blob {found}, expected {pin.git_blob}.\n{_advice(path, way, where)}"
+        )
     return Fetched(path, way, sha256, size, pin.rows)
 
 
 def _advice(path: Path, way: Way, where: str) -> str:
     return (
         f"  The file is not the pinned revision ({where}: {way}).\n"
-        f"  Type: rm {path}   and run the same command again, or put the right file there. If the new file is "
-        f"meant, change the pin under configs/."
+        f"  Type: rm {path}   and run the same command again, or put the right file there. If the new file "
+        f"is meant, change the pin under configs/."
     )
 
 
@@ -276,8 +281,8 @@ def _from_hub(way: Way, download: bool) -> Path:
         ) from error
     except (EntryNotFoundError, RepositoryNotFoundError) as error:
         raise PinMismatch(
-            f"{way}: the hub has no such file at this revision. Compare `repository` and `path` under configs/ "
-            f"with https://huggingface.co/datasets/{way.repository}/tree/{way.revision}"
+            f"{way}: the hub has no such file at this revision. Compare `repository` and `path` under "
+            f"configs/ with https://huggingface.co/datasets/{way.repository}/tree/{way.revision}"
         ) from error
     except (HfHubHTTPError, OSError) as error:
         raise MissingInput(f"the hub cannot be reached: {error}; run the same command again") from error

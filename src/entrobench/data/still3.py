@@ -1,10 +1,11 @@
-"""STILL-3 as the entropy-performance code trained on it (arXiv 2508.02260): verl rows from its own repository.
+"""STILL-3 as the entropy-performance code trained on it (arXiv 2508.02260).
 
 Every prompt of that file's family ends with a literal `<| Assistant |>`, which is no token of the models and
 is taken off exactly; messages are otherwise as they stand. Some golds of the family are doubles (142.0): a
 double that is an integer becomes that integer's text, a string stays as it is.
 """
 
+import itertools
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,9 @@ def select_still3(files: dict[str, Path], settings: dict[str, Any]) -> Selection
     for batch in batches([path], list(SourceRow.model_fields)):
         first = selection.rows_in
         selection.rows_in += batch.num_rows
-        for number, row in enumerate(validate_rows(batch.to_pylist(), SourceRow, path, first), first):
+        for number, row in enumerate(
+            validate_rows(batch.to_pylist(), SourceRow, path, itertools.count(first)), first
+        ):
             messages: list[Message] = [{"role": m.role, "content": m.content} for m in row.prompt]
             marked += messages[-1]["content"].endswith(MARKER)
             messages[-1]["content"] = messages[-1]["content"].removesuffix(MARKER)
@@ -62,7 +65,9 @@ def select_still3(files: dict[str, Path], settings: dict[str, Any]) -> Selection
             try:
                 gold = gold_text(row.reward_model.ground_truth)
             except ValueError as error:
-                raise CorruptFile(f"{path}: row {number}, column reward_model.ground_truth: {error}") from error
+                raise CorruptFile(
+                    f"{path}: row {number}, column reward_model.ground_truth: {error}"
+                ) from error
             if not problem.strip():
                 selection.drop("the problem is blank", str(number))
             elif not gold:
@@ -71,14 +76,14 @@ def select_still3(files: dict[str, Path], settings: dict[str, Any]) -> Selection
                 by_text[problem][gold].append(TrainingRow(str(number), problem, messages, gold))
     drops_conflicts = settings.get("conflicts", "drop") == "drop"
     for by_gold in by_text.values():
-        rows = [row for group in by_gold.values() for row in group]
+        same = [kept for group in by_gold.values() for kept in group]
         if len(by_gold) > 1 and drops_conflicts:
-            for row in rows:
-                selection.drop("rows with this problem text have different answers", row.index)
+            for kept in same:
+                selection.drop("rows with this problem text have different answers", kept.index)
             continue
-        selection.rows.append(rows[0])
-        for row in rows[1:]:
-            selection.drop("same problem text as an earlier row", row.index)
+        selection.rows.append(same[0])
+        for kept in same[1:]:
+            selection.drop("same problem text as an earlier row", kept.index)
     selection.rows.sort(key=lambda row: int(row.index))
     selection.counts = {
         "unique_text": len(by_text),

@@ -17,7 +17,9 @@ def read_template(name: str) -> str:
     try:
         return path.read_text(encoding="utf-8").removesuffix("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: expected a prompt template: {error}. List all: ls {path.parent}") from error
+        raise ConfigError(
+            f"{path}: expected a prompt template: {error}. List all: ls {path.parent}"
+        ) from error
 
 
 def template_path(name: str) -> Path:

@@ -27,7 +27,9 @@ def bfcl(benchmark: str, files: dict[str, Path], settings: dict[str, Any]) -> li
             where = f"{files[f'question_{category}']}: line {number + 1}"
             turns = question.get("question")
             if not isinstance(turns, list) or len(turns) != 1 or not isinstance(turns[0], list):
-                raise CorruptFile(f"{where}: expected one list of messages in 'question', found {turns!r:.200}")
+                raise CorruptFile(
+                    f"{where}: expected one list of messages in 'question', found {turns!r:.200}"
+                )
             gold = answer.get("ground_truth")
             if not isinstance(gold, list) or not gold:
                 raise CorruptFile(f"{where}: expected a list of calls in 'ground_truth', found {gold!r:.200}")
@@ -37,8 +39,8 @@ def bfcl(benchmark: str, files: dict[str, Path], settings: dict[str, Any]) -> li
 
 
 def acebench(benchmark: str, files: dict[str, Path], settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Problems of settings.categories. A function's `arguments` is what others call `parameters`; `time` is in
-    extra; a gold that is a list names alternatives, a repeated function has a suffix _1, _2.
+    """Problems of settings.categories. A function's `arguments` is what others call `parameters`; `time` is
+    in extra; a gold that is a list names alternatives, a repeated function has a suffix _1, _2.
     """
     rows = []
     for category in settings["categories"]:
@@ -70,15 +72,19 @@ def conversation(text: str, where: str) -> list[Message]:
 def _pair(files: dict[str, Path], category: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     names = f"question_{category}", f"answer_{category}"
     if not set(names) <= set(files):
-        raise ConfigError(f"category {category!r}: expected the files {names} in source.files, found {sorted(files)}")
+        raise ConfigError(
+            f"category {category!r}: expected the files {names} in source.files, found {sorted(files)}"
+        )
     questions, answers = (read_jsonl(files[name]) for name in names)
     asked, answered = ([row.get("id") for row in rows] for rows in (questions, answers))
     if asked != answered:
-        odd = next((n for n, pair in enumerate(zip(asked, answered, strict=False)) if pair[0] != pair[1]), None)
+        odd = next(
+            (n for n, pair in enumerate(zip(asked, answered, strict=False)) if pair[0] != pair[1]), None
+        )
         at = f"line {odd + 1}: {asked[odd]!r} and {answered[odd]!r}" if odd is not None else "their lengths"
         raise CorruptFile(
-            f"{files[names[0]]} and {files[names[1]]}: expected the same ids in the same order, found {len(asked)} "
-            f"and {len(answered)} rows that differ at {at}"
+            f"{files[names[0]]} and {files[names[1]]}: expected the same ids in the same order, found "
+            f"{len(asked)} and {len(answered)} rows that differ at {at}"
         )
     return questions, answers
 

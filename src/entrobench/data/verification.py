@@ -43,7 +43,9 @@ class OtherFiles(BaseModel):
 
 @dataclass
 class Check:
-    """The verdict on one training set, benchmark or file. note: what is wrong or what to do."""
+    """The verdict on one training set, benchmark or file. note: what is wrong or what to do. get: the command
+    that fetches and prepares it.
+    """
 
     kind: Literal["dataset", "benchmark", "file"]
     name: str
@@ -52,6 +54,7 @@ class Check:
     rows: int | None = None
     counts: dict[str, int] = field(default_factory=dict)
     files: dict[str, Any] = field(default_factory=dict)
+    get: str = ""
 
 
 def verify_all(configs: Configs) -> list[Check]:
@@ -82,8 +85,11 @@ def verify_dataset(config: Dataset, check: Check) -> None:
         check.rows = len(training_rows(config.source["seed"]))
         require_count("rows", check.rows, TRAIN_ROWS, Path(config.dataset))
         return
+    check.get = f"snakemake results/paper/data/{config.dataset}/train.parquet"
     if not config.recipe and config.source["kind"] != "package":
-        raise MissingInput(f"configs/datasets/{config.dataset}.yaml names no recipe, so it is not prepared here")
+        raise MissingInput(
+            f"configs/datasets/{config.dataset}.yaml names no recipe, so it is not prepared here"
+        )
     _rows_of_files(config.source, f"configs/datasets/{config.dataset}.yaml", check)
     selection, _ = select(config, download=False)
     check.rows, check.counts = len(selection.rows), selection.counts
@@ -95,6 +101,7 @@ def verify_benchmark(config: Benchmark, check: Check) -> None:
         check.rows = len(benchmark_problems(config.benchmark, config.source["seed"]))
         require_count("problems", check.rows, PROBLEMS_PER_BENCHMARK, Path(config.benchmark))
         return
+    check.get = f"snakemake results/paper/benchmarks/{config.benchmark}.jsonl"
     _rows_of_files(config.source, f"configs/benchmarks/{config.benchmark}.yaml", check)
     problems, _ = load_benchmark(config, download=False)
     check.rows, check.counts = len(problems), counts(problems)
@@ -118,7 +125,7 @@ def _rows_of_files(source: dict[str, Any], where: str, check: Check) -> None:
             require_count("rows", rows, fetched.rows, fetched.path)
         check.files[name] = {"status": "ok", **fetched.record(), "rows": rows}
     if missing:
-        raise MissingInput("\n".join(missing))
+        raise MissingInput("\n".join(missing) + f"\n  Type: {check.get}   (downloads what is missing)")
 
 
 def verify_file(entry: OtherFile) -> Check:
@@ -148,7 +155,9 @@ def row_count(path: Path) -> int:
         try:
             return pyarrow.parquet.read_metadata(path).num_rows
         except (pyarrow.ArrowInvalid, OSError) as error:
-            raise CorruptFile(f"{path} cannot be read as parquet: {error}. Delete it and get it again.") from error
+            raise CorruptFile(
+                f"{path} cannot be read as parquet: {error}. Delete it and get it again."
+            ) from error
     try:
         value = json.loads(read_text(path))
         return len(value) if isinstance(value, list) else 1
@@ -175,5 +184,7 @@ def report(checks: list[Check]) -> str:
 
 def as_json(checks: list[Check]) -> dict[str, Any]:
     """The content of results/data/verification.json."""
-    totals = {status: sum(check.status == status for check in checks) for status in ("ok", "missing", "mismatch")}
+    totals = {
+        status: sum(check.status == status for check in checks) for status in ("ok", "missing", "mismatch")
+    }
     return {"totals": totals, "checks": [asdict(check) for check in checks]}
