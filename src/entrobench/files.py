@@ -95,7 +95,7 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise CorruptFile(
-            f"{path}:{line}: expected UTF-8, found {error.reason} at byte {error.start}"
+            f"{path}:{line}: not valid UTF-8: {error.reason} at byte {error.start}. Get the file again."
         ) from error
 
 

@@ -116,6 +116,7 @@ def select_dapo(files: dict[str, Path], settings: dict[str, Any]) -> Selection:
 
 def _distinct(path: Path, selection: Selection) -> Iterator[tuple[str, str, str]]:
     """(index, text, gold) of each index's first row. Raises CorruptFile where a later row differs from it."""
+    import pyarrow
     import pyarrow.compute as pc
 
     seen: dict[str, tuple[str, str]] = {}
@@ -124,7 +125,7 @@ def _distinct(path: Path, selection: Selection) -> Iterator[tuple[str, str, str]
         selection.rows_in += batch.num_rows
         try:
             indices = pc.struct_field(batch.column("extra_info"), "index").to_pylist()
-        except (TypeError, ValueError, KeyError) as error:
+        except pyarrow.ArrowException as error:
             raise CorruptFile(
                 f"{path}: column extra_info: expected a field `index`, found {error}"
             ) from error
@@ -161,7 +162,7 @@ def _check_repeated(batch: Any, seen: dict[str, tuple[str, str]], path: Path, se
                 f"{path}: row {index}: this index stands twice with different problems or answers; expected "
                 f"repetitions only"
             )
-    selection.dropped.setdefault(REPEATED, []).extend(indices)
+    selection.other_rows[REPEATED] = selection.other_rows.get(REPEATED, 0) + len(indices)
 
 
 def _counts(golds: dict[str, dict[str, list[str]]]) -> dict[str, int]:
