@@ -18,6 +18,7 @@ from entrobench.data.contamination import (
     write_audit,
 )
 from entrobench.errors import MissingInput
+from entrobench.evaluation.samples import Sample, clean_samples, score
 from entrobench.paths import repository_root, shared_data
 
 pytest.importorskip("datasketch")
@@ -131,3 +132,26 @@ def test_the_real_overlap_of_dapo_math_17k(tmp_path):
     assert ids["olympiadbench"] == set(OLYMPIAD)
     assert "test/precalculus/285.json" in ids["math500"]
     assert summary["not_audited"]["smoke_arithmetic"] == GENERATED
+
+
+def test_a_score_without_the_training_sets_problems(tmp_path, monkeypatch):
+    datasets = {"set": [Text("t", "one two three")]}
+    benchmarks = {"b": [Text("p", "One, two, three!"), Text("q", "clean")], "c": [Text("p", "one two three")]}
+    monkeypatch.setattr(contamination, "collect", lambda configs: (datasets, benchmarks, {}))
+    write_audit(CONFIGS, tmp_path)
+
+    def sample(benchmark, problem, verdict):
+        rest = {"sample": 0, "prompt_sha256": "", "completion": "", "extracted": "", "gold": "1"}
+        return Sample(
+            benchmark=benchmark, problem_id=problem, verdict=verdict, n_tokens=1, finish_reason="stop", **rest
+        )
+
+    samples = {
+        "b": [sample("b", "p", "correct"), sample("b", "q", "incorrect")],
+        "c": [sample("c", "p", "correct")],
+    }
+    clean = clean_samples(samples, "set", tmp_path)
+    assert [(name, [s.problem_id for s in group]) for name, group in clean.items()] == [("b", ["q"])]
+    # 1 of 2 with the training problem, 0 of 1 without
+    assert score(samples, ["b"]).value.iloc[0] == 0.5
+    assert score(clean, ["b"]).value.iloc[0] == 0

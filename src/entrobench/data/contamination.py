@@ -19,8 +19,8 @@ from entrobench.files import read_json, write_atomic, write_json
 SHINGLE_WORDS = 5
 NEAR = 0.5
 PERMUTATIONS = 128
-# MinHash only proposes: a lower threshold than NEAR loses fewer pairs to its error
-CANDIDATE = 0.35
+# MinHash only proposes, so it is told to propose too much; at 0.35 it lost 3 of 161 pairs of DAPO-Math-17K
+CANDIDATE = 0.2
 # 7 + 8 and 7 - 8 have the same letters and digits
 GENERATED = "generated; training and test problems are disjoint as calculations"
 _WORD = re.compile(r"[\u4e00-\u9fff]|[^\W_\u4e00-\u9fff]+")
