@@ -10,6 +10,7 @@ from entrobench.data.prompts import math_prompt
 from entrobench.data.schema import read_problems, read_verl_parquet
 from entrobench.data.training_sets import prepare_training_set
 from entrobench.errors import CorruptFile
+from entrobench.files import read_json, sha256_file
 from entrobench.paths import repository_root, shared_data
 
 CONFIGS = Configs(repository_root() / "configs")
@@ -31,6 +32,8 @@ def test_smoke_task_is_disjoint_and_its_answers_are_right(tmp_path):
     smoke.write_training_set(tmp_path / "train.parquet", seed=0)
     rows = read_verl_parquet(tmp_path / "train.parquet")
     assert len(rows) == smoke.TRAIN_ROWS
+    manifest = read_json(tmp_path / "manifest.json")
+    assert (manifest["rows_out"], manifest["sha256"]) == (len(rows), sha256_file(tmp_path / "train.parquet"))
     training = {row.prompt[-1].content for row in rows}
     seen = set()
     for name in smoke.BENCHMARKS:

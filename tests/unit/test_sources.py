@@ -106,6 +106,10 @@ def test_a_local_file_comes_first_and_the_hub_is_not_asked(places, hub):
     assert fetched.record() == {
         "kind": "file",
         "path": "set/a.jsonl",
+        # where the same bytes are published
+        "repository": "owner/set",
+        "revision": COMMIT,
+        "path_there": "a.jsonl",
         "bytes": len(CONTENT),
         "sha256": SHA256,
     }
@@ -173,6 +177,8 @@ def test_a_way_with_its_own_hash_is_another_file(places, hub):
     own = {**HUB, "sha256": hashlib.sha256(hub.answer).hexdigest(), "rows": 7}
     fetched = fetch(pinned(FILE, own, rows=1), "x")
     assert (fetched.rows, fetched.bytes) == (7, len(hub.answer))
+    put(places / "real" / "set" / "a.jsonl")
+    assert fetch(pinned(FILE, own, rows=1), "x").origin is None, "the hub has other bytes"
 
 
 def test_a_git_blob_is_what_git_says(places):

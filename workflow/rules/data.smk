@@ -19,6 +19,7 @@ rule smoke_data:
         "src/entrobench/data/smoke.py",
     output:
         RESULTS / "{scale}/data/smoke_arithmetic/train.parquet",
+        RESULTS / "{scale}/data/smoke_arithmetic/manifest.json",
         [RESULTS / "{scale}/benchmarks" / f"{name}.jsonl" for name in SMOKE_BENCHMARKS],
     log:
         RESULTS / "{scale}/logs/smoke_data.log",

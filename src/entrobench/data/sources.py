@@ -26,7 +26,7 @@ import os
 import urllib.error
 import urllib.parse
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -96,31 +96,28 @@ class PinnedFile(_Pin):
 
     def pin_of(self, way: Way) -> _Pin:
         """What a file got this way has to be."""
-        return way if way.is_set else self
+        pin = way if way.is_set else self
+        return _Pin(bytes=pin.bytes, sha256=pin.sha256, git_blob=pin.git_blob, rows=pin.rows)
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """A verified local file and where it came from."""
+    """A verified local file and where it came from. origin: where the same bytes are published, if known."""
 
     path: Path
     way: Way
     sha256: str
     bytes: int
     rows: int | None
+    origin: Way | None = None
 
     def record(self) -> dict[str, Any]:
         """What a manifest says about it."""
-        revision = (
-            {"repository": self.way.repository, "revision": self.way.revision} if self.way.revision else {}
-        )
-        return {
-            "kind": self.way.kind,
-            "path": self.way.path,
-            **revision,
-            "bytes": self.bytes,
-            "sha256": self.sha256,
-        }
+        found: dict[str, Any] = {"kind": self.way.kind, "path": self.way.path}
+        if self.origin is not None:
+            found |= {"repository": self.origin.repository, "revision": self.origin.revision}
+            found |= {"path_there": self.origin.path} if self.origin.path != self.way.path else {}
+        return found | {"bytes": self.bytes, "sha256": self.sha256}
 
 
 def pinned_files(source: dict[str, Any], where: str) -> dict[str, PinnedFile]:
@@ -146,7 +143,7 @@ def fetch_all(source: dict[str, Any], where: str, download: bool = True) -> dict
     if source.get("kind") == "package":
         raise MissingInput(
             f"{where}: the data come with the package {source['package']} {source['version']} and are not "
-            f"here. {source.get('get', '')}"
+            f"here. {source.get('get', '').strip()}"
         )
     return {
         name: fetch(file, f"{where}: {name}", download) for name, file in pinned_files(source, where).items()
@@ -168,7 +165,11 @@ def fetch(file: PinnedFile, where: str, download: bool = True) -> Fetched:
         except MissingInput as error:
             tried.append(f"  {way}: {error}")
             continue
-        return verified(path, file.pin_of(way), way, where)
+        fetched = verified(path, file.pin_of(way), way, where)
+        same = [
+            other for other in (way, *file.ways) if other.revision and file.pin_of(other) == file.pin_of(way)
+        ]
+        return replace(fetched, origin=same[0] if same else None)
     raise MissingInput(f"{where}: not on this machine. Tried:\n" + "\n".join(tried))
 
 
