@@ -11,7 +11,7 @@ SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --profile workflow/profile
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONUNBUFFERED := 1
 
-.PHONY: smoke slice test check cells cell methods methods-smoke lock bench bench-kernels bench-steps
+.PHONY: smoke slice test check cells cell methods methods-smoke verify-data contamination lock bench bench-kernels bench-steps
 
 smoke: $(INSTALLED)
 	@$(SNAKEMAKE) --config scale=smoke
@@ -48,6 +48,14 @@ methods: $(INSTALLED)
 methods-smoke: $(INSTALLED)
 	@$(SNAKEMAKE) --quiet -- results/smoke/models/smoke_tiny/model.json results/smoke/data/smoke_arithmetic/train.parquet
 	@$(BIN)/python workflow/scripts/methods_smoke.py $(METHODS)
+
+# Every pinned data file: present or missing (and how to get it), bytes, SHA-256, rows, schema, known counts
+verify-data: $(INSTALLED)
+	@$(BIN)/entrobench verify-data
+
+# Training problems that stand in a benchmark; results/data/contamination.md
+contamination: $(INSTALLED)
+	@$(BIN)/entrobench contamination
 
 # Token statistics against verl's own functions
 bench-kernels: $(INSTALLED)

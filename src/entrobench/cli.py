@@ -1,5 +1,6 @@
-"""The command line: `entrobench cells | methods | resolve | train`. Errors are printed without a traceback;
-exit status 1.
+"""The command line: `entrobench cells | methods | resolve | train | verify-data | contamination`.
+
+Errors are printed without a traceback; exit status 1.
 """
 
 import argparse
@@ -8,8 +9,8 @@ from pathlib import Path
 
 from entrobench.cells import CellId, listed_cells, missing_data, resolve, status_of, write_cell
 from entrobench.configs import Configs
-from entrobench.errors import run_script
-from entrobench.files import read_json
+from entrobench.errors import PinMismatch, run_script
+from entrobench.files import read_json, write_json
 from entrobench.paths import repository_root
 
 
@@ -31,6 +32,8 @@ def _parser() -> argparse.ArgumentParser:
         ),
         ("resolve", _resolve, "write a cell's cell.yaml and print it"),
         ("train", _train, "train one cell (resumes where it stopped)"),
+        ("verify-data", _verify_data, "check every pinned data file: bytes, SHA-256, rows, schema, counts"),
+        ("contamination", _contamination, "find training problems that stand in a benchmark"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(run=run)
@@ -38,6 +41,8 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--results", type=Path, default=Path("results"))
         if name == "cells":
             command.add_argument("--paper", default="all")
+        elif name in ("verify-data", "contamination"):
+            continue
         elif name != "methods":
             command.add_argument("cell", help="<paper>/<experiment>/<method>/seed<k>")
     return parser
@@ -102,6 +107,28 @@ def _train(arguments: argparse.Namespace) -> None:
             repository_root(),
         )
     launch(folder)
+
+
+def _verify_data(arguments: argparse.Namespace) -> None:
+    from entrobench.data.verification import as_json, report, verify_all
+
+    checks = verify_all(_configs())
+    target = arguments.results / "data" / "verification.json"
+    write_json(target, as_json(checks))
+    print(report(checks))
+    print(f"\nResult: {target}")
+    broken = [check.name for check in checks if check.status == "mismatch"]
+    if broken:
+        raise PinMismatch(f"{len(broken)} of {len(checks)} differ from their pins: {', '.join(broken)}")
+
+
+def _contamination(arguments: argparse.Namespace) -> None:
+    from entrobench.data.contamination import write_audit
+
+    folder = arguments.results / "data"
+    write_audit(_configs(), folder)
+    print((folder / "contamination.md").read_text(encoding="utf-8"))
+    print(f"Pairs by id: {folder / 'contamination.csv'}")
 
 
 if __name__ == "__main__":

@@ -148,20 +148,36 @@ class Model(_Strict):
 
 
 class Dataset(_Strict):
-    """configs/datasets/<name>.yaml. needs: what a user has to get by hand before a cell with it can run."""
+    """configs/datasets/<name>.yaml. needs: what a user has to get by hand before a cell with it can run.
+
+    source: see data/sources.py. recipe: the function of data/training_sets.py that makes the set, with
+    `settings`. counts: what the recipe has to find in the pinned source.
+    """
 
     dataset: str
     title: str
     source: dict[str, Any]
     needs: str = ""
+    recipe: str = ""
+    settings: dict[str, Any] = {}
+    counts: dict[str, int] = {}
+    note: str = ""
 
 
 class Benchmark(_Strict):
-    """configs/benchmarks/<name>.yaml."""
+    """configs/benchmarks/<name>.yaml.
+
+    source: see data/sources.py. adapter: the function of data/benchmarks.py that reads it, with `settings`.
+    counts: what the adapter has to find in the pinned source.
+    """
 
     benchmark: str
     title: str
     source: dict[str, Any]
+    adapter: str = ""
+    settings: dict[str, Any] = {}
+    counts: dict[str, int] = {}
+    note: str = ""
 
 
 class CellGroup(_Strict):

@@ -31,6 +31,10 @@ class MissingInput(EntrobenchError, FileNotFoundError):
     """A file, package or tool that a step needs is absent; the message names the command that makes it."""
 
 
+class GatedSource(MissingInput):
+    """A data set whose terms have to be accepted first; the message names the page."""
+
+
 class UnsupportedPlatform(EntrobenchError, RuntimeError):
     """This machine cannot run the requested step."""
 

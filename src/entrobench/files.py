@@ -2,10 +2,12 @@
 file.
 """
 
+import gzip
 import hashlib
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,8 @@ from entrobench.errors import CorruptFile, EntrobenchError, MissingInput
 
 if TYPE_CHECKING:
     import pandas as pd
+
+GZIP_MARK = b"\x1f\x8b"
 
 
 @contextmanager
@@ -77,14 +81,29 @@ def write_jsonl(target: Path, rows: Iterable[dict[str, Any]]) -> None:
     write_atomic(target, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read one JSON object a line. Raises MissingInput, or CorruptFile with the line number."""
+def read_text(path: Path) -> str:
+    """The text of a file, which may be gzipped. Raises MissingInput, or CorruptFile with the line."""
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
+        if content.startswith(GZIP_MARK):
+            content = gzip.decompress(content)
+        return content.decode("utf-8")
     except FileNotFoundError as error:
         raise MissingInput(f"{path} does not exist") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise CorruptFile(f"{path} cannot be unpacked: {error}. Delete it and get it again.") from error
     except UnicodeDecodeError as error:
-        raise CorruptFile(f"{path} is not valid UTF-8: {error}") from error
+        line = content.count(b"\n", 0, error.start) + 1
+        raise CorruptFile(
+            f"{path}:{line}: not valid UTF-8: {error.reason} at byte {error.start}. Get the file again."
+        ) from error
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read one JSON object a line, gzipped or not. Raises MissingInput, or CorruptFile with the line
+    number.
+    """
+    text = read_text(path)
     rows = []
     # split("\n"), not splitlines(): a completion may hold U+2028, which is no line end in JSONL
     for number, line in enumerate(text.split("\n"), start=1):
@@ -92,7 +111,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CorruptFile(f"{path}:{number}: not valid JSON: {error}") from error
         if not isinstance(row, dict):
             raise CorruptFile(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")

@@ -1,17 +1,16 @@
-"""Training sets and benchmarks: what is generated, what is prepared from real files, and what is refused."""
+"""The smoke task, the prompt of the real training set, and the format of training files."""
 
 import pandas as pd
 import pytest
 
 from entrobench.configs import Configs
 from entrobench.data import smoke
-from entrobench.data.benchmarks import prepare_benchmark
-from entrobench.data.dapo import PREFIX, SUFFIX, prepare_dapo
 from entrobench.data.pins import seeded_slice
 from entrobench.data.prompts import math_prompt
 from entrobench.data.schema import read_problems, read_verl_parquet
-from entrobench.errors import CorruptFile, MissingInput, PinMismatch
-from entrobench.files import read_json, sha256_file, write_jsonl
+from entrobench.data.training_sets import prepare_training_set
+from entrobench.errors import CorruptFile
+from entrobench.files import read_json, sha256_file
 from entrobench.paths import repository_root, shared_data
 
 CONFIGS = Configs(repository_root() / "configs")
@@ -26,25 +25,6 @@ def real_data():
     return folder
 
 
-def make_source(path, problems):
-    """A parquet in the form of DAPO-Math-17K: (text, answer) pairs wrapped in its prompt."""
-    frame = pd.DataFrame(
-        {
-            "data_source": "math_dapo",
-            "prompt": [[{"content": PREFIX + text + SUFFIX, "role": "user"}] for text, _ in problems],
-            "ability": "MATH",
-            "reward_model": [{"ground_truth": gold, "style": "rule"} for _, gold in problems],
-            "extra_info": [{"index": f"id-{i}"} for i in range(len(problems))],
-        }
-    )
-    frame.to_parquet(path)
-    return {
-        "sha256": sha256_file(path),
-        "rows": len(problems),
-        "unique_prompts": len({t for t, _ in problems}),
-    }
-
-
 # -- smoke ---------------------------------------------------------------------------------------------------
 
 
@@ -52,6 +32,8 @@ def test_smoke_task_is_disjoint_and_its_answers_are_right(tmp_path):
     smoke.write_training_set(tmp_path / "train.parquet", seed=0)
     rows = read_verl_parquet(tmp_path / "train.parquet")
     assert len(rows) == smoke.TRAIN_ROWS
+    manifest = read_json(tmp_path / "manifest.json")
+    assert (manifest["rows_out"], manifest["sha256"]) == (len(rows), sha256_file(tmp_path / "train.parquet"))
     training = {row.prompt[-1].content for row in rows}
     seen = set()
     for name in smoke.BENCHMARKS:
@@ -89,28 +71,12 @@ def test_smoke_task_depends_on_its_seed_only():
 # -- real files ----------------------------------------------------------------------------------------------
 
 
-def test_the_real_dapo_math_17k(real_data, tmp_path):
-    pin = CONFIGS.dataset("dapo_math_17k").source
-    manifest = prepare_dapo(real_data / pin["path"], tmp_path / "train.parquet", pin)
-    assert (manifest["rows_in"], manifest["rows_out"]) == (17917, 17398)
-    assert len(manifest["conflicting_answers"]) == 7
-    rows = read_verl_parquet(tmp_path / "train.parquet")
-    texts = [row.prompt[1].content for row in rows]
-    assert len(set(texts)) == 17398
-    assert not any(
-        "Remember to put your answer" in text or "step by step. The last line" in text for text in texts
-    )
-    assert rows[0].prompt[1].content.startswith("In triangle $ABC$, $\\sin \\angle A = \\frac{4}{5}$")
-    assert rows[0].reward_model.ground_truth == "34"
-
-
 def test_the_real_chat_template_renders_the_papers_prompt_for_every_real_problem(real_data, tmp_path):
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(real_data / "tokenizer_qwen2_5")
     assert len(tokenizer) == 151_665
-    pin = CONFIGS.dataset("dapo_math_17k").source
-    prepare_dapo(real_data / pin["path"], tmp_path / "train.parquet", pin)
+    prepare_training_set(CONFIGS.dataset("dapo_math_17k"), tmp_path / "train.parquet")
     rows = read_verl_parquet(tmp_path / "train.parquet")
     for row in rows:
         messages = [message.model_dump() for message in row.prompt]
@@ -130,76 +96,7 @@ def test_the_real_chat_template_renders_the_papers_prompt_for_every_real_problem
     assert longest < 2048, "max_prompt_length of the paper's cells"
 
 
-@pytest.mark.parametrize(("name", "count"), [("math500", 500), ("aime24", 30)])
-def test_the_real_benchmarks(real_data, tmp_path, name, count):
-    pin = CONFIGS.benchmark(name).source
-    prepare_benchmark(name, real_data / pin["path"], tmp_path / "all.jsonl", pin)
-    problems = read_problems(tmp_path / "all.jsonl")
-    assert len({problem.id for problem in problems}) == count
-    if name == "aime24":
-        assert "025" in {problem.gold for problem in problems}, (
-            "leading zeros are kept; the grader reads them"
-        )
-    prepare_benchmark(name, real_data / pin["path"], tmp_path / "few.jsonl", pin, limit=3, seed=1)
-    assert len(read_problems(tmp_path / "few.jsonl")) == 3
-
-
 # -- bad input -----------------------------------------------------------------------------------------------
-
-
-def test_duplicates_are_dropped_and_conflicts_listed(tmp_path):
-    pin = make_source(tmp_path / "in.parquet", [("a", "1"), (" b", "2"), ("a", "3"), ("b", "2")])
-    manifest = prepare_dapo(tmp_path / "in.parquet", tmp_path / "out" / "train.parquet", pin)
-    assert manifest["rows_out"] == 3, "' b' and 'b' are different texts"
-    assert manifest["conflicting_answers"] == [{"problem": "a", "answers": ["1", "3"]}]
-    rows = read_verl_parquet(tmp_path / "out" / "train.parquet")
-    assert [row.reward_model.ground_truth for row in rows] == ["1", "2", "2"]
-    assert read_json(tmp_path / "out" / "manifest.json") == manifest
-
-
-def test_a_file_that_is_not_the_pinned_one_is_refused_and_the_old_result_stays(tmp_path):
-    pin = make_source(tmp_path / "in.parquet", [("a", "1")])
-    prepare_dapo(tmp_path / "in.parquet", tmp_path / "train.parquet", pin)
-    before = (tmp_path / "train.parquet").read_bytes()
-    make_source(tmp_path / "in.parquet", [("a", "2")])
-    with pytest.raises(PinMismatch, match=r"in\.parquet has sha256"):
-        prepare_dapo(tmp_path / "in.parquet", tmp_path / "train.parquet", pin)
-    assert (tmp_path / "train.parquet").read_bytes() == before
-
-
-def test_missing_file_and_other_counts_are_named(tmp_path):
-    pin = make_source(tmp_path / "in.parquet", [("a", "1"), ("b", "2")])
-    with pytest.raises(PinMismatch, match="expected 9 different problem texts, found 2"):
-        prepare_dapo(tmp_path / "in.parquet", tmp_path / "train.parquet", pin | {"unique_prompts": 9})
-    with pytest.raises(MissingInput, match="ENTROBENCH_SHARED_DATA"):
-        prepare_dapo(tmp_path / "none.parquet", tmp_path / "train.parquet", pin)
-
-
-def test_a_row_without_dapos_prompt_is_named(tmp_path):
-    make_source(tmp_path / "in.parquet", [("a", "1")])
-    frame = pd.read_parquet(tmp_path / "in.parquet")
-    frame["prompt"] = [[{"content": "What is 1 + 1?", "role": "user"}]]
-    frame.to_parquet(tmp_path / "in.parquet")
-    pin = {"sha256": sha256_file(tmp_path / "in.parquet"), "rows": 1, "unique_prompts": 1}
-    with pytest.raises(CorruptFile, match="row id-0: expected one message with DAPO's prompt"):
-        prepare_dapo(tmp_path / "in.parquet", tmp_path / "train.parquet", pin)
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ({"problem": "p", "answer": ""}, "'answer'"),
-        ({"problem": "p", "answer": 27.0}, "27.0"),
-        ({"answer": "1"}, "problem"),
-    ],
-)
-def test_a_benchmark_row_without_text_is_named(tmp_path, row, message):
-    source = tmp_path / "in.jsonl"
-    write_jsonl(source, [{"problem": "fine", "answer": "1"}, row])
-    with pytest.raises(CorruptFile, match=rf"line 2: .*{message}"):
-        prepare_benchmark(
-            "math500", source, tmp_path / "out.jsonl", {"sha256": sha256_file(source), "problems": 2}
-        )
 
 
 @pytest.mark.parametrize(

@@ -72,3 +72,9 @@ def slice_option(scale, name):
     """`--limit N` where the scale keeps only a seeded slice of this data set or benchmark."""
     limit = CONFIGS.scale(scale).limits.get(name)
     return "" if limit is None else f"--limit {limit}"
+
+
+def prompt_files(wildcards):
+    """The prompt template that a benchmark is asked with, if it has one."""
+    template = CONFIGS.benchmark(wildcards.benchmark).settings.get("template")
+    return [] if template is None else [CONFIGS.root / "prompts" / f"{template}.txt"]

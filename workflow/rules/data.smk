@@ -3,10 +3,13 @@ SMOKE_BENCHMARKS = [
     for name in CONFIGS.names("benchmarks")
     if CONFIGS.benchmark(name).source["kind"] == "generated"
 ]
-FILE_BENCHMARKS = [
+PREPARED_BENCHMARKS = [
+    name for name in CONFIGS.names("benchmarks") if name not in SMOKE_BENCHMARKS
+]
+PREPARED_DATASETS = [
     name
-    for name in CONFIGS.names("benchmarks")
-    if CONFIGS.benchmark(name).source["kind"] == "file"
+    for name in CONFIGS.names("datasets")
+    if CONFIGS.dataset(name).recipe or CONFIGS.dataset(name).source["kind"] == "package"
 ]
 
 
@@ -16,6 +19,7 @@ rule smoke_data:
         "src/entrobench/data/smoke.py",
     output:
         RESULTS / "{scale}/data/smoke_arithmetic/train.parquet",
+        RESULTS / "{scale}/data/smoke_arithmetic/manifest.json",
         [RESULTS / "{scale}/benchmarks" / f"{name}.jsonl" for name in SMOKE_BENCHMARKS],
     log:
         RESULTS / "{scale}/logs/smoke_data.log",
@@ -30,40 +34,70 @@ rule smoke_data:
         "python workflow/scripts/make_smoke_data.py {params.folder} --seed {params.seed} > {log} 2>&1"
 
 
-rule dapo_math_17k:
-    """The real DAPO-Math-17K in PAPO's prompt, verified and deduplicated; at small scales a seeded slice."""
+rule training_set:
+    """A training set from its pinned source, verified and filtered; at small scales a seeded slice."""
     input:
-        "configs/datasets/dapo_math_17k.yaml",
+        "configs/datasets/{dataset}.yaml",
     output:
-        RESULTS / "{scale}/data/dapo_math_17k/train.parquet",
-        RESULTS / "{scale}/data/dapo_math_17k/manifest.json",
+        RESULTS / "{scale}/data/{dataset}/train.parquet",
+        RESULTS / "{scale}/data/{dataset}/manifest.json",
     log:
-        RESULTS / "{scale}/logs/dapo_math_17k.log",
+        RESULTS / "{scale}/logs/{dataset}.log",
     benchmark:
-        RESULTS / "{scale}/logs/dapo_math_17k.tsv"
+        RESULTS / "{scale}/logs/{dataset}.tsv"
+    wildcard_constraints:
+        dataset="|".join(PREPARED_DATASETS),
+    resources:
+        mem_mb=2000,
     params:
-        limit=lambda w: slice_option(w.scale, "dapo_math_17k"),
+        limit=lambda w: slice_option(w.scale, w.dataset),
     message:
-        "Preparing DAPO-Math-17K"
+        "Preparing {wildcards.dataset}"
     shell:
-        "python workflow/scripts/prepare_dataset.py dapo_math_17k {output[0]} {params.limit} > {log} 2>&1"
+        "python workflow/scripts/prepare_dataset.py {wildcards.dataset} {output[0]} {params.limit} > {log} 2>&1"
 
 
-rule file_benchmark:
-    """A real benchmark file, verified, as canonical problems."""
+rule prepared_benchmark:
+    """A benchmark from its pinned source, verified, as canonical problems."""
     input:
-        "configs/benchmarks/{benchmark}.yaml",
+        prompt_files,
+        config="configs/benchmarks/{benchmark}.yaml",
     output:
         RESULTS / "{scale}/benchmarks/{benchmark}.jsonl",
+        RESULTS / "{scale}/benchmarks/{benchmark}.manifest.json",
     log:
         RESULTS / "{scale}/logs/{benchmark}.log",
     benchmark:
         RESULTS / "{scale}/logs/{benchmark}.tsv"
     wildcard_constraints:
-        benchmark="|".join(FILE_BENCHMARKS),
+        benchmark="|".join(PREPARED_BENCHMARKS),
     params:
         limit=lambda w: slice_option(w.scale, w.benchmark),
     message:
         "Preparing {wildcards.benchmark}"
     shell:
-        "python workflow/scripts/prepare_benchmark.py {wildcards.benchmark} {output} {params.limit} > {log} 2>&1"
+        "python workflow/scripts/prepare_benchmark.py {wildcards.benchmark} {output[0]} {params.limit} > {log} 2>&1"
+
+
+rule contamination:
+    """Training problems that stand in a benchmark, of all sets that are on this machine."""
+    input:
+        expand("configs/datasets/{name}.yaml", name=CONFIGS.names("datasets")),
+        expand("configs/benchmarks/{name}.yaml", name=CONFIGS.names("benchmarks")),
+        "src/entrobench/data/contamination.py",
+    output:
+        RESULTS / "data/contamination.csv",
+        RESULTS / "data/contamination.json",
+        RESULTS / "data/contamination.md",
+    log:
+        RESULTS / "logs/contamination.log",
+    benchmark:
+        RESULTS / "logs/contamination.tsv"
+    resources:
+        mem_mb=2000,
+    params:
+        results=RESULTS,
+    message:
+        "Comparing training sets with benchmarks"
+    shell:
+        "entrobench contamination --results {params.results} > {log} 2>&1"

@@ -3,6 +3,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 compile() { .venv/bin/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-header "$@" > /dev/null; }
-compile pyproject.toml requirements/cpu.in --extra train --extra eval --extra report --extra dev \
+compile pyproject.toml requirements/cpu.in --extra train --extra eval --extra data --extra report --extra dev \
   --excludes requirements/excludes.txt -o requirements/cpu.lock
 compile requirements/slice.in --no-deps -o requirements/slice.lock

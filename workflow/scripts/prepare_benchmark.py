@@ -9,7 +9,7 @@ from pathlib import Path
 from entrobench.configs import Configs
 from entrobench.data.benchmarks import prepare_benchmark
 from entrobench.errors import run_script
-from entrobench.paths import real_data, repository_root
+from entrobench.paths import repository_root
 
 
 def main() -> None:
@@ -19,9 +19,9 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="problems of a seeded slice")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    pin = Configs(repository_root() / "configs").benchmark(arguments.benchmark).source
-    source = real_data(pin["path"])
-    prepare_benchmark(arguments.benchmark, source, arguments.target, pin, arguments.limit, arguments.seed)
+    config = Configs(repository_root() / "configs").benchmark(arguments.benchmark)
+    manifest = prepare_benchmark(config, arguments.target, arguments.limit, arguments.seed)
+    print(f"{manifest['problems']} problems, {manifest['problems_out']} written to {arguments.target}")
 
 
 if __name__ == "__main__":

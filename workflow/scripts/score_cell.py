@@ -6,7 +6,7 @@ from pathlib import Path
 
 from entrobench.cells import read_cell
 from entrobench.errors import run_script
-from entrobench.evaluation.samples import read_samples, score
+from entrobench.evaluation.samples import clean_samples, read_samples, score
 from entrobench.files import write_atomic
 
 
@@ -15,10 +15,20 @@ def main() -> None:
     parser.add_argument(
         "folder", type=Path, help="folder of the cell, with cell.yaml and eval/*/samples.jsonl"
     )
-    folder = parser.parse_args().folder
+    parser.add_argument(
+        "--contamination",
+        type=Path,
+        help="folder of contamination.csv (results/data): also write scores_clean.csv, without problems that "
+        "stand in the cell's training set",
+    )
+    arguments = parser.parse_args()
+    folder = arguments.folder
     cell = read_cell(folder / "cell.yaml")
     samples = {name: read_samples(folder / "eval" / name / "samples.jsonl") for name in cell["evaluation"]}
     write_atomic(folder / "scores.csv", score(samples, cell["in_domain"]).to_csv(index=False))
+    if arguments.contamination is not None:
+        clean = clean_samples(samples, cell["dataset"]["name"], arguments.contamination)
+        write_atomic(folder / "scores_clean.csv", score(clean, cell["in_domain"]).to_csv(index=False))
 
 
 if __name__ == "__main__":

@@ -1,41 +1,397 @@
-"""Real benchmark files as canonical problems in PAPO's prompt (arXiv 2605.11775, App. B.2, B.7)."""
+"""Benchmark files as canonical problems (schema.Problem). One adapter for each form of file.
 
+An adapter is a pure function (benchmark, files, settings) -> problems; every row it cannot read is named.
+Math problems stand in PAPO's prompt (arXiv 2605.11775, App. B.7), others in configs/prompts/.
+"""
+
+import csv
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from entrobench.data.pins import require_count, require_pinned, seeded_slice
+from entrobench.configs import Benchmark
+from entrobench.data.pins import require_count, seeded_slice
 from entrobench.data.prompts import math_prompt
-from entrobench.data.schema import write_problems
-from entrobench.errors import CorruptFile
-from entrobench.files import read_jsonl
+from entrobench.data.schema import check_problems, write_problems
+from entrobench.data.sources import fetch_all
+from entrobench.data.templates import ask, fill, read_template
+from entrobench.errors import ConfigError, CorruptFile
+from entrobench.files import read_jsonl, read_text, sha256_file, write_json
+from entrobench.rewards.math_answers import canonical_integer
+
+Files = dict[str, Path]
+Settings = dict[str, Any]
+Rows = list[dict[str, Any]]
+Adapter = Callable[[str, Files, Settings], Rows]
+
+LETTERS = "ABCDEFGHIJ"
+
+
+def adapters() -> dict[str, Adapter]:
+    """Name in `adapter` of a configs/benchmarks/<name>.yaml -> function."""
+    from entrobench.data.tool_benchmarks import acebench, bfcl
+
+    return {
+        "math": math_problems,
+        "olympiadbench": olympiadbench,
+        "cruxeval": cruxeval,
+        "ifeval": ifeval,
+        "mmlu_pro": mmlu_pro,
+        "gpqa": gpqa,
+        "humaneval": humaneval,
+        "bfcl": bfcl,
+        "acebench": acebench,
+    }
+
+
+def load_benchmark(config: Benchmark, download: bool = True) -> tuple[Rows, dict[str, Any]]:
+    """All canonical problems of a benchmark from its verified source, and the record of that source.
+
+    Raises an EntrobenchError for a source that is missing, not the pinned one, or broken.
+    """
+    where = f"configs/benchmarks/{config.benchmark}.yaml"
+    fetched = fetch_all(config.source, where, download)
+    known = adapters()
+    if config.adapter not in known:
+        raise ConfigError(f"{where}: adapter: expected one of {sorted(known)}, found {config.adapter!r}")
+    files = {name: file.path for name, file in fetched.items()}
+    problems = known[config.adapter](config.benchmark, files, config.settings)
+    check_problems(problems, next(iter(files.values())))
+    found = counts(problems)
+    for name, expected in config.counts.items():
+        require_count(name.replace("_", " "), found.get(name, 0), expected, Path(where))
+    return problems, {name: file.record() for name, file in fetched.items()}
 
 
 def prepare_benchmark(
-    name: str, source: Path, target: Path, pin: dict[str, Any], limit: int | None = None, seed: int = 0
-) -> None:
-    """Write the problems of a JSONL file with `problem` and `answer`; a gold such as "025" stays as it
-    stands.
+    config: Benchmark, target: Path, limit: int | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """Write the problems of a benchmark to `target` and <benchmark>.manifest.json beside it.
 
-    pin: sha256 and number of problems. limit: problems of a seeded slice.
-    Raises MissingInput, PinMismatch or CorruptFile.
+    limit: problems of a seeded slice. Raises an EntrobenchError; `target` is then as it was.
     """
-    require_pinned(source, pin["sha256"])
-    rows = read_jsonl(source)
-    require_count("problems", len(rows), pin["problems"], source)
-    problems = [_problem(name, number, row, source) for number, row in enumerate(rows)]
-    write_problems(target, seeded_slice(problems, limit, seed))
-
-
-def _problem(name: str, number: int, row: dict[str, Any], source: Path) -> dict[str, Any]:
-    for key in ("problem", "answer"):
-        if not isinstance(row.get(key), str) or not row[key].strip():
-            raise CorruptFile(
-                f"{source}: line {number + 1}: expected text in {key!r}, found {row.get(key)!r}"
-            )
-    return {
-        "id": str(row.get("unique_id", row.get("id", number))),
-        "benchmark": name,
-        "problem": row["problem"],
-        "prompt": math_prompt(row["problem"]),
-        "gold": row["answer"],
+    problems, source = load_benchmark(config)
+    kept = seeded_slice(problems, limit, seed)
+    write_problems(target, kept)
+    manifest = {
+        "benchmark": config.benchmark,
+        "source": source,
+        "adapter": config.adapter,
+        "settings": config.settings,
+        "problems": len(problems),
+        "slice": None if limit is None else {"problems": limit, "seed": seed},
+        "problems_out": len(kept),
+        "sha256": sha256_file(target),
+        "counts": counts(problems),
+        "note": config.note,
     }
+    if config.adapter == "gpqa":
+        manifest["choice_order"] = {row["id"]: row["extra"]["choice_order"] for row in kept}
+    write_json(target.with_name(f"{config.benchmark}.manifest.json"), manifest)
+    return manifest
+
+
+def counts(problems: Rows) -> dict[str, int]:
+    """The figures by which a benchmark is known."""
+    found = Counter(problems=len(problems))
+    for row in problems:
+        rule, extra = row.get("rule", {}), row.get("extra", {})
+        gold = row["gold"]
+        found["golds_with_leading_zero"] += len(gold) > 1 and gold.isdigit() and gold.startswith("0")
+        found["multiple_answers"] += rule.get("is_multiple_answer") is True
+        found["not_numerical"] += rule.get("answer_type", "Numerical") != "Numerical"
+        found["with_error"] += bool(rule.get("error"))
+        found["with_unit"] += bool(rule.get("unit"))
+        found["instructions"] += len(extra.get("instruction_id_list", ()))
+        found["letter_and_index_disagree"] += extra.get("letter_and_index_disagree") is True
+        if "category" in extra:
+            found[f"category_{extra['category']}"] += 1
+    kinds = {kind for row in problems for kind in row.get("extra", {}).get("instruction_id_list", ())}
+    found["instruction_kinds"] = len(kinds)
+    return {name: number for name, number in found.items() if number}
+
+
+# -- adapters ------------------------------------------------------------------------------------------------
+
+
+def text_of(row: dict[str, Any], key: str, number: int, path: Path) -> str:
+    """A column that has to be text with something in it. Raises CorruptFile: file, line, column, found."""
+    value = row.get(key)
+    if not isinstance(value, str) or not value.strip():
+        found = f"no such column, but {sorted(row)}" if key not in row else repr(value)[:200]
+        raise CorruptFile(
+            f"{path}: line {number + 1}: expected text in {key!r}, found {found}.\n"
+            f"  Type: rm {path}   and get the pinned file again."
+        )
+    return value
+
+
+def math_problems(benchmark: str, files: Files, settings: Settings) -> Rows:
+    """One JSON object a line with a problem and its answer.
+
+    settings: problem and id, the columns' names (without id the line number from 0); gold: `answer` (text, as
+    it stands), `number` (a float such as 27.0 becomes 27), `boxed` (the one box of `solution`).
+    """
+    path = files["problems"]
+    read_gold = {"answer": _answer, "number": _number, "boxed": _boxed}[settings.get("gold", "answer")]
+    problem_column, id_column = settings.get("problem", "problem"), settings.get("id")
+    rows = []
+    for number, row in enumerate(read_jsonl(path)):
+        problem = text_of(row, problem_column, number, path)
+        rows.append(
+            {
+                "id": _id(row, id_column, number, path),
+                "benchmark": benchmark,
+                "problem": problem,
+                "prompt": math_prompt(problem),
+                "gold": read_gold(row, number, path),
+            }
+        )
+    return rows
+
+
+def _id(row: dict[str, Any], column: str | None, number: int, path: Path) -> str:
+    if column is None:
+        return str(number)
+    value = row.get(column)
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        raise CorruptFile(f"{path}: line {number + 1}: expected an id in {column!r}, found {value!r}")
+    return str(value)
+
+
+def _answer(row: dict[str, Any], number: int, path: Path) -> str:
+    return text_of(row, "answer", number, path)
+
+
+def _number(row: dict[str, Any], number: int, path: Path) -> str:
+    value = row.get("answer")
+    if isinstance(value, bool) or not isinstance(value, int | float) or canonical_integer(str(value)) is None:
+        raise CorruptFile(
+            f"{path}: line {number + 1}: expected an integral number in 'answer', found {value!r}"
+        )
+    return str(canonical_integer(str(value)))
+
+
+def _boxed(row: dict[str, Any], number: int, path: Path) -> str:
+    solution = text_of(row, "solution", number, path)
+    boxes = all_boxes(solution)
+    if len(boxes) != 1 or not boxes[0]:
+        raise CorruptFile(
+            f"{path}: line {number + 1}: expected exactly one \\boxed{{...}} in 'solution', found "
+            f"{len(boxes)}"
+        )
+    return boxes[0]
+
+
+def all_boxes(text: str) -> list[str]:
+    """Contents of every \\boxed{...} with balanced braces, in order."""
+    boxes = []
+    start = text.find(r"\boxed{")
+    while start >= 0:
+        depth, position = 1, start + len(r"\boxed{")
+        while position < len(text) and depth:
+            escaped = text[position] == "\\"
+            depth += 0 if escaped else {"{": 1, "}": -1}.get(text[position], 0)
+            position += 1 + escaped
+        if not depth:
+            boxes.append(text[start + len(r"\boxed{") : position - 1].strip())
+        start = text.find(r"\boxed{", start + 1)
+    return boxes
+
+
+def olympiadbench(benchmark: str, files: Files, settings: Settings) -> Rows:
+    """OlympiadBench: one gold, and how it is to be compared (several answers, kind, unit, tolerance)."""
+    del settings
+    path = files["problems"]
+    rows = []
+    for number, row in enumerate(read_jsonl(path)):
+        problem = text_of(row, "question", number, path)
+        golds = row.get("final_answer")
+        if not isinstance(golds, list) or len(golds) != 1:
+            raise CorruptFile(
+                f"{path}: line {number + 1}: expected one answer in 'final_answer', found {golds!r}"
+            )
+        if not isinstance(row.get("is_multiple_answer"), bool):
+            raise CorruptFile(
+                f"{path}: line {number + 1}: expected true or false in 'is_multiple_answer', found "
+                f"{row.get('is_multiple_answer')!r}"
+            )
+        rows.append(
+            {
+                "id": _id(row, "id", number, path),
+                "benchmark": benchmark,
+                "problem": problem,
+                "prompt": math_prompt(problem),
+                "gold": text_of({"final_answer": golds[0]}, "final_answer", number, path),
+                "rule": {
+                    "is_multiple_answer": row["is_multiple_answer"],
+                    "answer_type": text_of(row, "answer_type", number, path),
+                    "unit": row.get("unit"),
+                    "error": row.get("error"),
+                },
+                "extra": {"subfield": row.get("subfield")},
+            }
+        )
+    return rows
+
+
+def cruxeval(benchmark: str, files: Files, settings: Settings) -> Rows:
+    """CRUXEval, output prediction: the gold is a Python literal. settings: template."""
+    path, template = files["problems"], read_template(settings["template"])
+    rows = []
+    for number, row in enumerate(read_jsonl(path)):
+        code, argument = text_of(row, "code", number, path), row.get("input")
+        if not isinstance(argument, str):  # a function may take no argument
+            raise CorruptFile(f"{path}: line {number + 1}: expected text in 'input', found {argument!r}")
+        rows.append(
+            {
+                "id": text_of(row, "id", number, path),
+                "benchmark": benchmark,
+                "problem": f"{code}\nassert f({argument}) == ??",
+                "prompt": ask(fill(template, {"code": code, "input": argument})),
+                "gold": text_of(row, "output", number, path),
+                "extra": {"code": code, "input": argument},
+            }
+        )
+    return rows
+
+
+def ifeval(benchmark: str, files: Files, settings: Settings) -> Rows:
+    """IFEval: the gold is the JSON of the instructions, whose arguments of null are left out."""
+    del settings
+    path = files["problems"]
+    rows = []
+    for number, row in enumerate(read_jsonl(path)):
+        prompt = text_of(row, "prompt", number, path)
+        names, arguments = row.get("instruction_id_list"), row.get("kwargs")
+        if (
+            not isinstance(names, list)
+            or not names
+            or not isinstance(arguments, list)
+            or len(names) != len(arguments)
+            or not all(isinstance(entry, dict) for entry in arguments)
+        ):
+            raise CorruptFile(
+                f"{path}: line {number + 1}: expected as many kwargs as instructions, found {names!r} and "
+                f"{arguments!r}"
+            )
+        checks = {
+            "instruction_id_list": names,
+            "kwargs": [{k: v for k, v in entry.items() if v is not None} for entry in arguments],
+        }
+        rows.append(
+            {
+                "id": _id(row, "key", number, path),
+                "benchmark": benchmark,
+                "problem": prompt,
+                "prompt": ask(prompt),
+                "gold": json.dumps(checks, ensure_ascii=False),
+                "extra": checks,
+            }
+        )
+    return rows
+
+
+def lettered(options: list[str]) -> str:
+    """Options as lines `A. ...`."""
+    return "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
+
+
+def mmlu_pro(benchmark: str, files: Files, settings: Settings) -> Rows:
+    """MMLU-Pro: the gold is the letter of `answer`, which its own scorer reads. settings: template."""
+    path, template = files["problems"], read_template(settings["template"])
+    rows = []
+    for number, row in enumerate(read_jsonl(path)):
+        question, letter = text_of(row, "question", number, path), text_of(row, "answer", number, path)
+        options = row.get("options")
+        if (
+            not isinstance(options, list)
+            or not 2 <= len(options) <= len(LETTERS)
+            or not all(isinstance(option, str) and option.strip() for option in options)
+            or letter not in LETTERS[: len(options)]
+        ):
+            raise CorruptFile(
+                f"{path}: line {number + 1}: expected 2 to {len(LETTERS)} options as text and the letter "
+                f"of one, found {options!r:.200} and {letter!r}"
+            )
+        disagrees = LETTERS.index(letter) != row.get("answer_index")
+        extra = {
+            "options": options,
+            "category": text_of(row, "category", number, path),
+            "src": row.get("src"),
+        }
+        rows.append(
+            {
+                "id": _id(row, "question_id", number, path),
+                "benchmark": benchmark,
+                "problem": question,
+                "prompt": ask(fill(template, {"question": question, "options": lettered(options)})),
+                "gold": letter,
+                "extra": extra | ({"letter_and_index_disagree": True} if disagrees else {}),
+            }
+        )
+    return rows
+
+
+def choice_order(seed: int, record: str, n: int) -> list[int]:
+    """A permutation of 0..n-1 fixed by seed and record, the same in every version of Python."""
+    return sorted(range(n), key=lambda choice: hashlib.sha256(f"{seed}/{record}/{choice}".encode()).digest())
+
+
+def gpqa(benchmark: str, files: Files, settings: Settings) -> Rows:
+    """GPQA: the correct choice stands first in the file, so choices are put in an order that settings.seed
+    fixes.
+
+    extra.choice_order: position shown -> number in the file (0 is the correct one). settings: template, seed.
+    """
+    path, template = files["problems"], read_template(settings["template"])
+    columns = ["Correct Answer", *(f"Incorrect Answer {number}" for number in (1, 2, 3))]
+    rows = []
+    try:
+        table = list(csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True))
+    except csv.Error as error:
+        raise CorruptFile(f"{path} is not valid CSV: {error}. Delete it and get it again.") from error
+    for number, row in enumerate(table):
+        question = text_of(row, "Question", number, path).strip()
+        record = text_of(row, "Record ID", number, path)
+        choices = [text_of(row, column, number, path).strip() for column in columns]
+        order = choice_order(settings["seed"], record, len(choices))
+        options = lettered([choices[choice] for choice in order])
+        rows.append(
+            {
+                "id": record,
+                "benchmark": benchmark,
+                "problem": question,
+                "prompt": ask(fill(template, {"question": question, "options": options})),
+                "gold": LETTERS[order.index(0)],
+                "extra": {"choice_order": order},
+            }
+        )
+    return rows
+
+
+def humaneval(benchmark: str, files: Files, settings: Settings) -> Rows:
+    """HumanEval: the gold is the canonical solution; extra has the tests. settings: template."""
+    path, template = files["problems"], read_template(settings["template"])
+    rows = []
+    for number, row in enumerate(read_jsonl(path)):
+        prompt = text_of(row, "prompt", number, path)
+        rows.append(
+            {
+                "id": text_of(row, "task_id", number, path),
+                "benchmark": benchmark,
+                "problem": prompt,
+                "prompt": ask(fill(template, {"prompt": prompt.strip("\n")})),
+                "gold": text_of(row, "canonical_solution", number, path),
+                "extra": {
+                    "prompt": prompt,
+                    "test": text_of(row, "test", number, path),
+                    "entry_point": text_of(row, "entry_point", number, path),
+                },
+            }
+        )
+    return rows

@@ -1,47 +1,52 @@
-"""DAPO-Math-17K in PAPO's prompt (arXiv 2605.11775, App. B.4, B.7), one row per problem text.
+"""DAPO-Math-17K in PAPO's prompt (arXiv 2605.11775, App. B.4, B.7).
 
-The source wraps each problem in a prompt of its own, which is taken off exactly. Its 17,917 rows hold 17,398
-different problem texts. Of rows with one text the first is kept; where such rows disagree about the answer
-the text is listed in the manifest.
+The source wraps each problem in a prompt of its own, which is taken off exactly: `lstrip` and `rstrip` with a
+text, as public loaders have it, strip sets of characters and eat into problems.
+
+"17k" means two things: 17,917 rows by index (the hub's file repeats each 100 times) and 17,398 by problem
+text; `dedup_key` chooses. Texts whose rows disagree about the answer are dropped, and so are golds that are
+known to be wrong (`drop_ids`).
 """
 
+import re
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from entrobench.data.pins import require_count, require_pinned, seeded_slice
+from entrobench.data.parquet import batches, rows_at
 from entrobench.data.prompts import math_prompt
-from entrobench.data.schema import (
-    ChatMessage,
-    RewardModel,
-    parquet_rows,
-    validate_rows,
-    verl_row,
-    write_verl_parquet,
-)
-from entrobench.errors import CorruptFile
-from entrobench.files import sha256_file, write_json
+from entrobench.data.schema import ChatMessage, validate_rows
+from entrobench.data.training_sets import Selection, TrainingRow
+from entrobench.errors import ConfigError, CorruptFile
 
-DATA_SOURCE = "dapo_math_17k"
 PREFIX = (
     "Solve the following math problem step by step. The last line of your response should be of the form "
     "Answer: "
     "$Answer (without quotes) where $Answer is the answer to the problem.\n\n"
 )
 SUFFIX = '\n\nRemember to put your answer on its own line after "Answer:".'
+REPEATED = "same index as an earlier row"
+SAME_TEXT = "same problem text as an earlier row"
+_INTEGER = re.compile(r"-?[0-9]{1,40}")
+CONFLICT = "rows with this problem text have different answers"
+
+
+class _Gold(BaseModel):
+    ground_truth: str = Field(min_length=1, strict=True)
 
 
 class _Extra(BaseModel):
-    index: str
+    index: str = Field(min_length=1, strict=True)
 
 
 class SourceRow(BaseModel):
     """What is read of a row of the source; its other columns are not used."""
 
     prompt: list[ChatMessage]
-    reward_model: RewardModel
+    reward_model: _Gold
     extra_info: _Extra
 
 
@@ -49,56 +54,137 @@ def problem_text(row: SourceRow, path: Path) -> str:
     """The problem without the source's prompt, character for character. Raises CorruptFile for another
     prompt.
     """
-    content = row.prompt[0].content
+    content = row.prompt[0].content if row.prompt else ""
     if len(row.prompt) != 1 or not content.startswith(PREFIX) or not content.endswith(SUFFIX):
         raise CorruptFile(
             f"{path}: row {row.extra_info.index}: expected one message with DAPO's prompt round the "
-            f"problem, found "
-            f"{len(row.prompt)} message(s) starting {content[:60]!r}"
+            f"problem, found {len(row.prompt)} message(s) starting {content[:60]!r}"
         )
-    return content.removeprefix(PREFIX).removesuffix(SUFFIX)
+    text = content.removeprefix(PREFIX).removesuffix(SUFFIX)
+    if not text.strip():
+        raise CorruptFile(
+            f"{path}: row {row.extra_info.index}, column prompt: expected a problem, found none"
+        )
+    return text
 
 
-def prepare_dapo(
-    source: Path, target: Path, pin: dict[str, Any], limit: int | None = None, seed: int = 0
-) -> dict[str, Any]:
-    """Write `target` (verl's parquet) and manifest.json beside it; return the manifest.
+def select_dapo(files: dict[str, Path], settings: dict[str, Any]) -> Selection:
+    """Rows of the file `train`, one per text or index.
 
-    pin: sha256, rows and unique_prompts that the source has to have. limit: rows of a seeded slice.
-    Raises MissingInput, PinMismatch or CorruptFile; `target` is then as it was.
+    settings: dedup_key text | index; conflicts drop | keep; drop_ids: index -> reason.
+    Raises ConfigError, MissingInput or CorruptFile.
     """
-    require_pinned(source, pin["sha256"])
-    rows = validate_rows(parquet_rows(source, list(SourceRow.model_fields)), SourceRow, source)
-    require_count("rows", len(rows), pin["rows"], source)
-    by_text: dict[str, list[SourceRow]] = defaultdict(list)
-    for row in rows:
-        by_text[problem_text(row, source)].append(row)
-    require_count("different problem texts", len(by_text), pin["unique_prompts"], source)
-    kept = seeded_slice(list(by_text.items()), limit, seed)
-    write_verl_parquet(target, [_prepared(text, group[0]) for text, group in kept])
-    conflicts = {text: _answers(group) for text, group in by_text.items() if len(_answers(group)) > 1}
-    manifest = {
-        "dataset": DATA_SOURCE,
-        "source": source.name,
-        "source_sha256": pin["sha256"],
-        "rows_in": len(rows),
-        "dedup_key": "problem text, exact",
-        "dropped": {"same problem text as an earlier row": len(rows) - len(by_text)},
-        "unique_prompts": len(by_text),
-        "slice": None if limit is None else {"rows": limit, "seed": seed},
-        "rows_out": len(kept),
-        "sha256": sha256_file(target),
-        "conflicting_answers": [{"problem": text, "answers": answers} for text, answers in conflicts.items()],
+    key, conflicts = settings.get("dedup_key", "text"), settings.get("conflicts", "drop")
+    if key not in ("text", "index") or conflicts not in ("drop", "keep"):
+        raise ConfigError(
+            f"settings: expected dedup_key text or index and conflicts drop or keep, found {key!r} and "
+            f"{conflicts!r}"
+        )
+    wrong: dict[str, str] = settings.get("drop_ids", {})
+    path = files["train"]
+    names = {"text": "problem text, exact", "index": "extra_info.index"}
+    selection = Selection(rows_in=0, dedup_key=names[key])
+    golds: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))  # text -> gold -> indices
+    seen_order = []
+    for index, text, gold in _distinct(path, selection):
+        golds[text][gold].append(index)
+        seen_order.append(index)
+    for text, by_gold in golds.items():
+        first = True
+        for gold, indices in by_gold.items():
+            for index in indices:
+                if index in wrong:
+                    selection.drop(wrong[index], index)
+                elif len(by_gold) > 1 and conflicts == "drop":
+                    selection.drop(CONFLICT, index)
+                elif not first and key == "text":
+                    selection.drop(SAME_TEXT, index)
+                else:
+                    selection.rows.append(TrainingRow(index, text, math_prompt(text), gold))
+                    first = False
+    if key == "index":
+        order = {index: number for number, index in enumerate(seen_order)}
+        selection.rows.sort(key=lambda row: order[row.index])
+    selection.counts = _counts(golds)
+    selection.notes = {
+        "conflicting_answers": [
+            {"problem": text, "rows": dict(by_gold)} for text, by_gold in golds.items() if len(by_gold) > 1
+        ]
     }
-    write_json(target.with_name("manifest.json"), manifest)
-    return manifest
+    return selection
 
 
-def _prepared(text: str, row: SourceRow) -> dict[str, Any]:
-    return verl_row(
-        DATA_SOURCE, math_prompt(text), row.reward_model.ground_truth, "train", row.extra_info.index
-    )
+def _distinct(path: Path, selection: Selection) -> Iterator[tuple[str, str, str]]:
+    """(index, text, gold) of each index's first row. Raises CorruptFile where a later row differs from it."""
+    import pyarrow
+    import pyarrow.compute as pc
+
+    seen: dict[str, tuple[str, str]] = {}
+    for batch in batches([path], list(SourceRow.model_fields)):
+        first_row = selection.rows_in
+        selection.rows_in += batch.num_rows
+        try:
+            indices = pc.struct_field(batch.column("extra_info"), "index").to_pylist()
+        except pyarrow.ArrowException as error:
+            raise CorruptFile(
+                f"{path}: column extra_info: expected a field `index`, found {error}"
+            ) from error
+        new: list[int] = []
+        repeated: list[int] = []
+        in_batch: set[str] = set()
+        for number, index in enumerate(indices):
+            (repeated if index in seen or index in in_batch else new).append(number)
+            in_batch.add(index)
+        rows = validate_rows(
+            rows_at(batch, new).to_pylist(), SourceRow, path, (first_row + number for number in new)
+        )
+        for row in rows:
+            text, gold = problem_text(row, path), row.reward_model.ground_truth
+            seen[row.extra_info.index] = (row.prompt[0].content, gold)
+            yield row.extra_info.index, text, gold
+        if repeated:
+            _check_repeated(rows_at(batch, repeated), seen, path, selection)
 
 
-def _answers(group: list[SourceRow]) -> list[str]:
-    return list(dict.fromkeys(row.reward_model.ground_truth for row in group))
+def _check_repeated(batch: Any, seen: dict[str, tuple[str, str]], path: Path, selection: Selection) -> None:
+    import pyarrow.compute as pc
+
+    indices = pc.struct_field(batch.column("extra_info"), "index").to_pylist()
+    golds = pc.struct_field(batch.column("reward_model"), "ground_truth").to_pylist()
+    contents = pc.struct_field(pc.list_flatten(batch.column("prompt")), "content").to_pylist()
+    if len(contents) != len(indices):
+        raise CorruptFile(
+            f"{path}: column prompt: expected one message a row, found {len(contents)} for {len(indices)}"
+        )
+    for index, content, gold in zip(indices, contents, golds, strict=True):
+        if seen[index] != (content, gold):
+            raise CorruptFile(
+                f"{path}: row {index}: this index stands twice with different problems or answers; expected "
+                f"repetitions only"
+            )
+    selection.other_rows[REPEATED] = selection.other_rows.get(REPEATED, 0) + len(indices)
+
+
+def _counts(golds: dict[str, dict[str, list[str]]]) -> dict[str, int]:
+    """The figures by which the set is known."""
+    rows = [(text, gold) for text, by_gold in golds.items() for gold, ids in by_gold.items() for _ in ids]
+    integers = [int(gold) for _, gold in rows if _INTEGER.fullmatch(gold)]
+    groups = [sum(map(len, by_gold.values())) for by_gold in golds.values()]
+    chinese = sum(any("\u4e00" <= c <= "\u9fff" for c in text) for text in golds)
+    return {
+        "unique_index": len(rows),
+        "unique_text": len(golds),
+        "unique_text_folded": len({" ".join(text.split()).lower() for text in golds}),
+        "chinese_texts": chinese,
+        "other_texts": len(golds) - chinese,
+        "texts_with_outer_whitespace": sum(text != text.strip() for text in golds),
+        "duplicated_texts": sum(size > 1 for size in groups),
+        "conflicting_texts": sum(len(by_gold) > 1 for by_gold in golds.values()),
+        "integer_answers": len(integers),
+        "negative_answers": sum(number < 0 for number in integers),
+        "answers_0_to_999": sum(0 <= number <= 999 for number in integers),
+        "smallest_answer": min(integers, default=0),
+        "largest_answer": max(integers, default=0),
+        "problems_with_url_or_image": sum("http" in text or "![" in text for text, _ in rows),
+        "problems_with_asy": sum("[asy]" in text for text, _ in rows),
+    }

@@ -4,6 +4,7 @@ benchmark.
 Every reader and writer goes through here, so a bad file is named with row, column, expected and found.
 """
 
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -55,13 +56,19 @@ class VerlRow(_Row):
 
 
 class Problem(_Row):
-    """One benchmark problem, one line of results/<scale>/benchmarks/<benchmark>.jsonl."""
+    """One benchmark problem, one line of results/<scale>/benchmarks/<benchmark>.jsonl.
+
+    rule: what the grader has to know about this problem (several answers, unit, tolerance). extra: what else
+    a grader or prompt needs, such as tools or tests.
+    """
 
     id: str = Field(min_length=1)
     benchmark: str = Field(min_length=1)
     problem: str = Field(min_length=1)
     prompt: list[ChatMessage] = Field(min_length=1)
     gold: str = Field(min_length=1)
+    rule: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
 
 
 RowModel = TypeVar("RowModel", bound=BaseModel)
@@ -80,17 +87,23 @@ def verl_row(
     }
 
 
-def validate_rows(rows: Iterable[Any], model: type[RowModel], source: Path) -> list[RowModel]:
-    """Check each row against `model`. Raises CorruptFile: file, row (from 0), column, expected, found."""
+def validate_rows(
+    rows: Iterable[Any], model: type[RowModel], source: Path, numbers: Iterable[int] | None = None
+) -> list[RowModel]:
+    """Check each row against `model`. Raises CorruptFile: file, row (from 0), column, expected, found.
+
+    numbers: the rows' numbers in the file, where they are not 0, 1, 2, ...
+    """
     checked = []
-    for number, row in enumerate(rows):
+    for number, row in zip(itertools.count() if numbers is None else numbers, rows, strict=False):
         try:
             checked.append(model.model_validate(row))
         except ValidationError as error:
             problem = error.errors()[0]
             column = ".".join(str(part) for part in problem["loc"]) or "(row)"
             raise CorruptFile(
-                f"{source}: row {number}, column {column}: {problem['msg']}, found {problem['input']!r}\n"
+                f"{source}: row {number}, column {column}: {problem['msg']}, found "
+                f"{problem['input']!r:.300}\n"
                 f"  {error.error_count()} problem(s) in this row. Delete the file and make it again."
             ) from error
     return checked

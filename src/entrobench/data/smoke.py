@@ -18,6 +18,7 @@ from typing import Any
 from entrobench.data.prompts import math_prompt
 from entrobench.data.schema import verl_row, write_problems, write_verl_parquet
 from entrobench.errors import UnknownName
+from entrobench.files import sha256_file, write_json
 
 DATASET = "smoke_arithmetic"
 TRAIN_ROWS = 2000
@@ -120,8 +121,19 @@ def benchmark_problems(name: str, seed: int) -> list[dict[str, Any]]:
 
 
 def write_training_set(path: Path, seed: int) -> None:
-    """Write the training set as verl's parquet."""
-    write_verl_parquet(path, training_rows(seed))
+    """Write the training set as verl's parquet, and manifest.json beside it."""
+    rows = training_rows(seed)
+    write_verl_parquet(path, rows)
+    manifest = {
+        "dataset": DATASET,
+        "source": {"kind": "generated", "seed": seed},
+        "rows_in": len(rows),
+        "dedup_key": "the calculation; all are different by construction, also from every benchmark's",
+        "dropped": [],
+        "rows_out": len(rows),
+        "sha256": sha256_file(path),
+    }
+    write_json(path.with_name("manifest.json"), manifest)
 
 
 def write_benchmark(path: Path, name: str, seed: int) -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from entrobench.data.contamination import contaminated_ids
 from entrobench.errors import CorruptFile
 from entrobench.files import read_jsonl, write_jsonl
 from entrobench.statistics.bootstrap import cluster_bootstrap
@@ -73,6 +74,20 @@ def correct_by_problem(samples: list[Sample]) -> tuple[list[int], int]:
     for sample in samples:
         correct[sample.problem_id] += sample.verdict == "correct"
     return list(correct.values()), len(samples) // len(correct)
+
+
+def clean_samples(
+    samples_by_benchmark: dict[str, list[Sample]], dataset: str, audit: Path
+) -> dict[str, list[Sample]]:
+    """The samples of problems that do not stand in the training set; a benchmark without any is left out.
+
+    audit: the folder of contamination.csv. Raises MissingInput for a pair that was not audited.
+    """
+    clean = {}
+    for benchmark, samples in samples_by_benchmark.items():
+        dirty = contaminated_ids(benchmark, dataset, audit)
+        clean[benchmark] = [sample for sample in samples if sample.problem_id not in dirty]
+    return {benchmark: samples for benchmark, samples in clean.items() if samples}
 
 
 def score(samples_by_benchmark: dict[str, list[Sample]], in_domain: list[str], seed: int = 0) -> pd.DataFrame:

@@ -1,0 +1,190 @@
+"""Is every pinned file here, and is it what it has to be: bytes, SHA-256, rows, schema, known counts.
+
+Nothing is downloaded. A file that is missing is no mistake, one that differs from its pin is.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from entrobench.configs import Benchmark, Configs, Dataset, load_yaml
+from entrobench.data.benchmarks import counts, load_benchmark
+from entrobench.data.pins import require_count
+from entrobench.data.smoke import PROBLEMS_PER_BENCHMARK, TRAIN_ROWS, benchmark_problems, training_rows
+from entrobench.data.sources import PinnedFile, Way, fetch, fetch_all, pinned_files
+from entrobench.data.training_sets import select
+from entrobench.errors import ConfigError, CorruptFile, MissingInput
+from entrobench.files import read_jsonl, read_text
+
+Status = Literal["ok", "missing", "mismatch"]
+
+
+class OtherFile(BaseModel):
+    """A file that is no source: another copy, model outputs, a fixture."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    bytes: int
+    rows: int
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class OtherFiles(BaseModel):
+    """configs/other_files.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    files: list[OtherFile]
+
+
+@dataclass
+class Check:
+    """The verdict on one training set, benchmark or file. note: what is wrong or what to do. get: the command
+    that fetches and prepares it.
+    """
+
+    kind: Literal["dataset", "benchmark", "file"]
+    name: str
+    status: Status
+    note: str = ""
+    rows: int | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    files: dict[str, Any] = field(default_factory=dict)
+    get: str = ""
+
+
+def verify_all(configs: Configs) -> list[Check]:
+    """One check for each training set, benchmark and other file."""
+    checks = [_check("dataset", name, configs) for name in configs.names("datasets")]
+    checks += [_check("benchmark", name, configs) for name in configs.names("benchmarks")]
+    others = load_yaml(configs.root / "other_files.yaml", OtherFiles).files
+    return checks + [verify_file(entry) for entry in others]
+
+
+def _check(kind: Literal["dataset", "benchmark"], name: str, configs: Configs) -> Check:
+    check = Check(kind, name, "ok")
+    try:
+        if kind == "dataset":
+            verify_dataset(configs.dataset(name), check)
+        else:
+            verify_benchmark(configs.benchmark(name), check)
+    except MissingInput as error:
+        check.status, check.note = "missing", str(error)
+    except (CorruptFile, ConfigError) as error:
+        check.status, check.note = "mismatch", f"{type(error).__name__}: {error}"
+    return check
+
+
+def verify_dataset(config: Dataset, check: Check) -> None:
+    """Fill in `check`. Raises MissingInput, CorruptFile or ConfigError."""
+    if config.source["kind"] == "generated":
+        check.rows = len(training_rows(config.source["seed"]))
+        require_count("rows", check.rows, TRAIN_ROWS, Path(config.dataset))
+        return
+    check.get = f"snakemake results/paper/data/{config.dataset}/train.parquet"
+    if not config.recipe and config.source["kind"] != "package":
+        raise MissingInput(
+            f"configs/datasets/{config.dataset}.yaml names no recipe, so it is not prepared here"
+        )
+    _rows_of_files(config.source, f"configs/datasets/{config.dataset}.yaml", check)
+    selection, _ = select(config, download=False)
+    check.rows, check.counts = len(selection.rows), selection.counts
+
+
+def verify_benchmark(config: Benchmark, check: Check) -> None:
+    """Fill in `check`. Raises MissingInput, CorruptFile or ConfigError."""
+    if config.source["kind"] == "generated":
+        check.rows = len(benchmark_problems(config.benchmark, config.source["seed"]))
+        require_count("problems", check.rows, PROBLEMS_PER_BENCHMARK, Path(config.benchmark))
+        return
+    check.get = f"snakemake results/paper/benchmarks/{config.benchmark}.jsonl"
+    _rows_of_files(config.source, f"configs/benchmarks/{config.benchmark}.yaml", check)
+    problems, _ = load_benchmark(config, download=False)
+    check.rows, check.counts = len(problems), counts(problems)
+
+
+def _rows_of_files(source: dict[str, Any], where: str, check: Check) -> None:
+    """Each file's bytes, hash and rows. A missing file does not keep the others from being looked at."""
+    if source.get("kind") == "package":
+        fetch_all(source, where, download=False)
+    missing = []
+    for name, pinned in pinned_files(source, where).items():
+        try:
+            fetched = fetch(pinned, f"{where}: {name}", download=False)
+        except MissingInput as error:
+            missing.append(str(error))
+            check.files[name] = {"status": "missing"}
+            continue
+        rows = None
+        if fetched.rows is not None and fetched.path.suffix != ".csv":
+            rows = row_count(fetched.path)
+            require_count("rows", rows, fetched.rows, fetched.path)
+        check.files[name] = {"status": "ok", **fetched.record(), "rows": rows}
+    if missing:
+        raise MissingInput("\n".join(missing) + f"\n  Type: {check.get}   (downloads what is missing)")
+
+
+def verify_file(entry: OtherFile) -> Check:
+    """The verdict on one other file."""
+    check = Check("file", entry.path, "ok")
+    pinned = PinnedFile(
+        bytes=entry.bytes, sha256=entry.sha256, rows=entry.rows, ways=[Way(kind="file", path=entry.path)]
+    )
+    try:
+        fetched = fetch(pinned, "configs/other_files.yaml", download=False)
+        check.rows = row_count(fetched.path)
+        require_count("rows", check.rows, entry.rows, fetched.path)
+        check.files["file"] = {"status": "ok", **fetched.record()}
+    except MissingInput as error:
+        check.status, check.note = "missing", str(error)
+    except CorruptFile as error:
+        check.status, check.note = "mismatch", f"{type(error).__name__}: {error}"
+    return check
+
+
+def row_count(path: Path) -> int:
+    """Rows of a parquet file, entries of one JSON value, or lines of JSON. Raises CorruptFile."""
+    if path.suffix == ".parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            return pyarrow.parquet.read_metadata(path).num_rows
+        except (pyarrow.ArrowInvalid, OSError) as error:
+            raise CorruptFile(
+                f"{path} cannot be read as parquet: {error}. Delete it and get it again."
+            ) from error
+    try:
+        value = json.loads(read_text(path))
+        return len(value) if isinstance(value, list) else 1
+    except (ValueError, RecursionError):
+        return len(read_jsonl(path))
+
+
+def report(checks: list[Check]) -> str:
+    """A table for people, the notes below it."""
+    lines = [f"{'kind':10} {'name':62} {'status':9} {'rows':>8}  known counts"]
+    for check in checks:
+        shown = "  ".join(f"{name}={number}" for name, number in check.counts.items() if name != "problems")
+        others = {n: f["rows"] for n, f in check.files.items() if f.get("rows") not in (None, check.rows)}
+        files = "  files: " + " ".join(f"{n}={rows}" for n, rows in others.items()) if others else ""
+        name = check.name if len(check.name) <= 62 else "..." + check.name[-59:]
+        rows = "" if check.rows is None else f"{check.rows:,}"
+        lines.append(f"{check.kind:10} {name:62} {check.status:9} {rows:>8}  {shown}{files}".rstrip())
+    for status in ("missing", "mismatch"):
+        notes = [check for check in checks if check.status == status]
+        lines += ["", f"{status}: {len(notes)}"]
+        lines += [f"- {check.kind} {check.name}: {check.note}" for check in notes]
+    return "\n".join(lines)
+
+
+def as_json(checks: list[Check]) -> dict[str, Any]:
+    """The content of results/data/verification.json."""
+    totals = {
+        status: sum(check.status == status for check in checks) for status in ("ok", "missing", "mismatch")
+    }
+    return {"totals": totals, "checks": [asdict(check) for check in checks]}

@@ -1,0 +1,350 @@
+"""Benchmarks as canonical problems: the real files' figures, and files that are refused."""
+
+import gzip
+import json
+import re
+
+import pytest
+
+from entrobench.configs import Benchmark, Configs
+from entrobench.data.benchmarks import all_boxes, choice_order, gpqa, load_benchmark, prepare_benchmark
+from entrobench.data.schema import read_problems
+from entrobench.data.sources import fetch_all
+from entrobench.data.templates import fill, read_template
+from entrobench.data.tool_benchmarks import conversation
+from entrobench.errors import ConfigError, CorruptFile, MissingInput, PinMismatch
+from entrobench.files import read_json, read_jsonl, sha256_file, write_jsonl
+from entrobench.paths import repository_root, shared_data
+from entrobench.rewards.math_answers import canonical_integer
+
+CONFIGS = Configs(repository_root() / "configs")
+REAL = {
+    "aime24": 30,
+    "aime25": 30,
+    "amc23": 40,
+    "math500": 500,
+    "minerva": 272,
+    "olympiadbench": 675,
+    "cruxeval": 800,
+    "ifeval": 541,
+    "mmlu_pro": 12032,
+    "humaneval": 164,
+    "bfcl_live": 1351,
+    "bfcl_non_live": 1000,
+    "acebench_en": 500,
+    "acebench_zh": 500,
+}
+
+
+@pytest.fixture(scope="session")
+def real():
+    """name -> all problems of a real benchmark, or a skip that says so."""
+    if shared_data() is None:
+        pytest.skip("the folder of real data is absent (set ENTROBENCH_SHARED_DATA)")
+    made = {}
+
+    def load(name):
+        if name not in made:
+            made[name] = load_benchmark(CONFIGS.benchmark(name), download=False)[0]
+        return made[name]
+
+    return load
+
+
+def test_every_benchmark_of_every_paper_has_a_config():
+    for paper in CONFIGS.papers():
+        for experiment in CONFIGS.protocol(paper).experiments.values():
+            for name in experiment.benchmarks:
+                assert CONFIGS.benchmark(name).benchmark == name
+
+
+@pytest.mark.parametrize(("name", "count"), REAL.items())
+def test_the_real_benchmarks(real, tmp_path, name, count):
+    problems = real(name)
+    assert len({problem["id"] for problem in problems}) == len(problems) == count
+    manifest = prepare_benchmark(CONFIGS.benchmark(name), tmp_path / f"{name}.jsonl", limit=3, seed=1)
+    assert (manifest["problems"], manifest["problems_out"]) == (count, 3)
+    assert read_json(tmp_path / f"{name}.manifest.json") == manifest
+    for problem in read_problems(tmp_path / f"{name}.jsonl"):
+        assert problem.benchmark == name
+        assert problem.prompt[-1].role == "user"
+
+
+def test_golds_of_the_real_math_benchmarks(real):
+    assert "025" in {problem["gold"] for problem in real("aime24")}, "leading zeros stay"
+    assert {problem["gold"] for problem in real("amc23")} >= {"27", "-1", "3159"}, "27.0 is 27"
+    rules = [problem["rule"] for problem in real("olympiadbench")]
+    assert sum(rule["is_multiple_answer"] for rule in rules) == 94
+    (tolerant,) = (problem for problem in real("olympiadbench") if problem["rule"]["error"])
+    assert (tolerant["id"], tolerant["rule"]["error"]) == ("2592", "1e-1")
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "column"),
+    [("aime24", "aime24/qwq_aime24.jsonl", "prompt"), ("aime25", "aime25/qwq_aime25.jsonl", "prompt")],
+)
+def test_a_second_copy_has_the_same_golds(real, name, other, column):
+    rows = read_jsonl(shared_data() / other)
+    assert [canonical_integer(problem["gold"]) for problem in real(name)] == [row["answer"] for row in rows]
+    assert all(len(row[column]) > 20 for row in rows)
+
+
+def test_real_bfcl_and_acebench_have_tools_and_answers(real):
+    for name in ("bfcl_live", "bfcl_non_live", "acebench_en", "acebench_zh"):
+        for problem in real(name):
+            gold, tools = json.loads(problem["gold"]), problem["extra"]["tools"]
+            names = {tool["name"] for tool in tools}
+            called = {call for entry in (gold if isinstance(gold, list) else [gold]) for call in entry}
+            assert called, problem["id"]
+            assert all("parameters" in tool and "arguments" not in tool for tool in tools)
+            # ACEBench numbers the calls of one function
+            if not all(call in names or re.sub(r"_\d+$", "", call) in names for call in called):
+                assert problem["id"] == "simple_363", "the one whose gold names no function that is offered"
+    turns = {tuple(m["role"] for m in p["prompt"]) for p in real("acebench_en")}
+    assert ("user", "assistant", "user") in turns
+
+
+def test_real_cruxeval_prompt_has_code_and_input_once(real):
+    for problem in real("cruxeval"):
+        content = problem["prompt"][-1]["content"]
+        assert problem["extra"]["code"] in content
+        assert f"assert f({problem['extra']['input']}) == ??" in content
+        assert eval_free_literal(problem["gold"])
+
+
+def eval_free_literal(text):
+    import ast
+
+    ast.literal_eval(text)
+    return True
+
+
+def test_java_and_javascript_can_be_taken_in(real):
+    config = CONFIGS.benchmark("bfcl_non_live")
+    assert len(real("bfcl_non_live")) == 1000
+    more = {"categories": [*config.settings["categories"], "java", "javascript"]}
+    problems, _ = load_benchmark(config.model_copy(update={"settings": more, "counts": {}}), download=False)
+    assert len(problems) == 1150
+
+
+# -- generated files -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    """Writes rows to a pinned file and makes the configuration of a benchmark that reads it."""
+    monkeypatch.setenv("ENTROBENCH_SHARED_DATA", str(tmp_path))
+
+    def make(adapter, rows, settings=None, counts=None):
+        path = tmp_path / "in.jsonl"
+        if isinstance(rows, bytes):
+            path.write_bytes(rows)
+        else:
+            write_jsonl(path, rows)
+        pin = {"sha256": sha256_file(path), "ways": [{"kind": "file", "path": "in.jsonl"}]}
+        return Benchmark(
+            benchmark="toy",
+            title="toy",
+            source={"kind": "files", "files": {"problems": pin}},
+            adapter=adapter,
+            settings=settings or {},
+            counts=counts or {},
+        )
+
+    return make
+
+
+MATH = {"problem": "p", "answer": "1", "solution": "\\boxed{1}", "id": 0}
+OLYMPIAD = {
+    "id": 1,
+    "question": "q",
+    "final_answer": ["1"],
+    "is_multiple_answer": False,
+    "answer_type": "Numerical",
+    "unit": None,
+    "error": None,
+}
+CRUX = {"id": "s", "code": "def f(x): return x", "input": "1", "output": "1"}
+IFEVAL = {"key": 1, "prompt": "p", "instruction_id_list": ["a:b"], "kwargs": [{"n": None, "m": 2}]}
+MMLU = {
+    "question_id": 1,
+    "question": "q",
+    "options": ["x", "y"],
+    "answer": "B",
+    "answer_index": 1,
+    "category": "c",
+}
+HUMANEVAL = {"task_id": "t", "prompt": "p", "canonical_solution": "s", "test": "t", "entry_point": "f"}
+CHOICES = {"template": "multiple_choice"}
+
+
+@pytest.mark.parametrize(
+    ("adapter", "settings", "good", "bad", "message"),
+    [
+        ("math", {}, MATH, {"answer": ""}, "expected text in 'answer', found ''"),
+        ("math", {}, MATH, {"answer": 27.0}, r"'answer', found 27\.0"),
+        ("math", {}, MATH, {"problem": None}, "'problem', found None"),
+        ("math", {"id": "id"}, MATH, {"id": None}, "expected an id in 'id', found None"),
+        ("math", {"gold": "number"}, MATH, {"answer": "27"}, "integral number in 'answer', found '27'"),
+        ("math", {"gold": "number"}, MATH, {"answer": 0.5}, r"integral number in 'answer', found 0\.5"),
+        ("math", {"gold": "boxed"}, MATH, {"solution": r"\boxed{1} \boxed{2}"}, "exactly one .*found 2"),
+        ("math", {"gold": "boxed"}, MATH, {"solution": r"\boxed{1"}, "exactly one .*found 0"),
+        ("olympiadbench", {}, OLYMPIAD, {"final_answer": []}, "'final_answer', found"),
+        ("olympiadbench", {}, OLYMPIAD, {"is_multiple_answer": "True"}, "expected true or false"),
+        ("cruxeval", {"template": "cruxeval"}, CRUX, {"input": 1}, "'input', found 1"),
+        ("ifeval", {}, IFEVAL, {"kwargs": []}, "as many kwargs as instructions"),
+        ("mmlu_pro", CHOICES, MMLU, {"answer": "C"}, "the letter of one"),
+        ("mmlu_pro", CHOICES, MMLU, {"options": ["x", 2]}, "the letter of one"),
+        ("humaneval", {"template": "humaneval"}, HUMANEVAL, {"test": " "}, "'test'"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_named_and_nothing_is_written(
+    config, tmp_path, adapter, settings, good, bad, message
+):
+    if settings.get("gold") == "number":
+        good = good | {"answer": 1.0}
+    load_benchmark(config(adapter, [good], settings))
+    pinned = config(adapter, [good, {**good, **bad}], settings)
+    with pytest.raises(CorruptFile, match=rf"in\.jsonl: line 2: .*{message}"):
+        prepare_benchmark(pinned, tmp_path / "out" / "toy.jsonl")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"problem": "p", "answer": "1"}\n{"answer": "1"}\n', "line 2: .*no such column, but"),
+        (b'{"problem": "p", "answer": "1"}\n{"problem": ', "in.jsonl:2: not valid JSON"),
+        (b'{"problem": "\xff", "answer": "1"}\n', "in.jsonl:1: not valid UTF-8"),
+        (b'{"problem": "\\ud800", "answer": "1"}\n', "row 0, column problem"),
+        (b"[1]\n", "in.jsonl:1: expected a JSON object"),
+        (b"[" * 100_000, "in.jsonl:1: not valid JSON"),
+        (b"", "at least one problem"),
+        (gzip.compress(b'{"problem": "p", "answer": "1"}\n')[:20], "cannot be unpacked"),
+        (b'{"id": "x", "problem": "p", "answer": "1"}\n' * 2, "'x' already stands in row 0"),
+    ],
+)
+def test_a_broken_file_is_named(config, tmp_path, content, message):
+    pinned = config("math", content, {"id": "id"} if b'"id"' in content else {})
+    with pytest.raises(CorruptFile, match=message) as error:
+        prepare_benchmark(pinned, tmp_path / "out" / "toy.jsonl")
+    assert "in.jsonl" in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_counts_or_bytes_are_refused(config, tmp_path):
+    with pytest.raises(PinMismatch, match="expected 2 problems, found 1"):
+        load_benchmark(config("math", [MATH], counts={"problems": 2}))
+    pinned = config("math", [MATH])
+    (tmp_path / "in.jsonl").write_bytes(b"")
+    with pytest.raises(PinMismatch, match="has sha256"):
+        load_benchmark(pinned)
+    with pytest.raises(ConfigError, match="adapter: expected one of"):
+        load_benchmark(config("maths", [MATH]))
+
+
+def test_ifeval_loses_arguments_of_null(config):
+    (problem,), _ = load_benchmark(config("ifeval", [IFEVAL]))
+    assert json.loads(problem["gold"]) == {"instruction_id_list": ["a:b"], "kwargs": [{"m": 2}]}
+
+
+def test_letters_of_choices(config):
+    (problem,), _ = load_benchmark(config("mmlu_pro", [MMLU | {"answer_index": 0}], CHOICES))
+    assert problem["gold"] == "B", "the letter counts"
+    assert problem["extra"]["letter_and_index_disagree"] is True
+    assert "A. x\nB. y" in problem["prompt"][-1]["content"]
+
+
+def test_gpqa_is_gated_and_its_order_is_frozen(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    config = CONFIGS.benchmark("gpqa_diamond")
+    monkeypatch.setenv("ENTROBENCH_MIRROR", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(
+        MissingInput, match=r"Accept its terms at https://huggingface\.co/datasets/Idavidrein/gpqa"
+    ):
+        fetch_all(config.source, "gpqa", download=False)
+    header = "Record ID,Question,Correct Answer,Incorrect Answer 1,Incorrect Answer 2,Incorrect Answer 3\n"
+    rows = "".join(f'rec{n},"What,\nexactly?",right,a,b,c\n' for n in range(40))
+    (tmp_path / "x.csv").write_text(header + rows, encoding="utf-8")
+    problems = gpqa("gpqa_diamond", {"problems": tmp_path / "x.csv"}, config.settings)
+    for problem in problems:
+        order = problem["extra"]["choice_order"]
+        shown = [["right", "a", "b", "c"][choice] for choice in order]
+        assert (
+            "\n".join(f"{x}. {y}" for x, y in zip("ABCD", shown, strict=True))
+            in problem["prompt"][1]["content"]
+        )
+        assert problem["gold"] == "ABCD"[shown.index("right")]
+    assert {problem["gold"] for problem in problems} == set("ABCD")
+    # written out: another order would be another benchmark
+    assert [choice_order(0, record, 4) for record in ("rec0", "rec1")] == FROZEN
+    (tmp_path / "x.csv").write_text(header + "rec0,,right,a,b,c\n", encoding="utf-8")
+    with pytest.raises(CorruptFile, match="'Question'"):
+        gpqa("gpqa_diamond", {"problems": tmp_path / "x.csv"}, config.settings)
+
+
+FROZEN = [[2, 0, 1, 3], [1, 2, 0, 3]]
+
+
+def test_tool_questions_and_answers_are_paired(tmp_path, monkeypatch):
+    monkeypatch.setenv("ENTROBENCH_SHARED_DATA", str(tmp_path))
+    question = {"id": "a", "question": [[{"role": "user", "content": "q"}]], "function": [{"name": "f"}]}
+
+    def make(questions, answers):
+        files = {}
+        for name, rows in (("question_x", questions), ("answer_x", answers)):
+            write_jsonl(tmp_path / name, rows)
+            ways = [{"kind": "file", "path": name}]
+            files[name] = {"sha256": sha256_file(tmp_path / name), "ways": ways}
+        source = {"kind": "files", "files": files}
+        settings = {"categories": ["x"]}
+        return Benchmark(benchmark="toy", title="t", source=source, adapter="bfcl", settings=settings)
+
+    answer = {"id": "a", "ground_truth": [{"f": {}}]}
+    assert load_benchmark(make([question], [answer]))[0][0]["gold"] == '[{"f": {}}]'
+    for answers, message in (
+        ([answer | {"id": "b"}], "line 1: 'a' and 'b'"),
+        ([answer, answer], "found 1 and 2 rows"),
+        ([answer | {"ground_truth": []}], "expected a list of calls"),
+    ):
+        with pytest.raises(CorruptFile, match=message):
+            load_benchmark(make([question], answers))
+    with pytest.raises(CorruptFile, match="list of functions"):
+        load_benchmark(make([question | {"function": []}], [answer]))
+
+
+def test_conversations_are_split_at_turns():
+    turns = conversation("user: a\nb: c\nsystem: d\nuser: e\n", "x")
+    assert [(turn["role"], turn["content"]) for turn in turns] == [
+        ("user", "a\nb: c"),
+        ("assistant", "d"),
+        ("user", "e"),
+    ]
+    for text in ("a", "system: a", "user: a\nsystem: b", ""):
+        with pytest.raises(CorruptFile, match="expected turns"):
+            conversation(text, "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "boxes"),
+    [
+        (r"\boxed{a} and \boxed{b}", ["a", "b"]),
+        (r"\boxed{\frac{1}{2}}", [r"\frac{1}{2}"]),
+        (r"\boxed{\{1\}}", [r"\{1\}"]),
+        (r"\boxed{1", []),
+        (r"\boxed{\boxed{1}}", [r"\boxed{1}", "1"]),
+    ],
+)
+def test_boxes(text, boxes):
+    assert all_boxes(text) == boxes
+
+
+def test_templates_take_fields_once_and_refuse_others():
+    assert fill("{{a}} {{b}}", {"a": "{{b}}", "b": "x"}) == "{{b}} x"
+    with pytest.raises(ConfigError, match="expected the fields"):
+        fill("{{a}}", {"b": "x"})
+    with pytest.raises(ConfigError, match="List all: ls"):
+        read_template("none")
