@@ -25,7 +25,7 @@ class _Row(BaseModel):
 class ChatMessage(_Row):
     """One turn of a chat."""
 
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "user", "assistant", "tool"]
     content: str = Field(min_length=1)
 
 

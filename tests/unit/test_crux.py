@@ -1,0 +1,81 @@
+"""CRUXEval's output prediction: extraction, comparison, and ZeroEval's published accuracies."""
+
+import gzip
+import json
+
+import pytest
+
+from entrobench.paths import shared_data
+from entrobench.rewards.crux import extract_answer, grade_crux
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ('```json\n{"reasoning": "r",\n "answer": "[1, 2]"}\n```', "[1, 2]"),
+        ('{"answer": 5} {"answer": 6}', "5"),
+        ('{"answer": [1, "a"]}', "[1, 'a']"),
+        ('{"answer": true}', "True"),
+        ('{"answer": ""}', ""),
+        ('{"answer": {"a": 1}}', "{'a': 1}"),
+        # The line end is removed before the object is read
+        ('{"answer": "a\nb"}', "ab"),
+        # A brace in a string closes the object too early, so the text is no JSON: fallback
+        ('{"reasoning": "}", "answer": "7"}', "7"),
+        ('{"reasoning": "says "x"", "answer": "7"}', "7"),
+        ('{"reasoning": "x", "answer": 7, ', "7"),
+        ('answer: "[]"\n', '"[]"'),
+        ('{"reasoning": "x"} "answer": "3"', "3"),
+        ("nothing", None),
+        ("", None),
+    ],
+)
+def test_extraction(text, answer):
+    assert extract_answer(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "verdict"),
+    [
+        ("abc", "'abc'", "correct"),
+        ("'abc'", "'abc'", "correct"),
+        ("[1, 2]", "[1, 2]", "correct"),
+        ("[1,2]", "[1, 2]", "incorrect"),
+        ('["a"]', "['a']", "incorrect"),
+        ("3.0", "3", "incorrect"),
+        ("", "''", "correct"),
+        # The gold writes a line end as two characters, the parsed answer holds one
+        ("a\nb", "'a\\nb'", "correct"),
+    ],
+)
+def test_comparison(answer, gold, verdict):
+    assert grade_crux(json.dumps({"reasoning": "r", "answer": answer}), gold).verdict == verdict
+
+
+def test_deep_json_falls_back_and_nothing_is_executed(tmp_path):
+    assert grade_crux('{"a": ' + "[" * 10_000 + "]" * 10_000 + ', "answer": "4"}', "4").verdict == "correct"
+    target = tmp_path / "touched"
+    grade_crux(json.dumps({"answer": f"open({str(target)!r}, 'w')"}), "4")
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("model", ["Qwen2.5-7B-Instruct", "Qwen2.5-3B-Instruct"])
+def test_the_published_accuracy_is_reached_exactly(model):
+    # 7B: 422 of 800 = 52.75 %, 4 without an answer = 0.50 %. 3B: 265 = 33.125, printed 33.12; 8 = 1.00 %.
+    folder = shared_data()
+    outputs = None if folder is None else folder / "outputs" / "zeroeval_crux"
+    if outputs is None or not outputs.is_dir():
+        pytest.skip("ZeroEval's outputs are absent (set ENTROBENCH_SHARED_DATA)")
+    summary = json.loads((outputs / "crux.summary.json").read_text(encoding="utf-8"))
+    published = next(row for row in summary if row["Model"] == model)
+    with gzip.open(outputs / f"{model}.jsonl.gz", "rt", encoding="utf-8") as stream:
+        rows = [json.loads(line) for line in stream]
+    grades = [grade_crux(row["output"][0], row["answer"]) for row in rows]
+    assert len(grades) == published["Total"]
+    accuracy = 100 * sum(grade.verdict == "correct" for grade in grades) / len(grades)
+    assert f"{accuracy:.2f}" == published["Acc"]
+    without = 100 * sum(grade.extracted is None for grade in grades) / len(grades)
+    assert f"{without:.2f}" == published["No answer"]
+    assert all(
+        grade_crux(json.dumps({"answer": row["answer"]}), row["answer"]).verdict == "correct" for row in rows
+    )
