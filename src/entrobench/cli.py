@@ -1,5 +1,5 @@
-"""The command line: `entrobench cells | methods | resolve | train`. Errors are printed without a traceback;
-exit status 1.
+"""The command line: `entrobench cells | methods | resolve | train | grade`. Errors are printed without a
+traceback; exit status 1.
 """
 
 import argparse
@@ -40,6 +40,14 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--paper", default="all")
         elif name != "methods":
             command.add_argument("cell", help="<paper>/<experiment>/<method>/seed<k>")
+    text = "grade completions: lines {completion, gold[, rule fields]} in, the same with verdicts out"
+    command = commands.add_parser("grade", help=text, description=text)
+    command.set_defaults(run=_grade)
+    command.add_argument(
+        "--benchmark", required=True, help="whose grader: aime24, math500, olympiadbench, ..."
+    )
+    command.add_argument("source", type=Path, metavar="IN.jsonl")
+    command.add_argument("target", type=Path, metavar="OUT.jsonl")
     return parser
 
 
@@ -102,6 +110,12 @@ def _train(arguments: argparse.Namespace) -> None:
             repository_root(),
         )
     launch(folder)
+
+
+def _grade(arguments: argparse.Namespace) -> None:
+    from entrobench.rewards.grade_file import grade_file
+
+    print(grade_file(arguments.benchmark, arguments.source, arguments.target))
 
 
 if __name__ == "__main__":
