@@ -73,8 +73,8 @@ def read_json(path: Path) -> Any:
 
 
 def write_jsonl(target: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write one JSON object a line, atomically. A line with half a surrogate pair, which UTF-8 cannot hold, is
-    written with escapes.
+    """Write one JSON object a line, atomically. A line with half a surrogate pair, which UTF-8 cannot hold,
+    is written with escapes.
     """
     write_atomic(target, "".join(_json_line(row) for row in rows))
 

@@ -17,8 +17,8 @@ IN_DOMAIN = "in_domain"
 
 
 class Sample(BaseModel):
-    """One completion of one problem, graded. n_tokens counts generated tokens, the end mark included. The second
-    opinion changes no score; files from before it was kept have none.
+    """One completion of one problem, graded. n_tokens counts generated tokens, the end mark included. The
+    second opinion changes no score; files from before it was kept have none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

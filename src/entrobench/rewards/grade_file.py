@@ -9,7 +9,7 @@ from entrobench.rewards.graders import RULE_FIELDS, grade_many, grader_of, split
 
 
 def grade_file(benchmark: str, source: Path, target: Path) -> str:
-    """Write the lines of `source` with extracted, verdict, second_verdict and milliseconds; returns a summary.
+    """Write the lines of `source` with extracted, verdict, second_verdict, milliseconds; returns a summary.
 
     Other keys of a line stay. Raises UnknownName, MissingInput, or CorruptFile with file and line; `target`
     is written in one step or not at all.

@@ -1,8 +1,8 @@
 """Grades a mathematical answer: `correct | incorrect | error`, never a crash, never a hang.
 
-The answer is the last balanced \\boxed{} of the completion, or what follows "Answer:". Two integers are compared
-here; everything else goes to a grading process, where lm-eval's Minerva normalisation and equivalence give the
-verdict that counts and math-verify a second opinion (see docs/grading.md).
+The answer is the last balanced \\boxed{} of the completion, or what follows "Answer:". Two integers are
+compared here; everything else goes to a grading process, where lm-eval's Minerva normalisation and
+equivalence give the verdict that counts and math-verify a second opinion (see docs/grading.md).
 """
 
 import math
@@ -58,15 +58,13 @@ def extract_boxed(text: str) -> str | None:
 
 
 def extract_answer_line(text: str) -> str | None:
-    """DAPO's form: what follows the last "Answer:" on its line, without dollars, bold marks and the full stop; the
+    """DAPO's form: what follows the last "Answer:" on its line, without dollars, bold marks and full stop; the
     box's content where it holds one. None without one.
     """
-    last = None
-    for last in _ANSWER_LINE.finditer(text):
-        pass
-    if last is None:
+    lines = _ANSWER_LINE.findall(text)
+    if not lines:
         return None
-    line = last.group(1).strip()
+    line = lines[-1].strip()
     boxed = extract_boxed(line)
     if boxed is not None:
         return boxed
@@ -81,12 +79,12 @@ _EXTRACT = {"boxed": extract_boxed, "answer_line": extract_answer_line}
 
 
 def gold_text(gold: object) -> str | None:
-    """A gold answer as text: "025", 27.0 and 27 as they come; None for what is no answer (NaN, None, "", True)."""
+    """A gold answer as text, "025", 27.0 and 27 as they come; None for what is none: NaN, None, "", True."""
     if isinstance(gold, str):
         return gold.strip() or None
     if isinstance(gold, bool) or not isinstance(gold, numbers.Real) or not math.isfinite(gold):
         return None
-    return str(int(gold)) if gold == int(gold) else repr(float(gold))
+    return str(gold) if isinstance(gold, numbers.Integral) else repr(float(gold))
 
 
 def grade(completion: str, gold: Any, rule: Rule = _PLAIN, extraction: Extraction = "boxed") -> Grade:

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from entrobench.rewards.rules import Rule, Verdict
 
 TIME_LIMIT_SECONDS = 5.0
 START_LIMIT_SECONDS = 120.0
+MAX_DECIDED = 20_000
 PACKAGES_VARIABLE = "ENTROBENCH_GRADER_PACKAGES"
 PROCESSES_VARIABLE = "ENTROBENCH_GRADER_PROCESSES"
 
@@ -45,16 +46,38 @@ class GraderPool:
         self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
         for worker in self.workers:
             self._idle.put(worker)
+        # A group of completions repeats its answers
+        self._decided: dict[tuple[str, str, Rule], Verdicts] = {}
+        self._lock = threading.Lock()
 
     def compare(self, answer: str, gold: str, rule: Rule) -> Verdicts:
-        """Both verdicts. `error` for a grader that did not answer in TIME_LIMIT_SECONDS or died; the second is
-        not asked after the first failed so. Raises MissingInput when the graders are not installed.
+        """Both verdicts. `error` for a grader that did not answer in TIME_LIMIT_SECONDS or died; the second
+        is not asked after the first failed so. Raises MissingInput when the graders are not installed.
         """
+        key = (answer, gold, rule)
+        with self._lock:
+            kept = self._decided.get(key)
+        if kept is not None:
+            return kept
+        verdicts = self._ask(answer, gold, rule)
+        if "error" not in (verdicts.primary, verdicts.second):
+            with self._lock:
+                if len(self._decided) >= MAX_DECIDED:
+                    self._decided.clear()
+                self._decided[key] = replace(verdicts, seconds=0.0)
+        return verdicts
+
+    def _ask(self, answer: str, gold: str, rule: Rule) -> Verdicts:
         worker = self._idle.get()
         try:
             return worker.compare(answer, gold, rule)
         finally:
             self._idle.put(worker)
+
+    def forget(self) -> None:
+        """Drop the verdicts kept, for a measurement of the processes themselves."""
+        with self._lock:
+            self._decided.clear()
 
     def stop(self) -> None:
         """End all processes; a later request starts them anew."""
@@ -75,7 +98,8 @@ class _Worker:
         limit = TIME_LIMIT_SECONDS
         request = {"answer": answer, "gold": gold, "rule": asdict(rule), "alarm": math.ceil(limit) + 5}
         line = json.dumps(request).encode("ascii") + b"\n"
-        started, verdicts = time.monotonic(), []
+        started = time.monotonic()
+        verdicts: list[str] = []
         for _ in ("first", "again if the process died, which need not be this answer's doing"):
             try:
                 stdin = self._running().stdin
@@ -88,6 +112,8 @@ class _Worker:
             except TimeoutError:
                 self.stop()
                 break
+            except MissingInput:  # an OSError by descent
+                raise
             except OSError:
                 self.stop()
             except BaseException:  # interrupted: the answer to this request must not meet the next one
@@ -163,8 +189,9 @@ def grader_packages() -> Path:
     folder = Path(override) if override else Path(sys.prefix) / "grader-packages"
     if not (folder / "antlr4").is_dir():
         raise MissingInput(
-            f"{folder} holds no antlr4: expected antlr4-python3-runtime 4.11.0, which the grading process needs "
-            f"apart from the environment's 4.9.\n  Type: bash workflow/scripts/setup.sh, or set {PACKAGES_VARIABLE}"
+            f"{folder} holds no antlr4: expected antlr4-python3-runtime 4.11.0, which the grading process "
+            f"needs apart from the environment's 4.9.\n"
+            f"  Type: bash workflow/scripts/setup.sh, or set {PACKAGES_VARIABLE}"
         )
     return folder
 

@@ -1,4 +1,4 @@
-"""The grading process: reads one comparison a line as JSON, writes the primary verdict, then the second opinion.
+"""The grading process: reads comparisons as JSON lines, writes the primary verdict, then the second opinion.
 
 It may be killed at any time, by its parent at the time limit, and by the kernel if the parent is gone. Both
 graders run here and nowhere else: sympy can run for ever on a short answer, and neither an alarm handler nor
@@ -10,19 +10,23 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import resource
 import signal
 import sys
 from contextlib import nullcontext
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from entrobench.rewards.rules import Rule, compare_by_rule
+from entrobench.rewards.rules import Rule, canonical_integer, compare_by_rule
 
 Verdict = Literal["correct", "incorrect", "error"]
 
+cache = lru_cache(maxsize=4096)
 MEMORY_LIMIT_BYTES = 2 << 30
+_TWO_NUMBERS = re.compile(r"\d\s*,?\s+\d")
 # lm-eval logs why it returned False. These are answers that it read or refused; all else is a failure.
 _DECIDED = ("couldn't parse", "couldn't subtract")
 _FAILURES = (ArithmeticError, ValueError, TypeError, RecursionError, MemoryError, AttributeError, LookupError)
@@ -34,13 +38,17 @@ class Minerva(logging.Handler):
     Deviations from lm-eval:
       1. Its time limit, an alarm that C code does not see, is switched off; the parent's limit counts.
       2. An exception during the comparison is an `error`, not "unequal".
-      3. An unevaluated calculation is not the answer to a problem whose answer is a number, see `is_calculation`.
+      3. Expressions are equal only if sympy read both to their end. It reads "8, 4" as 8 and 11_2 as 11.
+      4. An unevaluated calculation is no answer where the gold is a number, see `is_calculation`.
+      5. Two numbers with a space between them are not one integer; lm-eval takes out the space.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._module = _minerva_utilities()
         self._module.timeout = lambda seconds: nullcontext()  # type: ignore[attr-defined]
+        # A group of completions shares its gold, and most of its answers
+        self._module.parse_latex = cache(self._module.parse_latex)  # type: ignore[attr-defined]
         self._module.eval_logger.handlers = [self]
         self._module.eval_logger.setLevel(logging.DEBUG)
         self._module.eval_logger.propagate = False
@@ -51,16 +59,20 @@ class Minerva(logging.Handler):
         self._has_failed |= not str(record.msg).startswith(_DECIDED)
 
     def compare(self, answer: str, gold: str) -> Verdict:
-        """`incorrect` for an answer that cannot be read; where the gold cannot, equal text alone is correct."""
+        """`incorrect` for an answer that cannot be read; where the gold cannot, only its text is correct."""
         if answer == gold:
             return "correct"
+        if canonical_integer(gold) is not None and _TWO_NUMBERS.search(answer.split("=")[-1]):
+            return "incorrect"
         self._has_failed = False
         try:
             normal_answer = self._module.normalize_final_answer(answer)
             normal_gold = self._module.normalize_final_answer(gold)
             if self._module.is_equiv(normal_answer, normal_gold):
-                is_same_text = normal_answer == normal_gold
-                return "correct" if is_same_text or not self._is_evasive(answer, gold) else "incorrect"
+                if normal_answer == normal_gold:
+                    return "correct"
+                is_whole = self._is_whole(normal_answer) and self._is_whole(normal_gold)
+                return "correct" if is_whole and not self._is_evasive(answer, gold) else "incorrect"
         except _FAILURES:
             return "error"
         return "error" if self._has_failed else "incorrect"
@@ -71,6 +83,16 @@ class Minerva(logging.Handler):
             return float(self._module.parse_latex(self._module.normalize_final_answer(text)).evalf())
         except Exception:  # noqa: BLE001  sympy's readers raise whatever they meet
             return None
+
+    def _is_whole(self, text: str) -> bool:
+        """Whether sympy reads `text` to its end."""
+        from sympy.parsing.latex.errors import LaTeXParsingError
+
+        try:
+            self._module.parse_latex(text, strict=True)
+        except LaTeXParsingError:
+            return False
+        return True
 
     def _is_evasive(self, answer: str, gold: str) -> bool:
         """Whether an answer equal to `gold` is only a calculation with that result, such as 7 + 8 for 15.
@@ -143,17 +165,25 @@ def second_opinion(answer: str, gold: str) -> Verdict:
     """Verdict of math-verify on an extracted answer; `error` when the gold answer itself cannot be read or
     the comparison fails, which math-verify by itself would call unequal.
     """
-    from math_verify import parse, verify
+    from math_verify import verify
 
     try:
-        parsed_gold = parse(f"${gold}$", parsing_timeout=None)
+        parsed_gold = _parsed(gold)
         if not parsed_gold:
             return "error"
-        parsed_answer = parse(f"${answer}$", parsing_timeout=None)
+        parsed_answer = _parsed(answer)
         is_equal = verify(parsed_gold, parsed_answer, timeout_seconds=None, raise_on_error=True)
         return "correct" if is_equal else "incorrect"
     except _FAILURES:
         return "error"
+
+
+@cache
+def _parsed(text: str) -> list[Any]:
+    from math_verify import parse
+
+    parsed: list[Any] = parse(f"${text}$", parsing_timeout=None)
+    return parsed
 
 
 def main() -> None:
