@@ -58,8 +58,8 @@ def extract_boxed(text: str) -> str | None:
 
 
 def extract_answer_line(text: str) -> str | None:
-    """DAPO's form: what follows the last "Answer:" on its line, without dollars, bold marks and full stop; the
-    box's content where it holds one. None without one.
+    """DAPO's form: what follows the last "Answer:" on its line, without dollars, bold marks and full stop;
+    the box's content where it holds one. None without one.
     """
     lines = _ANSWER_LINE.findall(text)
     if not lines:

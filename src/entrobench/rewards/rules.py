@@ -56,9 +56,11 @@ class Rule:
         """Whether two integers are compared as such, whatever else the rule says."""
         return not (self.is_multiple_answer or self.error)
 
-    def plain(self, text: str) -> str:
-        """`text` for a grader that knows no rules: OlympiadBench's golds hold dollars in their middle."""
-        return text if self.kind == "plain" else text.replace("$", "")
+    def plain(self, answer: str, gold: str) -> tuple[str, str]:
+        """Both for a grader that knows no rules: OlympiadBench's golds hold dollars in their middle."""
+        if self.kind != "plain":
+            answer, gold = answer.replace("$", ""), gold.replace("$", "")
+        return canonical(answer, gold) if self.allows_integers else (answer, gold)
 
 
 def canonical_integer(answer: str) -> int | None:
@@ -79,10 +81,10 @@ def compare_by_rule(answer: str, gold: str, rule: Rule, equal: Equal, value: Val
         return _minerva(answer, gold, equal)
     if rule.kind == "olympiadbench":
         return _Olympiad(rule, equal, value).compare(answer, gold)
-    return equal(*_canonical(answer, gold))
+    return equal(*canonical(answer, gold))
 
 
-def _canonical(answer: str, gold: str) -> tuple[str, str]:
+def canonical(answer: str, gold: str) -> tuple[str, str]:
     """Both, an integer in its plain form."""
     integers = canonical_integer(answer), canonical_integer(gold)
     return tuple(  # type: ignore[return-value]
@@ -100,7 +102,7 @@ def _minerva(answer: str, gold: str, equal: Equal) -> Verdict:
     expected, found = decimal(gold), decimal(answer)
     if expected is not None and found is not None:
         return "correct" if expected == found else "incorrect"
-    return equal(*_canonical(answer, gold))
+    return equal(*canonical(answer, gold))
 
 
 def decimal(text: str) -> Decimal | None:
@@ -170,7 +172,7 @@ class _Olympiad:
             if found is None or expected is None:
                 return "incorrect" if expected is not None else "error"
             return "correct" if abs(found - expected) <= Decimal(self._rule.error) else "incorrect"
-        answer, gold = _canonical(answer, gold)
+        answer, gold = canonical(answer, gold)
         if answer.replace(" ", "") == gold.replace(" ", ""):
             return "correct"
         return self._equal(answer, gold)

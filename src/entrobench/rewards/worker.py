@@ -213,7 +213,7 @@ def main() -> None:
         signal.alarm(request["alarm"])
         print(compare_by_rule(answer, gold, rule, minerva.compare, minerva.value), file=replies, flush=True)
         signal.alarm(request["alarm"])
-        print(second_opinion(rule.plain(answer), rule.plain(gold)), file=replies, flush=True)
+        print(second_opinion(*rule.plain(answer, gold)), file=replies, flush=True)
         signal.alarm(0)
 
 
