@@ -5,10 +5,13 @@ import json
 import pytest
 from support import make_model
 
+from entrobench.errors import UnknownName
 from entrobench.evaluation import cell as cell_module
 from entrobench.evaluation.cell import evaluate_cell
 from entrobench.evaluation.generate import Completion
-from entrobench.files import write_jsonl
+from entrobench.files import sha256_file, write_jsonl
+from entrobench.rewards import graders
+from entrobench.rewards.graders import grader_version
 
 
 @pytest.fixture
@@ -81,3 +84,29 @@ def test_samples_that_lost_lines_are_made_again(evaluate, tmp_path, kept_lines):
     path.write_text("".join(whole.splitlines(keepends=True)[:kept_lines]))
     assert evaluate() == ["smoke_b"]
     assert path.read_text() == whole
+
+
+def test_samples_of_another_grader_are_graded_again_and_not_made_again(evaluate, tmp_path):
+    evaluate()
+    path = tmp_path / "eval" / "smoke_b" / "samples.jsonl"
+    whole = path.read_text()
+    rows = [json.loads(line) for line in whole.splitlines()]
+    # As an older version wrote them: another verdict, no second one, no grader named
+    write_jsonl(
+        path, [{k: v for k, v in r.items() if k != "second_verdict"} | {"verdict": "error"} for r in rows]
+    )
+    meta = path.with_name("samples.meta.json")
+    kept = json.loads(meta.read_text())
+    assert kept.pop("grader") == grader_version()
+    meta.write_text(json.dumps(kept | {"samples_sha256": sha256_file(path)}))
+    assert evaluate() == []
+    assert path.read_text() == whole
+    done = json.loads((tmp_path / "eval.done.json").read_text())["benchmarks"]["smoke_b"]
+    assert (done["errors"], done["disagreement_rate"], done["grader"]) == (0, 0.0, grader_version())
+
+
+def test_a_benchmark_without_a_grader_ends_before_sampling(evaluate, tmp_path, monkeypatch):
+    monkeypatch.setattr(cell_module, "grader_of", lambda name: graders.grader_of("chess"))
+    with pytest.raises(UnknownName, match="no grader for 'chess'"):
+        evaluate()
+    assert not (tmp_path / "eval").exists()

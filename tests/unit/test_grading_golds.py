@@ -9,7 +9,7 @@ from grading_data import MATH_SETS, aime_outputs, golds, labelled_outputs, train
 
 from entrobench.paths import shared_data
 from entrobench.rewards.graders import GRADERS, grade_many, grader_of
-from entrobench.rewards.math_answers import canonical_integer, compare, gold_text
+from entrobench.rewards.math_answers import MAX_ANSWER_CHARACTERS, canonical_integer, compare, gold_text
 
 real_data = pytest.mark.skipif(
     shared_data() is None, reason="the folder of real data is absent (set ENTROBENCH_SHARED_DATA)"
@@ -26,6 +26,7 @@ def answer_of(gold):
 def test_every_gold_is_correct_against_itself(name):
     rows = golds(name)
     assert len(rows) == COUNTS[name]
+    assert 2 * max(len(answer_of(gold)) for gold in rows) < MAX_ANSWER_CHARACTERS
     grades = grade_many(GRADERS[name], [(rf"\boxed{{{answer_of(gold)}}}", gold) for gold in rows])
     bad = [g for g in grades if (g.verdict, g.second_verdict) != ("correct", "correct")]
     assert not bad, bad[:5]

@@ -61,8 +61,8 @@ def test_waiting_is_not_counted(small_pool, monkeypatch):
     monkeypatch.setattr(pool_module, "TIME_LIMIT_SECONDS", 1.0)
     small_pool.compare("1/2", "0.5", PLAIN)
     with ThreadPoolExecutor(16) as executor:
-        # Four answers hang for a second each on two processes; those behind wait for longer than the limit
-        hanging = [executor.submit(small_pool.compare, f"{HANGS}+{n}", "7", PLAIN) for n in range(4)]
+        # Two answers hang for a second on two processes; those behind them wait for longer than the limit
+        hanging = [executor.submit(small_pool.compare, f"{HANGS}+{n}", "7", PLAIN) for n in range(2)]
         good = [executor.submit(small_pool.compare, rf"\frac{{{n}}}{{3}}", "x", PLAIN) for n in range(8)]
         assert {future.result().primary for future in hanging} == {"error"}
         assert {future.result().primary for future in good} == {"incorrect"}
@@ -152,22 +152,30 @@ def test_a_forked_child_has_processes_of_its_own():
 def test_text_that_looks_like_code_is_not_run(tmp_path):
     canary = tmp_path / "canary"
     open_it = f"open('{canary}','w').write('x')"
-    for code in (
-        f"__import__('os').system('touch {canary}')", open_it, f"eval(\"{open_it}\")", f"\\input{{{canary}}}",
-        f"[x for x in [{open_it}]]", f"\\write18{{touch {canary}}}", f"sympify({open_it!r})", f"lambda: {open_it}",
-        "().__class__.__bases__[0].__subclasses__()", f"$({'touch ' + str(canary)})$",
-    ):  # fmt: skip
+    codes = [
+        f"__import__('os').system('touch {canary}')",
+        open_it,
+        f'eval("{open_it}")',
+        f"\\input{{{canary}}}",
+        f"[x for x in [{open_it}]]",
+        f"\\write18{{touch {canary}}}",
+        f"sympify({open_it!r})",
+        f"lambda: {open_it}",
+        "().__class__.__bases__[0].__subclasses__()",
+        f"$(touch {canary})$",
+    ]
+    for code in codes:
         for gold in ("5", r"\frac{1}{2}", code):
             for name in ("math500", "minerva", "olympiadbench"):
                 GRADERS[name](rf"\boxed{{{code}}}", gold)
     assert not canary.exists()
 
 
-ALPHABET = [
-    *"0123456789+-*/^_=(){}[],.;:$% ~!<>|'\"\\abexyn", r"\frac", r"\sqrt", r"\boxed{", r"\pi", r"\infty", r"\text{",
-    r"\left(", r"\right]", r"\pm", r"\cup", r"\{", r"\}", r"\begin{pmatrix}", r"\end{pmatrix}", r"\\", "&", "\n",
-    "\x00", "\ud800", "é", "−", "10^", "Answer:", r"\times", r"\int", r"\lim_", r"\sum_{n=1}^", r"\log_", "e3",
-]  # fmt: skip
+COMMANDS = r"""
+    \frac \sqrt \boxed{ \pi \infty \text{ \left( \right] \pm \cup \{ \} \begin{pmatrix} \end{pmatrix} \\ \times
+    \int \lim_ \sum_{n=1}^ \log_ 10^ e3 Answer: & é −
+"""
+ALPHABET = [*"0123456789+-*/^_=(){}[],.;:$% ~!<>|'\"\\abexyn\n\x00\ud800", *COMMANDS.split()]
 
 
 def generated(count, seed):

@@ -19,8 +19,8 @@ __all__ = ["Grade", "canonical_integer", "extract_answer_line", "extract_boxed",
 
 Extraction = Literal["boxed", "answer_line"]
 
-# The longest gold of the benchmarks has 159 characters. Twice that leaves room for another way of writing it
-MAX_ANSWER_CHARACTERS = 300
+# The longest gold of the benchmarks has 210 characters. Twice that leaves room for another way of writing it
+MAX_ANSWER_CHARACTERS = 500
 MAX_GOLD_CHARACTERS = 2000
 _BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|(?<!\\)\\[{}]|[{}]")
 _ANSWER_LINE = re.compile(r"(?i)(?<![a-z])answer\**[ \t]*:[ \t]*\**([^\n]+)")
