@@ -172,8 +172,8 @@ def test_text_that_looks_like_code_is_not_run(tmp_path):
 
 
 COMMANDS = r"""
-    \frac \sqrt \boxed{ \pi \infty \text{ \left( \right] \pm \cup \{ \} \begin{pmatrix} \end{pmatrix} \\ \times
-    \int \lim_ \sum_{n=1}^ \log_ 10^ e3 Answer: & é −
+    \frac \sqrt \boxed{ \pi \infty \text{ \left( \right] \pm \cup \{ \} \begin{pmatrix} \end{pmatrix} \\
+    \times \int \lim_ \sum_{n=1}^ \log_ 10^ e3 Answer: & é −
 """
 ALPHABET = [*"0123456789+-*/^_=(){}[],.;:$% ~!<>|'\"\\abexyn\n\x00\ud800", *COMMANDS.split()]
 
