@@ -11,7 +11,7 @@ SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --profile workflow/profile
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONUNBUFFERED := 1
 
-.PHONY: smoke slice test check cells cell methods methods-smoke verify-data contamination lock bench bench-kernels bench-steps
+.PHONY: smoke slice test check cells cell methods methods-smoke verify-data contamination lock bench bench-kernels bench-steps bench-grading
 
 smoke: $(INSTALLED)
 	@$(SNAKEMAKE) --config scale=smoke
@@ -66,6 +66,10 @@ bench-steps: $(INSTALLED)
 	@$(SNAKEMAKE) --quiet -- results/smoke/models/smoke_tiny/model.json results/smoke/data/smoke_arithmetic/train.parquet
 	@$(BIN)/python benchmarks/step_time.py
 
+# Answers graded per second, a burst of 4,096 requests, agreement with labelled outputs (docs/grading.md)
+bench-grading: $(INSTALLED)
+	@$(BIN)/python benchmarks/grading.py
+
 bench: $(INSTALLED)
 	@$(BIN)/python benchmarks/smoke.py
 
@@ -73,5 +77,5 @@ bench: $(INSTALLED)
 lock: $(INSTALLED)
 	@bash workflow/scripts/lock.sh
 
-$(INSTALLED): requirements/cpu.lock requirements/torch.txt pyproject.toml
+$(INSTALLED): requirements/cpu.lock requirements/torch.txt requirements/grader.lock pyproject.toml
 	@bash workflow/scripts/setup.sh

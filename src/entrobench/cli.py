@@ -1,4 +1,4 @@
-"""The command line: `entrobench cells | methods | resolve | train | verify-data | contamination`.
+"""The command line: `entrobench cells | methods | resolve | train | verify-data | contamination | grade`.
 
 Errors are printed without a traceback; exit status 1.
 """
@@ -45,6 +45,14 @@ def _parser() -> argparse.ArgumentParser:
             continue
         elif name != "methods":
             command.add_argument("cell", help="<paper>/<experiment>/<method>/seed<k>")
+    text = "grade completions: lines {completion, gold[, rule fields]} in, the same with verdicts out"
+    command = commands.add_parser("grade", help=text, description=text)
+    command.set_defaults(run=_grade)
+    command.add_argument(
+        "--benchmark", required=True, help="whose grader: aime24, math500, olympiadbench, ..."
+    )
+    command.add_argument("source", type=Path, metavar="IN.jsonl")
+    command.add_argument("target", type=Path, metavar="OUT.jsonl")
     return parser
 
 
@@ -129,6 +137,12 @@ def _contamination(arguments: argparse.Namespace) -> None:
     write_audit(_configs(), folder)
     print((folder / "contamination.md").read_text(encoding="utf-8"))
     print(f"Pairs by id: {folder / 'contamination.csv'}")
+
+
+def _grade(arguments: argparse.Namespace) -> None:
+    from entrobench.rewards.grade_file import grade_file
+
+    print(grade_file(arguments.benchmark, arguments.source, arguments.target))
 
 
 if __name__ == "__main__":

@@ -77,8 +77,19 @@ def read_json(path: Path) -> Any:
 
 
 def write_jsonl(target: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write one JSON object a line, atomically."""
-    write_atomic(target, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    """Write one JSON object a line, atomically. A line with half a surrogate pair, which UTF-8 cannot hold,
+    is written with escapes.
+    """
+    write_atomic(target, "".join(_json_line(row) for row in rows))
+
+
+def _json_line(row: dict[str, Any]) -> str:
+    line = json.dumps(row, ensure_ascii=False) + "\n"
+    try:
+        line.encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(row) + "\n"
+    return line
 
 
 def read_text(path: Path) -> str:
@@ -103,6 +114,11 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read one JSON object a line, gzipped or not. Raises MissingInput, or CorruptFile with the line
     number.
     """
+    return [row for _, row in numbered_jsonl(path)]
+
+
+def numbered_jsonl(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """`read_jsonl` with each row's line number, from 1; empty lines count."""
     text = read_text(path)
     rows = []
     # split("\n"), not splitlines(): a completion may hold U+2028, which is no line end in JSONL
@@ -115,7 +131,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
             raise CorruptFile(f"{path}:{number}: not valid JSON: {error}") from error
         if not isinstance(row, dict):
             raise CorruptFile(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
-        rows.append(row)
+        rows.append((number, row))
     return rows
 
 

@@ -21,7 +21,7 @@ def make_cell(folder: Path) -> Path:
     """A cell with a random model and two benchmarks; the second has prompts of two lengths."""
     make_model(folder / "model")
     evaluation = {}
-    for name, count in (("short", 5), ("mixed", 4)):
+    for name, count in (("smoke_short", 5), ("smoke_mixed", 4)):
         problems = [
             {
                 "id": f"{name}-{i}",
@@ -44,7 +44,7 @@ def make_cell(folder: Path) -> Path:
     cell |= {
         "model": {"path": str(folder / "model")},
         "evaluation": evaluation,
-        "in_domain": ["short", "mixed"],
+        "in_domain": ["smoke_short", "smoke_mixed"],
     }
     (folder / "cell.yaml").write_text(yaml.safe_dump(cell))
     return folder
@@ -67,12 +67,15 @@ def test_samples_are_written_kept_distinct_and_repeatable(tmp_path, backend):
     folder = make_cell(tmp_path)
     evaluate(folder, backend)
     done = json.loads((folder / "eval.done.json").read_text())
-    assert {name: done["benchmarks"][name]["backend"] for name in ("short", "mixed")} == {
-        "short": backend,
-        "mixed": backend,
+    assert {name: done["benchmarks"][name]["backend"] for name in ("smoke_short", "smoke_mixed")} == {
+        "smoke_short": backend,
+        "smoke_mixed": backend,
     }
-    first = {name: read_samples(folder / "eval" / name / "samples.jsonl") for name in ("short", "mixed")}
-    assert {name: len(samples) for name, samples in first.items()} == {"short": 20, "mixed": 16}
+    first = {
+        name: read_samples(folder / "eval" / name / "samples.jsonl")
+        for name in ("smoke_short", "smoke_mixed")
+    }
+    assert {name: len(samples) for name, samples in first.items()} == {"smoke_short": 20, "smoke_mixed": 16}
     for samples in first.values():
         assert len({(s.problem_id, s.completion) for s in samples}) > 0.8 * len(samples)
         assert all(s.n_tokens <= 12 for s in samples)
@@ -80,9 +83,9 @@ def test_samples_are_written_kept_distinct_and_repeatable(tmp_path, backend):
         assert all(s.verdict in ("correct", "incorrect") for s in samples)
 
     # One benchmark is lost: only that one is made again, and comes out equal
-    (folder / "eval" / "mixed" / "samples.jsonl").unlink()
+    (folder / "eval" / "smoke_mixed" / "samples.jsonl").unlink()
     output = evaluate(folder, backend)
-    assert "sampling mixed" in output
-    assert "sampling short" not in output
+    assert "sampling smoke_mixed" in output
+    assert "sampling smoke_short" not in output
     if backend == "vllm":  # transformers draws from one generator for all benchmarks of a run
-        assert read_samples(folder / "eval" / "mixed" / "samples.jsonl") == first["mixed"]
+        assert read_samples(folder / "eval" / "smoke_mixed" / "samples.jsonl") == first["smoke_mixed"]

@@ -5,10 +5,13 @@ import json
 import pytest
 from support import make_model
 
+from entrobench.errors import UnknownName
 from entrobench.evaluation import cell as cell_module
 from entrobench.evaluation.cell import evaluate_cell
 from entrobench.evaluation.generate import Completion
-from entrobench.files import write_jsonl
+from entrobench.files import sha256_file, write_jsonl
+from entrobench.rewards import graders
+from entrobench.rewards.graders import grader_version
 
 
 @pytest.fixture
@@ -26,9 +29,9 @@ def evaluate(tmp_path, monkeypatch):
     monkeypatch.setattr(cell_module, "Generator", TemplateOnly)
     turn = {"role": "user", "content": "What?"}
     write_jsonl(
-        tmp_path / "b.jsonl",
+        tmp_path / "smoke_b.jsonl",
         [
-            {"id": f"p{i}", "benchmark": "b", "problem": "?", "prompt": [turn], "gold": str(i)}
+            {"id": f"p{i}", "benchmark": "smoke_b", "problem": "?", "prompt": [turn], "gold": str(i)}
             for i in range(2)
         ],
     )
@@ -38,7 +41,7 @@ def evaluate(tmp_path, monkeypatch):
         protocol = {
             "n_samples": 2, "temperature": 1.0, "top_p": 1.0, "max_tokens": 8, "seed": 0, "max_model_len": 64,
         } | changes  # fmt: skip
-        settings = {"b": {"file": str(tmp_path / "b.jsonl"), **protocol}}
+        settings = {"smoke_b": {"file": str(tmp_path / "smoke_b.jsonl"), **protocol}}
         cell = {"cell": "test", "scale": "smoke", "device": "cpu", "evaluation": settings}
         evaluate_cell(cell, tmp_path / "model", tmp_path)
         return list(sampled)
@@ -47,9 +50,9 @@ def evaluate(tmp_path, monkeypatch):
 
 
 def test_samples_are_kept_while_nothing_changed(evaluate, tmp_path):
-    assert evaluate() == ["b"]
+    assert evaluate() == ["smoke_b"]
     assert evaluate() == []
-    done = json.loads((tmp_path / "eval.done.json").read_text())["benchmarks"]["b"]
+    done = json.loads((tmp_path / "eval.done.json").read_text())["benchmarks"]["smoke_b"]
     # samples 0 and 1 of problems with gold 0 and 1: one of two is right; all 4 (problem, text) differ
     assert (done["samples"], done["distinct_fraction"], done["errors"]) == (4, 1.0, 0)
     assert done["protocol"]["n_samples"] == 2
@@ -57,27 +60,53 @@ def test_samples_are_kept_while_nothing_changed(evaluate, tmp_path):
 
 def test_another_protocol_problem_or_weight_samples_anew(evaluate, tmp_path):
     evaluate()
-    assert evaluate(temperature=0.6) == ["b"]
-    problems = tmp_path / "b.jsonl"
+    assert evaluate(temperature=0.6) == ["smoke_b"]
+    problems = tmp_path / "smoke_b.jsonl"
     problems.write_text(problems.read_text().replace('"gold": "1"', '"gold": "2"'))
-    assert evaluate(temperature=0.6) == ["b"]
+    assert evaluate(temperature=0.6) == ["smoke_b"]
     make_model(tmp_path / "model", seed=1)
-    assert evaluate(temperature=0.6) == ["b"]
+    assert evaluate(temperature=0.6) == ["smoke_b"]
 
 
 def test_another_chat_template_samples_anew(evaluate, tmp_path):
     evaluate()
     template = tmp_path / "model" / "chat_template.jinja"
     template.write_text("{{ 'Think. ' }}" + template.read_text())
-    assert evaluate() == ["b"]
+    assert evaluate() == ["smoke_b"]
 
 
 @pytest.mark.parametrize("kept_lines", [2, 3])
 def test_samples_that_lost_lines_are_made_again(evaluate, tmp_path, kept_lines):
     # 2 of 4 lines are one whole problem: every problem that is left has its two samples
     evaluate()
-    path = tmp_path / "eval" / "b" / "samples.jsonl"
+    path = tmp_path / "eval" / "smoke_b" / "samples.jsonl"
     whole = path.read_text()
     path.write_text("".join(whole.splitlines(keepends=True)[:kept_lines]))
-    assert evaluate() == ["b"]
+    assert evaluate() == ["smoke_b"]
     assert path.read_text() == whole
+
+
+def test_samples_of_another_grader_are_graded_again_and_not_made_again(evaluate, tmp_path):
+    evaluate()
+    path = tmp_path / "eval" / "smoke_b" / "samples.jsonl"
+    whole = path.read_text()
+    rows = [json.loads(line) for line in whole.splitlines()]
+    # As an older version wrote them: another verdict, no second one, no grader named
+    write_jsonl(
+        path, [{k: v for k, v in r.items() if k != "second_verdict"} | {"verdict": "error"} for r in rows]
+    )
+    meta = path.with_name("samples.meta.json")
+    kept = json.loads(meta.read_text())
+    assert kept.pop("grader") == grader_version()
+    meta.write_text(json.dumps(kept | {"samples_sha256": sha256_file(path)}))
+    assert evaluate() == []
+    assert path.read_text() == whole
+    done = json.loads((tmp_path / "eval.done.json").read_text())["benchmarks"]["smoke_b"]
+    assert (done["errors"], done["disagreement_rate"], done["grader"]) == (0, 0.0, grader_version())
+
+
+def test_a_benchmark_without_a_grader_ends_before_sampling(evaluate, tmp_path, monkeypatch):
+    monkeypatch.setattr(cell_module, "grader_of", lambda name: graders.grader_of("chess"))
+    with pytest.raises(UnknownName, match="no grader for 'chess'"):
+        evaluate()
+    assert not (tmp_path / "eval").exists()

@@ -6,3 +6,4 @@ compile() { .venv/bin/uv pip compile --quiet --generate-hashes --python-version 
 compile pyproject.toml requirements/cpu.in --extra train --extra eval --extra data --extra report --extra dev \
   --excludes requirements/excludes.txt -o requirements/cpu.lock
 compile requirements/slice.in --no-deps -o requirements/slice.lock
+compile requirements/grader.in --no-deps -o requirements/grader.lock

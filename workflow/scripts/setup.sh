@@ -32,7 +32,10 @@ index=${TORCH_INDEX:+--index-url $TORCH_INDEX}
 say "installing $(grep -c '^[a-z0-9].*==' requirements/cpu.lock) locked packages"
 .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --require-hashes -r requirements/cpu.lock
 .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --editable .
+say "installing the grading process's own packages"
+.venv/bin/uv pip install --quiet --python .venv/bin/python --target .venv/grader-packages --no-deps --require-hashes \
+  -r requirements/grader.lock
 say "compiling bytecode"
-.venv/bin/python -m compileall -q -j 2 .venv/lib > /dev/null || true # some packages ship files for other Pythons
+.venv/bin/python -m compileall -q -j 2 .venv/lib .venv/grader-packages > /dev/null || true # some packages ship files for other Pythons
 touch .venv/.installed
 say "environment ready in .venv"

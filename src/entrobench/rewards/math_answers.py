@@ -1,42 +1,41 @@
 """Grades a mathematical answer: `correct | incorrect | error`, never a crash, never a hang.
 
-The last balanced \\boxed{} of the completion is compared with the gold answer. Integers are compared here;
-everything else by math-verify in a worker process, because sympy can run for ever on a short answer and
-neither an alarm signal nor a thread can stop it. The worker is killed at a time limit; what it could not
-decide is an `error`.
+The answer is the last balanced \\boxed{} of the completion, or what follows "Answer:". Two integers are
+compared here; everything else goes to a grading process, where lm-eval's Minerva normalisation and
+equivalence give the verdict that counts and math-verify a second opinion (see docs/grading.md).
 """
 
-import atexit
-import json
+import math
+import numbers
 import re
-import select
-import subprocess
-import sys
-import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any, Literal
 
-from entrobench.errors import MissingInput
+from entrobench.rewards.pool import pool
+from entrobench.rewards.rules import Rule, Verdict, canonical_integer
 
-Verdict = Literal["correct", "incorrect", "error"]
+__all__ = ["Grade", "canonical_integer", "extract_answer_line", "extract_boxed", "gold_text", "grade"]
 
-TIME_LIMIT_SECONDS = 5.0
-START_LIMIT_SECONDS = 60.0
-MAX_ANSWER_CHARACTERS = 300
-_INTEGER = re.compile(r"([+-]?)\s*0*(\d{1,40})(?:\.0*)?")
-_THOUSANDS = re.compile(r"[+-]?\s*\d{1,3}(?:,\d{3})+(?:\.0*)?|[+-]?\s*\d{1,3}(?: \d{3})+(?:\.0*)?")
+Extraction = Literal["boxed", "answer_line"]
+
+# The longest gold of the benchmarks has 210 characters. Twice that leaves room for another way of writing it
+MAX_ANSWER_CHARACTERS = 500
+MAX_GOLD_CHARACTERS = 2000
 _BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|(?<!\\)\\[{}]|[{}]")
+_ANSWER_LINE = re.compile(r"(?i)(?<![a-z])answer\**[ \t]*:[ \t]*\**([^\n]+)")
+_PLAIN = Rule()
 
 
 @dataclass(frozen=True)
 class Grade:
-    """One verdict. `extracted` is the answer as it stood in the box, None where there is no box."""
+    """One verdict. `extracted` is the answer as it stood in the completion, None where there is none; the
+    second opinion never changes the verdict. `seconds` leaves out the wait for a free process.
+    """
 
     extracted: str | None
     verdict: Verdict
+    second_verdict: Verdict
     seconds: float
 
 
@@ -58,96 +57,67 @@ def extract_boxed(text: str) -> str | None:
     return text[start:end].strip() if start >= 0 else None
 
 
-def canonical_integer(answer: str) -> int | None:
-    """The integer that `answer` writes, or None: 025, 27.0, 1,234, 1 234, 10{,}000, $-3$, +7. Not `1 2`."""
-    text = answer.strip().strip("$").replace("{,}", ",").replace("\\,", "").replace("\\!", "")
-    text = text.replace("−", "-").strip()
-    if _THOUSANDS.fullmatch(text):
-        text = re.sub(r"[,\s]", "", text)
-    match = _INTEGER.fullmatch(text)
-    return int(match.group(1) + match.group(2)) if match else None
-
-
-def grade(completion: str, gold: str) -> Grade:
-    """Grade a completion against a gold answer given as a string. May be called from any thread."""
-    started = time.monotonic()
-    extracted = extract_boxed(completion)
-    verdict = "incorrect" if extracted is None else _compare(extracted, gold)
-    return Grade(extracted, verdict, time.monotonic() - started)
-
-
-def _compare(answer: str, gold: str) -> Verdict:
-    expected, found = canonical_integer(gold), canonical_integer(answer)
-    if expected is not None and found is not None:
-        return "correct" if expected == found else "incorrect"
-    if answer.strip() == gold.strip():
-        return "correct"
-    if len(answer) > MAX_ANSWER_CHARACTERS:
-        return "incorrect" if expected is not None else "error"
-    return _WORKER.compare(answer, gold)
-
-
-class _Worker:
-    """One process that compares answers, started at first use and anew after it was killed.
-
-    A plain child with pipes: multiprocessing would import the caller's main module again, which in verl's
-    reward workers is Ray's.
+def extract_answer_line(text: str) -> str | None:
+    """DAPO's form: what follows the last "Answer:" on its line, without dollars, bold marks and full stop;
+    the box's content where it holds one. None without one.
     """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
-
-    def compare(self, answer: str, gold: str) -> Verdict:
-        """`error` when the worker does not answer within TIME_LIMIT_SECONDS, dies, or cannot be started.
-
-        Raises MissingInput without math-verify: every answer would be an error, every reward 0.
-        """
-        if find_spec("math_verify") is None:
-            raise MissingInput("math-verify is not installed; type: pip install math-verify==0.9.0")
-        with self._lock:
-            try:
-                process = self._running()
-                assert process.stdin is not None
-                process.stdin.write(json.dumps([answer, gold]) + "\n")
-                process.stdin.flush()
-                return self._read_line(process, TIME_LIMIT_SECONDS)
-            except (OSError, TimeoutError):
-                self.stop()
-                return "error"
-
-    def _running(self) -> "subprocess.Popen[str]":
-        if self._process is None or self._process.poll() is not None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "entrobench.rewards.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                encoding="utf-8",
-            )
-            self._read_line(self._process, START_LIMIT_SECONDS)
-        return self._process
-
-    @staticmethod
-    def _read_line(process: "subprocess.Popen[str]", seconds: float) -> Any:
-        assert process.stdout is not None
-        if not select.select([process.stdout], [], [], seconds)[0]:
-            raise TimeoutError
-        line = process.stdout.readline().strip()
-        if not line:
-            raise BrokenPipeError("the grading process ended")
-        return line
-
-    def stop(self) -> None:
-        """Kill the process, if there is one."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            for stream in (self._process.stdin, self._process.stdout):
-                with suppress(OSError):  # what was still buffered has nobody to go to
-                    stream.close()  # type: ignore[union-attr]
-        self._process = None
+    lines = _ANSWER_LINE.findall(text)
+    if not lines:
+        return None
+    line = lines[-1].strip()
+    boxed = extract_boxed(line)
+    if boxed is not None:
+        return boxed
+    line = line.strip("*").strip().removesuffix(".")
+    for left, right in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")):
+        if line.startswith(left) and line.endswith(right) and len(line) > len(left):
+            line = line.removeprefix(left).removesuffix(right).strip()
+    return line.strip() or None
 
 
-_WORKER = _Worker()
-atexit.register(_WORKER.stop)
+_EXTRACT = {"boxed": extract_boxed, "answer_line": extract_answer_line}
+
+
+def gold_text(gold: object) -> str | None:
+    """A gold answer as text, "025", 27.0 and 27 as they come; None for what is none: NaN, None, "", True."""
+    if isinstance(gold, str):
+        return gold.strip() or None
+    if isinstance(gold, bool) or not isinstance(gold, numbers.Real) or not math.isfinite(gold):
+        return None
+    return str(gold) if isinstance(gold, numbers.Integral) else repr(float(gold))
+
+
+def grade(completion: str, gold: Any, rule: Rule = _PLAIN, extraction: Extraction = "boxed") -> Grade:
+    """Grade a completion against its gold answer, a string or a number. May be called from any thread.
+
+    No answer in the completion is `incorrect`; a gold that is no answer is an `error`. Raises MissingInput
+    when the graders are not installed.
+    """
+    started = time.perf_counter()
+    extracted = _EXTRACT[extraction](completion)
+    expected = gold_text(gold)
+    seconds = time.perf_counter() - started
+    if expected is None:
+        return Grade(extracted, "error", "error", seconds)
+    if extracted is None:
+        return Grade(extracted, "incorrect", "incorrect", seconds)
+    primary, second, compared = compare(extracted, expected, rule)
+    return Grade(extracted, primary, second, seconds + compared)
+
+
+def compare(
+    answer: str, gold: str, rule: Rule = _PLAIN, has_fast_path: bool = True
+) -> tuple[Verdict, Verdict, float]:
+    """Both verdicts on an answer, and the seconds. Without the fast path integers go to the processes too."""
+    started = time.perf_counter()
+    expected, found = canonical_integer(gold), canonical_integer(answer)
+    if has_fast_path and rule.allows_integers and expected is not None and found is not None:
+        verdict: Verdict = "correct" if expected == found else "incorrect"
+        return verdict, verdict, time.perf_counter() - started
+    if len(answer) > MAX_ANSWER_CHARACTERS or len(gold) > MAX_GOLD_CHARACTERS:
+        if answer == gold:
+            return "correct", "correct", time.perf_counter() - started
+        verdict = "incorrect" if expected is not None else "error"
+        return verdict, verdict, time.perf_counter() - started
+    verdicts = pool().compare(answer, gold, rule)
+    return verdicts.primary, verdicts.second, verdicts.seconds

@@ -1,39 +1,220 @@
-"""The grading process: reads [answer, gold] as JSON lines, writes one verdict a line. It may be killed at any
-time.
+"""The grading process: reads comparisons as JSON lines, writes the primary verdict, then the second opinion.
+
+It may be killed at any time, by its parent at the time limit, and by the kernel if the parent is gone. Both
+graders run here and nowhere else: sympy can run for ever on a short answer, and neither an alarm handler nor
+a thread can stop it. The folder named on the command line comes first on the path: lm-eval's Minerva
+utilities refuse every antlr4 runtime but 4.11, and Hydra, which verl needs, refuses every one but 4.9.
 """
 
+import importlib.util
 import json
+import logging
+import os
+import re
 import resource
+import signal
 import sys
+from contextlib import nullcontext
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
 
-from math_verify import parse, verify
+from entrobench.rewards.rules import Rule, canonical_integer, compare_by_rule
 
-MEMORY_LIMIT_BYTES = 4 << 30
+Verdict = Literal["correct", "incorrect", "error"]
+
+cache = lru_cache(maxsize=4096)
+MEMORY_LIMIT_BYTES = 2 << 30
+_TWO_NUMBERS = re.compile(r"\d\s*,?\s+\d")
+# lm-eval logs why it returned False. These are answers that it read or refused; all else is a failure.
+_DECIDED = ("couldn't parse", "couldn't subtract")
+_FAILURES = (ArithmeticError, ValueError, TypeError, RecursionError, MemoryError, AttributeError, LookupError)
 
 
-def compare(answer: str, gold: str) -> str:
+class Minerva(logging.Handler):
+    """lm-eval's `normalize_final_answer` and `is_equiv` (REPO, App. C), with its failures told from its noes.
+
+    Deviations from lm-eval:
+      1. Its time limit, an alarm that C code does not see, is switched off; the parent's limit counts.
+      2. An exception during the comparison is an `error`, not "unequal".
+      3. Expressions are equal only if sympy read both to their end. It reads "8, 4" as 8 and 11_2 as 11.
+      4. An unevaluated calculation is no answer where the gold is a number, see `is_calculation`.
+      5. Two numbers with a space between them are not one integer; lm-eval takes out the space.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._module = _minerva_utilities()
+        self._module.timeout = lambda seconds: nullcontext()  # type: ignore[attr-defined]
+        # A group of completions shares its gold, and most of its answers
+        self._module.parse_latex = cache(self._module.parse_latex)  # type: ignore[attr-defined]
+        self._module.eval_logger.handlers = [self]
+        self._module.eval_logger.setLevel(logging.DEBUG)
+        self._module.eval_logger.propagate = False
+        self._has_failed = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called by lm-eval's logger with the reason of a False."""
+        self._has_failed |= not str(record.msg).startswith(_DECIDED)
+
+    def compare(self, answer: str, gold: str) -> Verdict:
+        """`incorrect` for an answer that cannot be read; where the gold cannot, only its text is correct."""
+        if answer == gold:
+            return "correct"
+        if canonical_integer(gold) is not None and _TWO_NUMBERS.search(answer.split("=")[-1]):
+            return "incorrect"
+        self._has_failed = False
+        try:
+            normal_answer = self._module.normalize_final_answer(answer)
+            normal_gold = self._module.normalize_final_answer(gold)
+            if self._module.is_equiv(normal_answer, normal_gold):
+                if normal_answer == normal_gold:
+                    return "correct"
+                is_whole = self._is_whole(normal_answer) and self._is_whole(normal_gold)
+                return "correct" if is_whole and not self._is_evasive(answer, gold) else "incorrect"
+        except _FAILURES:
+            return "error"
+        return "error" if self._has_failed else "incorrect"
+
+    def value(self, text: str) -> float | None:
+        """The number that `text` writes, for the problems with a tolerance; None if it is none."""
+        try:
+            return float(self._module.parse_latex(self._module.normalize_final_answer(text)).evalf())
+        except Exception:  # noqa: BLE001  sympy's readers raise whatever they meet
+            return None
+
+    def _is_whole(self, text: str) -> bool:
+        """Whether sympy reads `text` to its end."""
+        from sympy.parsing.latex.errors import LaTeXParsingError
+
+        try:
+            self._module.parse_latex(text, strict=True)
+        except LaTeXParsingError:
+            return False
+        return True
+
+    def _is_evasive(self, answer: str, gold: str) -> bool:
+        """Whether an answer equal to `gold` is only a calculation with that result, such as 7 + 8 for 15.
+
+        `15 = 7 + 8` is not: one side is the number.
+        """
+        normalize, parse_latex = self._module.normalize_final_answer, self._module.parse_latex
+        if any(normalize(side) == normalize(gold) for side in answer.split("=")):
+            return False
+        parsed_gold = parse_latex(normalize(gold))
+        return _is_number(parsed_gold) and is_calculation(parse_latex(normalize(answer)))
+
+
+def _is_number(expression: Any) -> bool:
+    """An integer, a decimal, or one plain fraction of them, with a sign or without."""
+    import sympy
+
+    if not isinstance(expression, sympy.Number | sympy.Mul | sympy.Pow) or is_calculation(expression):
+        return False
+    is_flat = all(isinstance(leaf, sympy.Number) for leaf in expression.atoms())
+    return is_flat and all(power.exp == -1 for power in expression.atoms(sympy.Pow))
+
+
+def is_calculation(expression: Any) -> bool:
+    """Whether an unevaluated sympy expression is more than one number: a sum, a difference, a product or
+    quotient of several numbers. One plain fraction, a power, a radical, and a number times one of these
+    (scientific notation) are numbers.
+    """
+    import sympy
+
+    if isinstance(expression, sympy.Add):
+        return True
+    if isinstance(expression, sympy.Mul):
+        numerators = denominators = 0
+        for part in _factors(expression):
+            if isinstance(part, sympy.Pow) and part.exp == -1:
+                denominators += 1
+            elif isinstance(part, sympy.Number) and part != -1:
+                numerators += 1
+        if numerators > 1 or denominators > 1:
+            return True
+    return any(is_calculation(part) for part in getattr(expression, "args", ()))
+
+
+def _factors(product: Any) -> list[Any]:
+    import sympy
+
+    return [
+        factor
+        for part in product.args
+        for factor in (_factors(part) if isinstance(part, sympy.Mul) else [part])
+    ]
+
+
+def _minerva_utilities() -> ModuleType:
+    """lm_eval.tasks.minerva_math.utils, loaded by itself: its package would load 1,300 modules more."""
+    package = importlib.util.find_spec("lm_eval")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError("lm-eval is not installed; type: pip install lm-eval==0.4.13")
+    path = Path(package.origin).parent / "tasks" / "minerva_math" / "utils.py"
+    spec = importlib.util.spec_from_file_location("lm_eval.tasks.minerva_math.utils", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def second_opinion(answer: str, gold: str) -> Verdict:
     """Verdict of math-verify on an extracted answer; `error` when the gold answer itself cannot be read or
     the comparison fails, which math-verify by itself would call unequal.
-
-    Its own time limits are alarms, which C code does not see; the parent's hard limit is the real one.
     """
+    from math_verify import verify
+
     try:
-        parsed_gold = parse(f"${gold}$", parsing_timeout=None)
+        parsed_gold = _parsed(gold)
         if not parsed_gold:
             return "error"
-        parsed_answer = parse(f"${answer}$", parsing_timeout=None)
+        parsed_answer = _parsed(answer)
         is_equal = verify(parsed_gold, parsed_answer, timeout_seconds=None, raise_on_error=True)
         return "correct" if is_equal else "incorrect"
-    except (ArithmeticError, ValueError, TypeError, RecursionError, MemoryError, AttributeError):
+    except _FAILURES:
         return "error"
 
 
+@cache
+def _parsed(text: str) -> list[Any]:
+    from math_verify import parse
+
+    parsed: list[Any] = parse(f"${text}$", parsing_timeout=None)
+    return parsed
+
+
 def main() -> None:
-    """Serve until standard input ends."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
-    print("ready", flush=True)
+    """Serve until standard input ends. First line out: `ready`, or why not."""
+    sys.path.insert(0, sys.argv[1])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # No handler: the kernel ends the process, whatever code it is in. For a parent that is no longer there.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    # A library that prints must not answer in a grader's place
+    replies = os.fdopen(os.dup(1), "w", encoding="ascii")
+    os.dup2(2, 1)
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
+        minerva = Minerva()
+        minerva.compare(r"\frac{1}{2}", "0.5")  # the first comparison builds tables
+        second_opinion(r"\frac{1}{2}", "0.5")
+    except (ImportError, AssertionError, OSError) as error:
+        print(
+            f"{type(error).__name__}: {error}".replace("\n", " ").encode("ascii", "replace").decode(),
+            file=replies,
+        )
+        return
+    print("ready", file=replies, flush=True)
     for line in sys.stdin:
-        print(compare(*json.loads(line)), flush=True)
+        request = json.loads(line)
+        rule, answer, gold = Rule(**request["rule"]), request["answer"], request["gold"]
+        signal.alarm(request["alarm"])
+        print(compare_by_rule(answer, gold, rule, minerva.compare, minerva.value), file=replies, flush=True)
+        signal.alarm(request["alarm"])
+        print(second_opinion(*rule.plain(answer, gold)), file=replies, flush=True)
+        signal.alarm(0)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,186 @@
+"""Measures the math graders: answers per second, a burst of requests, agreement with labelled outputs.
+
+    python benchmarks/grading.py        (about a minute on two cores; nothing else should run on the machine)
+
+Writes results/grading/agreement.md, the tables of docs/grading.md. The rates are of two processes; mixed
+MATH500 answers are groups of 8 to a problem, as training grades them: 5 spell the gold as it stands, 1 in
+another way, 2 are other problems' answers. What needs the folder of real data is not run without it.
+"""
+
+import random
+import sys
+import threading
+import time
+from collections import Counter
+from itertools import groupby
+from pathlib import Path
+
+from entrobench.files import write_atomic
+from entrobench.paths import repository_root, shared_data
+from entrobench.rewards import pool as pool_module
+from entrobench.rewards.graders import GRADERS, grade_many
+from entrobench.rewards.math_answers import Grade, gold_text
+from entrobench.rewards.pool import pool
+
+sys.path.insert(0, str(repository_root() / "tests"))
+from grading_data import MATH_SETS, aime_outputs, golds, labelled_outputs
+
+REPORT = Path("results/grading/agreement.md")
+BURST = 4096
+
+
+def row(name: str, figure: float, limit: float, unit: str = "", at_least: bool = False) -> None:
+    """One line of the table."""
+    reached = figure >= limit if at_least else figure <= limit
+    target = f"{'>=' if at_least else '<='} {limit:g}"
+    print(f"{name:58s} {figure:10.1f} {unit:4s} {target:>9s}   {'yes' if reached else 'no'}", flush=True)
+
+
+def note(name: str, figure: float, unit: str) -> None:
+    """A line without a target."""
+    print(f"{name:58s} {figure:10.1f} {unit}", flush=True)
+
+
+def warm() -> None:
+    """Start both processes."""
+    grade_many(GRADERS["math500"], [(rf"\boxed{{\frac{{{n}}}{{7}}}}", "0.5") for n in range(40)])
+
+
+def integers_per_second() -> float:
+    """The fast path, one thread, completions of 2,000 characters."""
+    text = "Then x = {y} and so on. " * 80
+    grader = GRADERS["aime24"]
+    pairs = [(text + rf"\boxed{{{n % 1000}}}", f"{(n * 7) % 1000:03d}") for n in range(20_000)]
+    started = time.perf_counter()
+    for completion, gold in pairs:
+        grader(completion, gold)
+    return len(pairs) / (time.perf_counter() - started)
+
+
+def respelled(gold: str) -> str:
+    """The gold in another spelling."""
+    return rf"{gold.replace(chr(92) + 'frac', chr(92) + 'dfrac')} "
+
+
+def mixed_pairs() -> list[tuple[str, str]]:
+    """500 groups of 8 completions with their golds."""
+    answers, rng = golds("math500"), random.Random(0)
+    return [
+        (rf"Therefore \boxed{{{answer}}}.", gold)
+        for gold in answers
+        for answer in [gold] * 5 + [respelled(gold)] + rng.sample(answers, 2)
+    ]
+
+
+def rate(pairs: list[tuple[str, str]], warm_up: bool) -> float:
+    """Answers per second through the pool, from an empty store of verdicts."""
+    if warm_up:
+        grade_many(GRADERS["math500"], pairs)
+    pool().forget()
+    started = time.perf_counter()
+    grade_many(GRADERS["math500"], pairs)
+    return len(pairs) / (time.perf_counter() - started)
+
+
+def burst() -> tuple[int, float]:
+    """False time-outs among BURST requests at once, all different, and the seconds."""
+    pool().forget()
+    errors: list[Grade] = []
+
+    def ask(number: int) -> None:
+        result = GRADERS["math500"](rf"\boxed{{\frac{{{number}}}{{8191}}}}", r"\frac{1}{8191}")
+        if "error" in (result.verdict, result.second_verdict):
+            errors.append(result)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(BURST)]
+    started = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return len(errors), time.perf_counter() - started
+
+
+def shown(text: object) -> str:
+    """Text in a cell of a table."""
+    return "none" if text is None else f"`{str(text).replace('|', chr(92) + '|')}`"
+
+
+def agreement() -> str:
+    """Markdown: agreement of the graders with each other and with the labels, and every disagreement."""
+    lines = [
+        "| outputs | answers | correct | error | graders differ | label differs |",
+        "|---|---|---|---|---|---|",
+    ]
+    differing: list[tuple[str, Grade, str, str]] = []
+
+    def add(name: str, pairs: list[tuple[str, str]], labels: list[bool] | None, benchmark: str) -> None:
+        grades = grade_many(GRADERS[benchmark], pairs)
+        counts = Counter(g.verdict for g in grades)
+        apart = [g.verdict != g.second_verdict for g in grades]
+        marks = [None] * len(grades) if labels is None else labels
+        wrong = [
+            mark is not None and (g.verdict == "correct") != mark
+            for g, mark in zip(grades, marks, strict=True)
+        ]
+        label_text = "no labels" if labels is None else str(sum(wrong))
+        figures = (len(grades), counts["correct"], counts["error"], sum(apart), label_text)
+        lines.append(f"| {name} | {' | '.join(map(str, figures))} |")
+        differing.extend(
+            (name, g, pair[1], "none" if mark is None else "correct" if mark else "incorrect")
+            for g, pair, mark, a, w in zip(grades, pairs, marks, apart, wrong, strict=True)
+            if a or w
+        )
+
+    pairs, labels = labelled_outputs()
+    add("MATH, gold as labelled (`gt`)", pairs, labels, "math500")
+    add("MATH, gold of the data (`answer`)", labelled_outputs("answer")[0], labels, "math500")
+    add("AIME, `Answer:` line", aime_outputs(), None, "math_dapo")
+    add("AIME, box", aime_outputs(), None, "aime24")
+    for name in MATH_SETS:
+        rows = golds(name)
+        texts = [gold_text(g["answer"] if isinstance(g, dict) else g) for g in rows]
+        boxed = [(rf"\boxed{{{text}}}", gold) for text, gold in zip(texts, rows, strict=True)]
+        add(f"golds of {name} against themselves", boxed, [True] * len(rows), name)
+    lines += [
+        "",
+        "| outputs | answer | gold | primary | second | label | times |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    cells = [
+        f"| {name} | {shown(g.extracted)} | {shown(gold)} | {g.verdict} | {g.second_verdict} | {label} |"
+        for name, g, gold, label in differing
+    ]
+    lines += [f"{cell} {len(list(same))} |" for cell, same in groupby(cells)]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Print each figure with its target."""
+    pool_module._pool = pool_module.GraderPool(2)
+    print(f"{'':58s} {'figure':>10s} {'':4s} {'target':>9s}   reached")
+    row("integer answers, one thread", integers_per_second(), 5000, "1/s", at_least=True)
+    warm()
+    errors, seconds = burst()
+    row(f"false time-outs in a burst of {BURST} different answers", errors, 0)
+    note("  seconds of that burst", seconds, "s")
+    if shared_data() is None:
+        print(
+            "MATH500, 800 responses, agreement: not run: no folder of real data (set ENTROBENCH_SHARED_DATA)"
+        )
+        return
+    pairs = labelled_outputs()[0]
+    started = time.perf_counter()
+    grade_many(GRADERS["math500"], pairs)
+    row("800 real responses, after the processes' start", time.perf_counter() - started, 5, "s")
+    mixed = mixed_pairs()
+    row("mixed MATH500 answers, never seen", rate(mixed, warm_up=False), 500, "1/s", at_least=True)
+    row("mixed MATH500 answers, parses kept", rate(mixed, warm_up=True), 500, "1/s", at_least=True)
+    note("  each answer once, parses kept", rate(list(dict.fromkeys(mixed)), warm_up=False), "1/s")
+    text = agreement()
+    write_atomic(repository_root() / REPORT, text)
+    print(f"\n{text}\nwritten to {REPORT}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Graders by benchmark or training set: one registry for training rewards, evaluation and `entrobench grade`.
+
+A grader takes a completion and the gold as its file has it: a string or a number, or an object
+`{"answer": ..., <rule fields>}`, or the JSON text of one where only text can travel.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+from typing import Any
+
+from entrobench.errors import ConfigError, UnknownName
+from entrobench.rewards.math_answers import Extraction, Grade, grade
+from entrobench.rewards.pool import pool_size
+from entrobench.rewards.rules import Rule
+
+Grader = Callable[[str, Any], Grade]
+
+RULE_FIELDS = tuple(field.name for field in fields(Rule) if field.name != "kind")
+
+
+def math_grader(kind: str = "plain", extraction: Extraction = "boxed") -> Grader:
+    """A grader of mathematical answers under the rules of `kind`."""
+
+    def run(completion: str, gold: Any) -> Grade:
+        answer, columns = split_gold(gold)
+        rule = Rule(kind=kind, **columns if kind == "olympiadbench" else {})  # type: ignore[arg-type]
+        return grade(completion, answer, rule, extraction)
+
+    return run
+
+
+def split_gold(gold: Any) -> tuple[Any, dict[str, Any]]:
+    """The answer and the rule's columns of a gold. Raises ConfigError for columns that are no rule's."""
+    if isinstance(gold, str) and gold.lstrip().startswith('{"'):
+        try:
+            decoded = json.loads(gold)
+        except (ValueError, RecursionError):
+            return gold, {}
+        gold = decoded if isinstance(decoded, dict) and "answer" in decoded else gold
+    if not isinstance(gold, dict):
+        return gold, {}
+    columns = {name: value for name, value in gold.items() if name != "answer"}
+    if "answer" not in gold or not set(columns) <= set(RULE_FIELDS):
+        found = sorted(map(str, gold))
+        raise ConfigError(f"gold: expected the keys answer and of {list(RULE_FIELDS)}, found {found}")
+    return gold["answer"], _checked(columns)
+
+
+def _checked(columns: dict[str, Any]) -> dict[str, Any]:
+    checked = {name: value for name, value in columns.items() if value is not None and value != ""}
+    for name, value in checked.items():
+        expected = bool if name == "is_multiple_answer" else str
+        if name == "error" and isinstance(value, int | float):
+            checked[name] = repr(value)
+        elif not isinstance(value, expected):
+            raise ConfigError(f"gold: {name}: expected {expected.__name__}, found {value!r}")
+    if "error" in checked:
+        try:
+            is_good = float(checked["error"]) >= 0
+        except ValueError:
+            is_good = False
+        if not is_good:
+            raise ConfigError(f"gold: error: expected a tolerance such as 1e-1, found {checked['error']!r}")
+    return checked
+
+
+_PLAIN = math_grader()
+
+GRADERS: dict[str, Grader] = {
+    "aime24": _PLAIN,
+    "aime25": _PLAIN,
+    "amc23": _PLAIN,
+    "math500": _PLAIN,
+    "minerva": math_grader("minerva"),
+    "olympiadbench": math_grader("olympiadbench"),
+    "dapo_math_17k": _PLAIN,
+    "numinamath_amc_aime": _PLAIN,
+    "still_3": _PLAIN,
+    "smoke": _PLAIN,
+    # The training data as DAPO published them: prompts that ask for "Answer:"
+    "math_dapo": math_grader(extraction="answer_line"),
+}
+
+
+def grader_of(name: str) -> Grader:
+    """The grader of a benchmark or data source; smoke_easy and its like are `smoke`. Raises UnknownName."""
+    if name in GRADERS:
+        return GRADERS[name]
+    if name.startswith("smoke_"):
+        return GRADERS["smoke"]
+    raise UnknownName(f"no grader for {name!r}. There are: {', '.join(sorted(GRADERS))}")
+
+
+def grader_version() -> str:
+    """Names the graders and rules that made a verdict, for files that keep verdicts."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    def of(package: str) -> str:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return "absent"
+
+    return f"rules 1, lm-eval {of('lm-eval')}, math-verify {of('math-verify')}, sympy {of('sympy')}"
+
+
+def grade_many(grader: Grader, pairs: Iterable[tuple[str, Any]]) -> list[Grade]:
+    """Grades of (completion, gold) pairs in their order, with as many threads as there are processes."""
+    with ThreadPoolExecutor(pool_size() + 1, thread_name_prefix="grade") as executor:
+        return list(executor.map(lambda pair: grader(*pair), pairs))
