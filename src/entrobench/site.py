@@ -1,0 +1,100 @@
+"""What one site has: partition, account, GPUs, paths. Read from configs/site.yaml, which git ignores;
+configs/site.example.yaml explains every key.
+
+Light: the Snakefile imports this at parse time.
+"""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from entrobench.configs import load_yaml
+from entrobench.errors import MissingInput
+
+SITE_FILE = "site.yaml"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Slurm(_Strict):
+    """How jobs are submitted. constraint and qos: passed on where they are set."""
+
+    partition: str
+    cpu_partition: str = ""
+    account: str = ""
+    qos: str = ""
+    constraint: str = ""
+    max_minutes: int = Field(default=1440, gt=0)
+    signal_seconds: int = Field(default=900, gt=0)
+
+
+class Gpus(_Strict):
+    """The GPUs of one node. model: the name in its gres, gpu:<model>:<count>, or empty.
+
+    bf16_tflops: dense bf16 peak of one GPU; mfu_train, mfu_generate: the shares of it that training and
+    generation are assumed to reach until they are measured here.
+    """
+
+    model: str = ""
+    per_node: int = Field(default=8, gt=0)
+    memory_gb: float = Field(default=80, gt=0)
+    cpus_per_gpu: int = Field(default=8, gt=0)
+    mem_gb_per_gpu: float = Field(default=64, gt=0)
+    bf16_tflops: float = Field(default=989, gt=0)
+    mfu_train: float = Field(default=0.35, gt=0, le=1)
+    mfu_generate: float = Field(default=0.10, gt=0, le=1)
+
+
+class Paths(_Strict):
+    """Folders on the site's file systems; empty for the default.
+
+    cache: downloads of models and data (default: the user's cache folder). scratch: fast node-local folder
+    for Ray and temporary files. images: where the SIF files lie (default: containers/images). mirror: a copy of the
+    hub for machines without internet. binds: further folders that jobs have to see.
+    """
+
+    cache: str = ""
+    scratch: str = ""
+    images: str = ""
+    mirror: str = ""
+    binds: list[str] = []
+
+
+class Limits(_Strict):
+    """What asks for `--go`: a submission of more GPU-hours or of more disk than this."""
+
+    gpu_hours: float = Field(default=100, ge=0)
+    disk_gb: float = Field(default=2000, ge=0)
+
+
+class Site(_Strict):
+    """configs/site.yaml. ray_port: first of ten ports for Ray's head. use_images: run jobs in the SIF files."""
+
+    slurm: Slurm
+    gpus: Gpus = Gpus()
+    paths: Paths = Paths()
+    limits: Limits = Limits()
+    use_images: bool = True
+    ray_port: int = Field(default=26379, gt=1023, lt=65526)
+
+
+def load_site(configs_root: Path) -> Site:
+    """The site's settings. Raises MissingInput where the file is absent, ConfigError: key, expected, found."""
+    path = configs_root / SITE_FILE
+    if not path.exists():
+        example = configs_root / "site.example.yaml"
+        raise MissingInput(
+            f"{path} does not exist: nothing is known of this cluster.\n  Type: cp {example} {path}   and "
+            f"set at least slurm.partition"
+        )
+    return load_yaml(path, Site)
+
+
+def site_or_none(configs_root: Path) -> Site | None:
+    """The site's settings, or None on a machine without configs/site.yaml. Raises ConfigError."""
+    try:
+        return load_site(configs_root)
+    except MissingInput:
+        return None
