@@ -51,8 +51,8 @@ class Paths(_Strict):
     """Folders on the site's file systems; empty for the default.
 
     cache: downloads of models and data (default: the user's cache folder). scratch: fast node-local folder
-    for Ray and temporary files. images: where the SIF files lie (default: containers/images). mirror: a copy of the
-    hub for machines without internet. binds: further folders that jobs have to see.
+    for Ray and temporary files. images: where the SIF files lie (default: containers/images). mirror: a copy
+    of the hub for machines without internet. binds: further folders that jobs have to see.
     """
 
     cache: str = ""
@@ -70,7 +70,7 @@ class Limits(_Strict):
 
 
 class Site(_Strict):
-    """configs/site.yaml. ray_port: first of ten ports for Ray's head. use_images: run jobs in the SIF files."""
+    """configs/site.yaml. ray_port: first of ten ports for Ray's head. use_images: run jobs in SIF files."""
 
     slurm: Slurm
     gpus: Gpus = Gpus()
@@ -81,7 +81,7 @@ class Site(_Strict):
 
 
 def load_site(configs_root: Path) -> Site:
-    """The site's settings. Raises MissingInput where the file is absent, ConfigError: key, expected, found."""
+    """The site's settings. Raises MissingInput where there is no file, ConfigError: key, expected, found."""
     path = configs_root / SITE_FILE
     if not path.exists():
         example = configs_root / "site.example.yaml"
