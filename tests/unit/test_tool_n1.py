@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrobench.configs import Configs
+from entrobench.configs import Configs, Dataset
 from entrobench.data.call_syntax import parse_calls, parse_literal
 from entrobench.data.schema import read_verl_parquet
-from entrobench.data.tool_n1 import TOOLACE_MARKER, prepare_tool_n1, rebuild_tool_n1
+from entrobench.data.tool_n1 import TOOLACE_MARKER, rebuild_tool_n1
 from entrobench.data.tool_prompt import TOOL_SYSTEM_PROMPT, tool_prompt
+from entrobench.data.training_sets import prepare_training_set
 from entrobench.errors import CorruptFile, MissingInput, PinMismatch
 from entrobench.files import read_json, sha256_file, write_json
 from entrobench.paths import repository_root, shared_data
@@ -336,66 +337,97 @@ def published_file(path, changes=None):
     for number, change in (changes or {}).items():
         rows[number] |= change
     pd.DataFrame(rows).to_parquet(path)
-    return {"sha256": sha256_file(path), "bytes": path.stat().st_size, "rows_computed": 4}
+    return pinned(path)
 
 
-def test_the_authors_rows_get_papos_prompt(tmp_path):
-    pin = published_file(tmp_path / "in.parquet")
-    manifest = prepare_tool_n1(tmp_path / "in.parquet", tmp_path / "train.parquet", pin)
+def pinned(path):
+    """The configuration of Tool-N1 with `path` as its pinned file."""
+    return Dataset(
+        dataset="tool_n1",
+        title="Tool-N1",
+        recipe="tool_n1",
+        source={
+            "kind": "files",
+            "files": {
+                "train": {
+                    "sha256": sha256_file(path),
+                    "bytes": path.stat().st_size,
+                    "ways": [{"kind": "file", "path": path.name}],
+                }
+            },
+        },
+    )
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    """Where the pinned file of a test lies."""
+    monkeypatch.setenv("ENTROBENCH_SHARED_DATA", str(tmp_path))
+    return tmp_path / "in.parquet"
+
+
+def test_the_authors_rows_get_papos_prompt(source, tmp_path):
+    config = published_file(source)
+    manifest = prepare_training_set(config, tmp_path / "train.parquet")
     rows = read_verl_parquet(tmp_path / "train.parquet")
     assert manifest["rows_in"] == manifest["rows_out"] == len(rows) == 4
     assert manifest["kinds"] == {"question": 3, "history": 1}
-    assert manifest["system_text_not_default"] == 1
+    assert manifest["counts"] == {"system_text_not_default": 1, "equal_rows_kept": 0}
     assert manifest["split"] == {"published": True}
     assert manifest["sha256"] == sha256_file(tmp_path / "train.parquet")
+    assert {row.ability for row in rows} == {"toolcall"}
     assert rows[0].prompt[0].content.startswith("You are an expert in composing functions.")
     assert [message.role for message in rows[1].prompt] == ["system", "user", "assistant", "tool"]
     assert json.loads(rows[1].prompt[2].content) == CALLS
     assert json.loads(rows[0].reward_model.ground_truth) == CALLS
-    assert len(read_verl_parquet(tmp_path / "train.parquet")) == 4
-    limited = prepare_tool_n1(tmp_path / "in.parquet", tmp_path / "two.parquet", pin, limit=2)
-    assert limited["rows_out"] == 2
+    assert prepare_training_set(config, tmp_path / "two.parquet", limit=2)["rows_out"] == 2
 
 
-def test_golds_written_as_json_of_json_are_read_and_unreadable_rows_listed(tmp_path):
+def test_golds_written_as_json_of_json_are_read_and_unreadable_rows_listed(source, tmp_path):
     changes = {
         0: {"reward_model": {"style": "rule", "ground_truth": json.dumps(json.dumps(CALLS))}},
         2: {"reward_model": {"style": "rule", "ground_truth": "{"}},
         3: {"conversations": [{"from": "narrator", "value": "x"}]},
     }
-    pin = published_file(tmp_path / "in.parquet", changes)
-    manifest = prepare_tool_n1(tmp_path / "in.parquet", tmp_path / "train.parquet", pin)
-    assert manifest["dropped_ids"] == {"tools, turns or gold that cannot be read": ["2", "3"]}
+    manifest = prepare_training_set(published_file(source, changes), tmp_path / "train.parquet")
+    dropped = {entry["reason"]: entry["ids"] for entry in manifest["dropped"]}
+    assert dropped == {"tools, turns or gold that cannot be read": ["2", "3"]}
     assert json.loads(read_verl_parquet(tmp_path / "train.parquet")[0].reward_model.ground_truth) == CALLS
 
 
-def test_another_file_than_the_pinned_one_is_refused(tmp_path):
-    source, target = tmp_path / "in.parquet", tmp_path / "train.parquet"
-    pin = published_file(source)
+def test_another_file_than_the_pinned_one_is_refused(source, tmp_path):
+    target = tmp_path / "train.parquet"
+    config = published_file(source)
     whole = source.read_bytes()
     source.write_bytes(whole[:-10])
     with pytest.raises(PinMismatch, match=rf"has {len(whole) - 10} bytes, expected {len(whole)}"):
-        prepare_tool_n1(source, target, pin)
+        prepare_training_set(config, target)
     source.write_bytes(whole[:-1] + b"X")
     with pytest.raises(PinMismatch, match="sha256"):
-        prepare_tool_n1(source, target, pin)
+        prepare_training_set(config, target)
     source.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:cb08\nsize 83495252\n")
-    with pytest.raises(MissingInput, match="git lfs pull"):
-        prepare_tool_n1(source, target, pin)
-    with pytest.raises(MissingInput, match="does not exist"):
-        prepare_tool_n1(tmp_path / "none.parquet", target, pin)
+    with pytest.raises(CorruptFile, match="git lfs pull"):
+        prepare_training_set(pinned(source), target)
     pd.DataFrame({"tools": ["[]"]}).to_parquet(source)
     with pytest.raises(CorruptFile, match="missing column"):
-        prepare_tool_n1(source, target, {"sha256": sha256_file(source), "bytes": source.stat().st_size})
+        prepare_training_set(pinned(source), target)
+    source.unlink()
+    with pytest.raises(MissingInput, match="does not exist"):
+        prepare_training_set(config, target)
     assert not target.exists()
 
 
-def test_the_script_says_what_is_missing(tmp_path):
-    script = repository_root() / "workflow" / "scripts" / "prepare_tool_n1.py"
-    for dataset in ("tool_n1", "tool_n1_rebuilt"):
+def test_the_scripts_say_what_is_missing(tmp_path):
+    scripts = repository_root() / "workflow" / "scripts"
+    for command in (["prepare_dataset.py", "tool_n1"], ["rebuild_tool_n1.py"]):
         done = subprocess.run(
-            [sys.executable, script, dataset, tmp_path / "train.parquet"],
-            env={"ENTROBENCH_SHARED_DATA": str(tmp_path), "PYTHONPATH": str(Path("src").resolve())},
+            [sys.executable, scripts / command[0], *command[1:], tmp_path / "train.parquet"],
+            env={
+                "ENTROBENCH_SHARED_DATA": str(tmp_path),
+                "ENTROBENCH_CACHE": str(tmp_path),
+                "HF_HUB_OFFLINE": "1",
+                "PYTHONPATH": str(Path("src").resolve()),
+            },
             capture_output=True,
             text=True,
             check=False,
@@ -406,11 +438,11 @@ def test_the_script_says_what_is_missing(tmp_path):
 
 
 def test_the_authors_real_file(real_data, tmp_path):
-    pin = Configs(repository_root() / "configs").dataset("tool_n1").source
-    if not (real_data / pin["path"]).is_file():
+    if not (real_data / "tool_n1" / "train.parquet").is_file():
         pytest.skip("the authors' train.parquet is absent (it lies in Git LFS)")
-    manifest = prepare_tool_n1(real_data / pin["path"], tmp_path / "train.parquet", pin)
-    assert manifest["rows_in"] == pin["rows_computed"]
+    config = Configs(repository_root() / "configs").dataset("tool_n1")
+    manifest = prepare_training_set(config, tmp_path / "train.parquet")
+    assert manifest["rows_in"] == 62687
 
 
 # -- real rows of relatives ----------------------------------------------------------------------------------

@@ -57,6 +57,26 @@ rule training_set:
         "python workflow/scripts/prepare_dataset.py {wildcards.dataset} {output[0]} {params.limit} > {log} 2>&1"
 
 
+rule tool_n1_rebuilt:
+    """Tool-N1 made anew from xLAM-60k and ToolACE; not the published split."""
+    input:
+        "configs/datasets/tool_n1_rebuilt.yaml",
+    output:
+        RESULTS / "{scale}/data/tool_n1_rebuilt/train.parquet",
+        RESULTS / "{scale}/data/tool_n1_rebuilt/test.parquet",
+        RESULTS / "{scale}/data/tool_n1_rebuilt/manifest.json",
+    log:
+        RESULTS / "{scale}/logs/tool_n1_rebuilt.log",
+    benchmark:
+        RESULTS / "{scale}/logs/tool_n1_rebuilt.tsv"
+    params:
+        limit=lambda w: slice_option(w.scale, "tool_n1_rebuilt"),
+    message:
+        "Making Tool-N1 anew"
+    shell:
+        "python workflow/scripts/rebuild_tool_n1.py {output[0]} {params.limit} > {log} 2>&1"
+
+
 rule prepared_benchmark:
     """A benchmark from its pinned source, verified, as canonical problems."""
     input:

@@ -75,13 +75,19 @@ RowModel = TypeVar("RowModel", bound=BaseModel)
 
 
 def verl_row(
-    data_source: str, prompt: list[Message], gold: str, split: str, index: int | str, **extra: Any
+    data_source: str,
+    prompt: list[Message],
+    gold: str,
+    split: str,
+    index: int | str,
+    ability: str = "math",
+    **extra: Any,
 ) -> dict[str, Any]:
     """One training row in verl's schema; `extra` joins extra_info."""
     return {
         "data_source": data_source,
         "prompt": prompt,
-        "ability": "math",
+        "ability": ability,
         "reward_model": {"style": "rule", "ground_truth": gold},
         "extra_info": {"index": index, "split": split, **extra},
     }

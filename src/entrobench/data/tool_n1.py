@@ -1,6 +1,6 @@
 """Tool-N1 in PAPO's agentic prompt (arXiv 2605.11775, App. B.4, B.7), one row per step that calls tools.
 
-Two ways lead to it. `prepare_tool_n1` reads the authors' train.parquet, by its bytes: the published split.
+Two ways lead to it. `select_tool_n1` is the recipe of the authors' train.parquet: the published split.
 `rebuild_tool_n1` makes the rows anew from xLAM-60k and ToolACE; the authors shuffled without a seed, so its
 split is another one, and its manifest says so.
 
@@ -17,25 +17,28 @@ not what it should be raises and leaves the target as it was.
 
 import json
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from entrobench.data.call_syntax import parse_calls
-from entrobench.data.pins import require_count, require_pinned, seeded_slice
+from entrobench.data.pins import require_count, seeded_slice
 from entrobench.data.prompts import Message
-from entrobench.data.schema import parquet_rows, validate_rows, write_verl_parquet
+from entrobench.data.schema import parquet_rows, validate_rows, verl_row, write_verl_parquet
 from entrobench.data.tool_prompt import TOOL_SYSTEM_PROMPT, tool_prompt
-from entrobench.errors import CorruptFile, MissingInput, PinMismatch
+from entrobench.data.training_sets import Selection, TrainingRow
+from entrobench.errors import CorruptFile
 from entrobench.files import read_json, sha256_file, sha256_text, write_json
 from entrobench.rewards.json_text import read_json_prefix, read_json_text
 from entrobench.rewards.tool_call import call_list
 
 DATA_SOURCE = "tool_n1"
+ABILITY = "toolcall"
+NO_DEDUP = "none: equal rows are kept, as published"
 TRAIN_SHARE = 0.9
 TOOLACE_MARKER = "JSON format that you can invoke:\n"
 _LFS_POINTER = b"version https://git-lfs"
@@ -110,55 +113,21 @@ class Step:
     calls: list[dict[str, Any]]
 
 
-@dataclass
-class Drops:
-    """Ids of what was left out, by reason."""
-
-    by_reason: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-
-    def add(self, reason: str, row: str) -> None:
-        """Note that `row` is left out."""
-        self.by_reason[reason].append(row)
-
-    def manifest(self) -> dict[str, Any]:
-        """Counts and ids, for the manifest."""
-        return {
-            "dropped": {reason: len(rows) for reason, rows in self.by_reason.items()},
-            "dropped_ids": dict(self.by_reason),
-        }
-
-
-def prepare_tool_n1(
-    source: Path, target: Path, pin: dict[str, Any], limit: int | None = None, seed: int = 0
-) -> dict[str, Any]:
-    """Write `target` (verl's parquet) from the authors' train.parquet, and manifest.json beside it.
-
-    pin: sha256 and bytes that the source has to have; rows_computed, which the manifest compares. limit: rows
-    of a seeded slice. Returns the manifest. Raises MissingInput, PinMismatch or CorruptFile.
-    """
-    _require_bytes(source, pin["bytes"])
-    require_pinned(source, pin["sha256"])
-    rows = validate_rows(parquet_rows(source, list(PublishedRow.model_fields)), PublishedRow, source)
-    drops = Drops()
-    steps = [step for row in rows if (step := _published_step(row, drops)) is not None]
-    kept = seeded_slice(steps, limit, seed)
-    _write(target, kept, "train", source)
-    manifest = {
-        "dataset": DATA_SOURCE,
-        "source": source.name,
-        "source_sha256": pin["sha256"],
-        "revision": pin.get("revision"),
-        "rows_in": len(rows),
-        "rows_computed": pin.get("rows_computed"),
+def select_tool_n1(files: dict[str, Path], settings: dict[str, Any]) -> Selection:
+    """The steps of the file `train`, the authors' parquet. Raises CorruptFile."""
+    del settings
+    path = files["train"]
+    _refuse_pointer(path)
+    rows = validate_rows(parquet_rows(path, list(PublishedRow.model_fields)), PublishedRow, path)
+    selection = Selection(len(rows), NO_DEDUP)
+    steps = [step for row in rows if (step := _published_step(row, selection)) is not None]
+    selection.rows = [_training_row(step) for step in steps]
+    selection.counts = {
         "system_text_not_default": sum(not _is_default_system(row.raw_system or "") for row in rows),
-        **_counts(steps, drops),
-        "split": {"published": True},
-        "slice": None if limit is None else {"rows": limit, "seed": seed},
-        "rows_out": len(kept),
-        "sha256": sha256_file(target),
+        "equal_rows_kept": _equal_rows(steps),
     }
-    write_json(target.with_name("manifest.json"), manifest)
-    return manifest
+    selection.notes = {"kinds": _kinds(steps), "split": {"published": True}}
+    return selection
 
 
 def rebuild_tool_n1(
@@ -183,11 +152,12 @@ def rebuild_tool_n1(
     if "toolace_rows" in pin:
         found = sum(len(rows) for rows in toolace_rows.values())
         require_count("conversations", found, pin["toolace_rows"], toolace[0])
-    drops = Drops()
-    steps = [step for row in xlam_rows if (step := _xlam_step(row, drops)) is not None]
+    rows_in = len(xlam_rows) + sum(len(rows) for rows in toolace_rows.values())
+    selection = Selection(rows_in, NO_DEDUP)
+    steps = [step for row in xlam_rows if (step := _xlam_step(row, selection)) is not None]
     for path, conversations in toolace_rows.items():
         for number, row in enumerate(conversations):
-            steps.extend(_toolace_steps(row, f"{path.stem}/{number}", drops))
+            steps.extend(_toolace_steps(row, f"{path.stem}/{number}", selection))
     order = random.Random(seed).sample(range(len(steps)), len(steps))
     boundary = int(len(steps) * TRAIN_SHARE)
     train, test = ([steps[index] for index in part] for part in (order[:boundary], order[boundary:]))
@@ -199,8 +169,12 @@ def rebuild_tool_n1(
         "dataset": DATA_SOURCE,
         "sources": [{"source": path.name, "sha256": sha256_file(path)} for path in (xlam, *toolace)],
         "revisions": {key: pin[key] for key in ("xlam_revision", "toolace_revision") if key in pin},
-        "rows_in": len(xlam_rows) + sum(len(rows) for rows in toolace_rows.values()),
-        **_counts(steps, drops),
+        "rows_in": rows_in,
+        "dedup_key": selection.dedup_key,
+        "dropped": {reason: len(ids) for reason, ids in selection.dropped.items()},
+        "dropped_ids": selection.dropped,
+        "equal_rows_kept": _equal_rows(steps),
+        "kinds": _kinds(steps),
         "split": {
             "published": False,
             "note": "the published split was shuffled without a seed; these are not its rows",
@@ -220,39 +194,39 @@ def rebuild_tool_n1(
 # -- rows ----------------------------------------------------------------------------------------------------
 
 
-def _published_step(row: PublishedRow, drops: Drops) -> Step | None:
+def _published_step(row: PublishedRow, selection: Selection) -> Step | None:
     name = str(row.extra_info.index)
     try:
         tools = _tools(read_json_text(row.tools))
         calls = call_list(row.reward_model.ground_truth)
         said = [Turn.model_validate(turn) for turn in row.conversations]
     except ValueError:  # pydantic's is one too
-        drops.add("tools, turns or gold that cannot be read", name)
+        selection.drop("tools, turns or gold that cannot be read", name)
         return None
     names = {tool["name"] for tool in tools}
     turns = [_message(turn, _calls_of(turn, names)) for turn in said]
     kind = "question" if len(turns) == 1 else "history"
-    return _usable(Step(name, kind, turns, tools, _bare(calls)), drops)
+    return _usable(Step(name, kind, turns, tools, _bare(calls)), selection)
 
 
-def _xlam_step(row: XlamRow, drops: Drops) -> Step | None:
+def _xlam_step(row: XlamRow, selection: Selection) -> Step | None:
     name = f"xlam/{row.id}"
     try:
         tools = _tools(read_json_text(row.tools))
         calls = call_list(row.answers)
     except ValueError:
-        drops.add("tools or gold that cannot be read", name)
+        selection.drop("tools or gold that cannot be read", name)
         return None
     turns: list[Message] = [{"role": "user", "content": row.query}]
-    return _usable(Step(name, "xlam", turns, tools, _bare(calls)), drops)
+    return _usable(Step(name, "xlam", turns, tools, _bare(calls)), selection)
 
 
-def _toolace_steps(row: ToolAceRow, name: str, drops: Drops) -> Iterator[Step]:
+def _toolace_steps(row: ToolAceRow, name: str, selection: Selection) -> Iterator[Step]:
     """One step for each turn that calls listed tools, with the turns before it."""
     try:
         tools = _toolace_tools(row.system)
     except ValueError:
-        drops.add("no list of tools in the system text", name)
+        selection.drop("no list of tools in the system text", name)
         return
     names = {tool["name"] for tool in tools}
     history: list[Message] = []
@@ -260,32 +234,32 @@ def _toolace_steps(row: ToolAceRow, name: str, drops: Drops) -> Iterator[Step]:
         calls = _calls_of(turn, names)
         step = f"{name}/{number}"
         if calls is None and _should_call(turn):
-            drops.add("calls that cannot be read", step)
+            selection.drop("calls that cannot be read", step)
         elif calls and not {call["name"] for call in calls} <= names:
-            drops.add("a call of a tool that is not listed", step)
+            selection.drop("a call of a tool that is not listed", step)
         elif calls:
             kind = "toolace_single_turn" if len(history) == 1 else "toolace_multi_turn"
-            usable = _usable(Step(step, kind, list(history), tools, calls), drops)
+            usable = _usable(Step(step, kind, list(history), tools, calls), selection)
             if usable is not None:
                 yield usable
         history.append(_message(turn, calls))
 
 
-def _usable(step: Step, drops: Drops) -> Step | None:
+def _usable(step: Step, selection: Selection) -> Step | None:
     """`step`, or None with the reason noted."""
     if not step.turns or step.turns[0]["role"] != "user":
-        drops.add("no question before the calls", step.id)
+        selection.drop("no question before the calls", step.id)
         return None
     if not step.tools:
-        drops.add("no tools", step.id)
+        selection.drop("no tools", step.id)
         return None
     if any(not turn["content"].strip() for turn in step.turns):
-        drops.add("an empty turn", step.id)
+        selection.drop("an empty turn", step.id)
         return None
     try:
         "".join(turn["content"] for turn in step.turns).encode("utf-8")
     except UnicodeEncodeError:
-        drops.add("text that is no UTF-8", step.id)
+        selection.drop("text that is no UTF-8", step.id)
         return None
     return step
 
@@ -345,25 +319,31 @@ def _write(target: Path, steps: list[Step], split: str, source: Path) -> None:
 
 
 def _row(step: Step, split: str) -> dict[str, Any]:
-    return {
-        "data_source": DATA_SOURCE,
-        "prompt": tool_prompt(step.tools, step.turns),
-        "ability": "toolcall",
-        "reward_model": {"style": "rule", "ground_truth": json.dumps(step.calls)},
-        "extra_info": {"index": step.id, "split": split, "kind": step.kind},
-    }
+    row = _training_row(step)
+    return verl_row(DATA_SOURCE, row.prompt, row.gold, split, row.index, ABILITY, **row.extra)
 
 
-def _counts(steps: list[Step], drops: Drops) -> dict[str, Any]:
+def _training_row(step: Step) -> TrainingRow:
+    return TrainingRow(
+        index=step.id,
+        problem=step.turns[-1]["content"],
+        prompt=tool_prompt(step.tools, step.turns),
+        gold=json.dumps(step.calls),
+        ability=ABILITY,
+        extra={"kind": step.kind},
+    )
+
+
+def _equal_rows(steps: list[Step]) -> int:
+    """Rows that another one equals in all that is trained on."""
     different = {
         sha256_text(json.dumps([step.turns, step.tools, step.calls], sort_keys=True)) for step in steps
     }
-    return {
-        "dedup_key": None,
-        "equal_rows_kept": len(steps) - len(different),
-        **drops.manifest(),
-        "kinds": dict(Counter(step.kind for step in steps)),
-    }
+    return len(steps) - len(different)
+
+
+def _kinds(steps: list[Step]) -> dict[str, int]:
+    return dict(Counter(step.kind for step in steps))
 
 
 def _is_default_system(text: str) -> bool:
@@ -371,21 +351,13 @@ def _is_default_system(text: str) -> bool:
     return " ".join(text.split()) == " ".join(TOOL_SYSTEM_PROMPT.partition("# Tool")[0].split())
 
 
-def _require_bytes(source: Path, size: int) -> None:
-    """Raise before a long checksum, and name what a checkout without Git LFS leaves in place of the file."""
-    if not source.is_file():
-        return  # require_pinned says so
+def _refuse_pointer(source: Path) -> None:
+    """Name what a checkout without Git LFS leaves in place of the file. Raises CorruptFile."""
     with source.open("rb") as stream:
-        is_pointer = stream.read(len(_LFS_POINTER)) == _LFS_POINTER
-    if is_pointer:
-        raise MissingInput(
-            f"{source} is a Git LFS pointer, not the data. In its repository type: git lfs pull"
-        )
-    if source.stat().st_size != size:
-        raise PinMismatch(
-            f"{source} has {source.stat().st_size} bytes, expected {size}.\n"
-            f"  It is truncated or another revision. Fetch it again: git lfs pull"
-        )
+        if stream.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            raise CorruptFile(
+                f"{source} is a Git LFS pointer, not the data. In its repository type: git lfs pull"
+            )
 
 
 def _json_list(path: Path) -> list[Any]:

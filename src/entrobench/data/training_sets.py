@@ -21,12 +21,14 @@ IDS_SHOWN = 600
 
 @dataclass(frozen=True)
 class TrainingRow:
-    """One kept row. `problem` is the bare text, `prompt` what the policy reads."""
+    """One kept row. `problem` is the bare text, `prompt` what the policy reads; `extra` joins extra_info."""
 
     index: str
     problem: str
     prompt: list[Message]
     gold: str
+    ability: str = "math"
+    extra: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -55,8 +57,14 @@ def recipes() -> dict[str, Recipe]:
     from entrobench.data.dapo import select_dapo
     from entrobench.data.numina import select_numina
     from entrobench.data.still3 import select_still3
+    from entrobench.data.tool_n1 import select_tool_n1
 
-    return {"dapo": select_dapo, "numina": select_numina, "still3": select_still3}
+    return {
+        "dapo": select_dapo,
+        "numina": select_numina,
+        "still3": select_still3,
+        "tool_n1": select_tool_n1,
+    }
 
 
 def recipe_of(config: Dataset) -> Recipe:
@@ -121,7 +129,10 @@ def write_training_set(
             f"configs/datasets/{name}.yaml with the source"
         )
     kept = seeded_slice(selection.rows, limit, seed)
-    write_verl_parquet(target, [verl_row(name, row.prompt, row.gold, "train", row.index) for row in kept])
+    write_verl_parquet(
+        target,
+        [verl_row(name, row.prompt, row.gold, "train", row.index, row.ability, **row.extra) for row in kept],
+    )
     manifest = {
         "dataset": name,
         "source": source,

@@ -87,9 +87,7 @@ def verify_dataset(config: Dataset, check: Check) -> None:
         return
     check.get = f"snakemake results/paper/data/{config.dataset}/train.parquet"
     if not config.recipe and config.source["kind"] != "package":
-        raise MissingInput(
-            f"configs/datasets/{config.dataset}.yaml names no recipe, so it is not prepared here"
-        )
+        raise MissingInput(config.needs or f"configs/datasets/{config.dataset}.yaml names no recipe")
     _rows_of_files(config.source, f"configs/datasets/{config.dataset}.yaml", check)
     selection, _ = select(config, download=False)
     check.rows, check.counts = len(selection.rows), selection.counts
