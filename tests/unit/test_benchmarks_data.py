@@ -93,6 +93,7 @@ def test_real_bfcl_and_acebench_have_tools_and_answers(real):
     for name in ("bfcl_live", "bfcl_non_live", "acebench_en", "acebench_zh"):
         for problem in real(name):
             gold, tools = json.loads(problem["gold"]), problem["extra"]["tools"]
+            assert tools[0]["name"] in problem["prompt"][0]["content"]
             names = {tool["name"] for tool in tools}
             called = {call for entry in (gold if isinstance(gold, list) else [gold]) for call in entry}
             assert called, problem["id"]
@@ -101,7 +102,7 @@ def test_real_bfcl_and_acebench_have_tools_and_answers(real):
             if not all(call in names or re.sub(r"_\d+$", "", call) in names for call in called):
                 assert problem["id"] == "simple_363", "the one whose gold names no function that is offered"
     turns = {tuple(m["role"] for m in p["prompt"]) for p in real("acebench_en")}
-    assert ("user", "assistant", "user") in turns
+    assert ("system", "user", "assistant", "user") in turns
 
 
 def test_real_cruxeval_prompt_has_code_and_input_once(real):

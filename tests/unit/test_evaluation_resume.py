@@ -5,10 +5,12 @@ import json
 import pytest
 from support import make_model
 
+from entrobench.data.schema import ChatMessage, Problem
 from entrobench.errors import UnknownName
 from entrobench.evaluation import cell as cell_module
 from entrobench.evaluation.cell import evaluate_cell
 from entrobench.evaluation.generate import Completion
+from entrobench.evaluation.samples import Sample
 from entrobench.files import sha256_file, write_jsonl
 from entrobench.rewards import graders
 from entrobench.rewards.graders import grader_version
@@ -36,12 +38,13 @@ def evaluate(tmp_path, monkeypatch):
         ],
     )
 
-    def run(**changes):
+    def run(others=(), **changes):
         sampled.clear()
         protocol = {
             "n_samples": 2, "temperature": 1.0, "top_p": 1.0, "max_tokens": 8, "seed": 0, "max_model_len": 64,
         } | changes  # fmt: skip
-        settings = {"smoke_b": {"file": str(tmp_path / "smoke_b.jsonl"), **protocol}}
+        file = str(tmp_path / "smoke_b.jsonl")
+        settings = {name: {"file": file, **protocol} for name in ("smoke_b", *others)}
         cell = {"cell": "test", "scale": "smoke", "device": "cpu", "evaluation": settings}
         evaluate_cell(cell, tmp_path / "model", tmp_path)
         return list(sampled)
@@ -106,7 +109,39 @@ def test_samples_of_another_grader_are_graded_again_and_not_made_again(evaluate,
 
 
 def test_a_benchmark_without_a_grader_ends_before_sampling(evaluate, tmp_path, monkeypatch):
-    monkeypatch.setattr(cell_module, "grader_of", lambda name: graders.grader_of("chess"))
+    monkeypatch.setattr(cell_module, "require_grader", lambda name: graders.require_grader("chess"))
     with pytest.raises(UnknownName, match="no grader for 'chess'"):
         evaluate()
     assert not (tmp_path / "eval").exists()
+
+
+def test_other_benchmarks_are_run_without_the_one_that_has_no_grader(evaluate, tmp_path):
+    assert evaluate(others=("chess",)) == ["smoke_b"]
+    done = json.loads((tmp_path / "eval.done.json").read_text())
+    assert list(done["benchmarks"]) == ["smoke_b"]
+    assert done["not_run"]["chess"].startswith("no grader for 'chess'")
+
+
+def test_graders_read_a_problems_rule_and_functions(tmp_path):
+    # An answer within the tolerance of the problem's rule; without the rule it is wrong
+    sample = {
+        "benchmark": "olympiadbench", "problem_id": "1", "sample": 0, "prompt_sha256": "", "gold": "3.14",
+        "completion": r"\boxed{3.15}", "extracted": None, "verdict": "error",
+        "n_tokens": 1, "finish_reason": "stop",
+    }  # fmt: skip
+    problem = {
+        "id": "1", "benchmark": "olympiadbench", "problem": "?", "gold": "3.14",
+        "prompt": [ChatMessage(role="user", content="?")],
+        "rule": {"is_multiple_answer": False, "answer_type": "Numerical", "unit": None, "error": "1e-1"},
+    }  # fmt: skip
+    with_rule = {"1": cell_module._gold(Problem(**problem))}
+    without = {"1": cell_module._gold(Problem(**problem | {"rule": {}}))}
+    assert cell_module._graded([Sample(**sample)], with_rule)[0].verdict == "correct"
+    assert cell_module._graded([Sample(**sample)], without)[0].verdict == "incorrect"
+    tools = {"tools": [{"name": "f"}], "category": "simple", "time": ""}
+    called = Problem(**problem | {"gold": '[{"f": {}}]', "rule": {}, "extra": tools})
+    assert cell_module._gold(called) == {
+        "answer": [{"f": {}}],
+        "tools": [{"name": "f"}],
+        "category": "simple",
+    }

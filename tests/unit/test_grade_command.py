@@ -69,7 +69,7 @@ def test_rule_fields_of_a_line(run):
         ("[1]", "in.jsonl:2: expected a JSON object, found list"),
         ("{", "in.jsonl:2: not valid JSON"),
         ("[" * 100_000, "in.jsonl:2: not valid JSON"),
-        (b'{"completion": "\xff"}', "in.jsonl is not valid UTF-8"),
+        (b'{"completion": "\xff"}', "in.jsonl:2: not valid UTF-8"),
     ],
 )
 def test_a_bad_line_is_named_and_nothing_is_written(run, text, problem):

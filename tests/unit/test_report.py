@@ -10,7 +10,7 @@ from entrobench.cells import resolve, write_cell
 from entrobench.configs import Configs
 from entrobench.errors import CorruptFile
 from entrobench.evaluation.samples import Sample, read_samples, score, write_samples
-from entrobench.files import read_csv
+from entrobench.files import read_csv, write_json
 from entrobench.paths import published_folder, repository_root
 from entrobench.report.artifacts import load_artifacts
 from entrobench.report.build import build_report
@@ -40,6 +40,8 @@ def make_cell(results: Path, method: str, correct: list[int], scale: str = "smok
         write_samples(folder / "eval" / benchmark / "samples.jsonl", samples)
     by_benchmark = {b: read_samples(folder / "eval" / b / "samples.jsonl") for b in cell["evaluation"]}
     score(by_benchmark, cell["in_domain"]).to_csv(folder / "scores.csv", index=False)
+    done = {"benchmarks": dict.fromkeys(by_benchmark), "not_run": {"chess": "no grader"}, "command": "make"}
+    write_json(folder / "eval.done.json", done)
     return folder
 
 
@@ -88,6 +90,17 @@ def test_tidy_table_has_the_columns_of_contract_9_and_what_was_not_run_has_no_nu
     assert papo["published"] == 65.90, "smoke_easy stands in for MATH"
     assert papo["model"] == "smoke_tiny for Qwen2.5-7B-Base"
     assert papo["cell"] == "papo/7b-math/papo_polarity/seed0"
+
+
+def test_a_benchmark_that_could_not_be_graded_is_not_run_and_leaves_no_mean(results):
+    for method in ("base", "papo_polarity"):
+        folder = results / f"smoke/papo/7b-math/{method}/seed0"
+        cell = yaml.safe_load((folder / "cell.yaml").read_text())
+        done = dict.fromkeys(name for name in cell["evaluation"] if name != cell["in_domain"][0])
+        write_json(folder / "eval.done.json", {"benchmarks": done, "not_run": {cell["in_domain"][0]: "why"}})
+    tidy = make_table(results).tidy.query("row == 'PAPO'").set_index("column")
+    assert tidy["status"][cell["in_domain"][0]] == tidy["status"]["in-domain mean"] == "not_run"
+    assert tidy["status"][cell["in_domain"][1]] == "measured"
 
 
 def test_stand_ins_show_gains_and_no_difference(results):

@@ -14,7 +14,7 @@ from entrobench.rewards.crux import grade_crux
 from entrobench.rewards.json_text import MAX_DEPTH
 from entrobench.rewards.multiple_choice import grade_gpqa, grade_mmlu_pro
 from entrobench.rewards.tool_call import ToolGrade, grade_tool_call
-from entrobench.rewards.tool_call_reward import compute_score
+from entrobench.rewards.verl_reward import compute_score
 
 GOLD = '[{"name": "f", "arguments": {"a": 5, "b": [1, 2]}}, {"name": "g", "arguments": {}}]'
 
@@ -176,12 +176,9 @@ def test_nothing_is_executed(tmp_path):
 
 def test_reward_has_what_dynamic_sampling_reads():
     right = compute_score("tool_n1", reply(GOLD), GOLD, extra_info={})
-    assert right == {"score": 1.0, "acc": 1.0, "grader_error": 0.0}
-    assert compute_score("tool_n1", "x", GOLD, incorrect=-1.0) == {
-        "score": -1.0,
-        "acc": 0.0,
-        "grader_error": 0.0,
-    }
+    assert right == {"score": 1.0, "acc": 1.0, "grader_error": 0.0, "grader_disagreement": 0.0}
+    wrong = compute_score("tool_n1_rebuilt", "x", GOLD, incorrect=-1.0)
+    assert wrong == {"score": -1.0, "acc": 0.0, "grader_error": 0.0, "grader_disagreement": 0.0}
     assert compute_score("tool_n1", reply(GOLD), "x")["grader_error"] == 1.0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from entrobench.cells import read_cell
 from entrobench.errors import run_script
 from entrobench.evaluation.samples import clean_samples, read_samples, score
-from entrobench.files import write_atomic
+from entrobench.files import read_json, write_atomic
 
 
 def main() -> None:
@@ -24,7 +24,8 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = arguments.folder
     cell = read_cell(folder / "cell.yaml")
-    samples = {name: read_samples(folder / "eval" / name / "samples.jsonl") for name in cell["evaluation"]}
+    evaluated = read_json(folder / "eval.done.json")["benchmarks"]
+    samples = {name: read_samples(folder / "eval" / name / "samples.jsonl") for name in evaluated}
     write_atomic(folder / "scores.csv", score(samples, cell["in_domain"]).to_csv(index=False))
     if arguments.contamination is not None:
         clean = clean_samples(samples, cell["dataset"]["name"], arguments.contamination)

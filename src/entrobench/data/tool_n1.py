@@ -257,7 +257,7 @@ def _usable(step: Step, selection: Selection) -> Step | None:
         selection.drop("an empty turn", step.id)
         return None
     try:
-        "".join(turn["content"] for turn in step.turns).encode("utf-8")
+        json.dumps([step.turns, step.tools], ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
         selection.drop("text that is no UTF-8", step.id)
         return None

@@ -48,7 +48,9 @@ correct."""
 
 def tool_prompt(tools: list[dict[str, Any]], turns: list[Message]) -> list[Message]:
     """The messages that ask for the calls after `turns`. A question ends with a line break, as printed."""
-    listed = "\n".join(json.dumps({"type": "function", "function": tool}) for tool in tools)
+    listed = "\n".join(
+        json.dumps({"type": "function", "function": tool}, ensure_ascii=False) for tool in tools
+    )
     messages: list[Message] = [{"role": "system", "content": TOOL_SYSTEM_PROMPT.replace("{tools}", listed)}]
     for turn in turns:
         end = "\n" if turn["role"] == "user" else ""

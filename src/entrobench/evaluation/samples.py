@@ -94,7 +94,8 @@ def clean_samples(
 
 
 def score(samples_by_benchmark: dict[str, list[Sample]], in_domain: list[str], seed: int = 0) -> pd.DataFrame:
-    """scores.csv: one row per benchmark and metric, and mean@n pooled over `in_domain` as a macro average.
+    """scores.csv: one row per benchmark and metric, and mean@n pooled over `in_domain` as a macro average,
+    where all of them were run.
 
     Columns: benchmark, metric, value, ci_low, ci_high (95 %, cluster bootstrap over problems), n_problems,
     n_samples (per problem), n_errors. Values in [0, 1]; pass@k is shown for the k of PASS_AT that n allows.
@@ -112,7 +113,7 @@ def score(samples_by_benchmark: dict[str, list[Sample]], in_domain: list[str], s
             low, high = cluster_bootstrap([by_problem], seed)
             rows.append((benchmark, metric, value, low, high, len(correct), n, errors))
     pooled = {name: values for name, values in shares.items() if name in in_domain}
-    if pooled:
+    if pooled and set(pooled) == set(in_domain):
         low, high = cluster_bootstrap(list(pooled.values()), seed)
         value = sum(sum(values) / len(values) for values in pooled.values()) / len(pooled)
         members = [row for row in rows if row[0] in pooled and str(row[1]).startswith("mean@")]

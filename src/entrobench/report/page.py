@@ -16,12 +16,14 @@ def cell_section(folder: Path, cell: CellId, trains: bool) -> dict[str, Any]:
     manifest = read_cell(folder / "cell.yaml") if (folder / "cell.yaml").exists() else None
     done = {name: _json_or_none(folder / f"{name}.done.json") for name in ("train", "eval")}
     scores = read_csv(folder / "scores.csv") if (folder / "scores.csv").exists() else None
+    not_run = (done["eval"] or {}).get("not_run", {})
+    notes = [f"not run: {benchmark}: {reason}" for benchmark, reason in not_run.items()]
     return {
         "name": str(cell),
         "status": status_of(folder, trains),
         "manifest": manifest,
         "done": done,
-        "notes": (done["train"] or {}).get("notes", []),
+        "notes": [*(done["train"] or {}).get("notes", []), *notes],
         "commands": [part["command"] for part in done.values() if part],
         "scores": None if scores is None else scores.to_dict("records"),
     }

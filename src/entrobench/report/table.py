@@ -19,7 +19,7 @@ import pandas as pd
 from entrobench.cells import stand_in
 from entrobench.configs import Configs, Model, Scale
 from entrobench.evaluation.samples import Sample, read_samples
-from entrobench.files import read_csv
+from entrobench.files import read_csv, read_json
 from entrobench.paths import published_folder
 from entrobench.report.artifacts import TableArtifact, experiments_at, seed_folders
 from entrobench.statistics.bootstrap import cluster_bootstrap
@@ -117,7 +117,8 @@ class Table:
         folders = seed_folders(self.results / self.scale.scale / cell)
         runs = [folder for folder in folders if (folder / "scores.csv").exists()]
         names = " ".join(f"{cell}/{run.name}" for run in runs) or f"{cell}/seed0"
-        measured = {column: _by_problem(runs, column) for column in self.columns} if runs else {}
+        evaluated = {column: _evaluated(runs, column.benchmark) for column in self.columns}
+        measured = {column: _by_problem(of, column) for column, of in evaluated.items() if of}
         published = {column: self._published(model, row, column.published_as) for column in self.columns}
         groups = {column.label: [column] for column in self.columns}
         inside = [column for column in self.columns if column.in_domain]
@@ -125,7 +126,8 @@ class Table:
             groups[IN_DOMAIN] = inside
         for label, columns in groups.items():
             mean = round(sum(published[column] for column in columns) / len(columns), 2)
-            result = _measure([measured[column] for column in columns], len(runs)) if runs else _NOT_RUN
+            is_run = all(column in measured for column in columns)
+            result = _measure([measured[column] for column in columns]) if is_run else _NOT_RUN
             yield {"column": label, "cell": names, "published": mean} | result
 
     def _published(self, model: str, row: str, column: str) -> float:
@@ -199,7 +201,13 @@ class _Problems:
 
     values: list[float]
     n_samples: int
+    n_seeds: int
     error_share: float
+
+
+def _evaluated(runs: list[Path], benchmark: str) -> list[Path]:
+    """Those of `runs` that were evaluated on a benchmark; it may have no grader where they ran."""
+    return [run for run in runs if benchmark in read_json(run / "eval.done.json")["benchmarks"]]
 
 
 def _by_problem(runs: list[Path], column: Column) -> _Problems:
@@ -219,10 +227,10 @@ def _by_problem(runs: list[Path], column: Column) -> _Problems:
                 mean_at_k([c], n) if column.metric.startswith("mean@") else pass_at_k([c], n, 1)
             )
     errors = sum(sample.verdict == "error" for sample in samples) / len(samples)
-    return _Problems([sum(v) / len(v) for v in values.values()], n, errors)
+    return _Problems([sum(v) / len(v) for v in values.values()], n, len(runs), errors)
 
 
-def _measure(groups: list[_Problems], n_seeds: int) -> dict[str, Any]:
+def _measure(groups: list[_Problems]) -> dict[str, Any]:
     means = [sum(group.values) / len(group.values) for group in groups]
     low, high = cluster_bootstrap([group.values for group in groups], seed=0)
     is_graded = all(group.error_share <= MAX_ERROR_SHARE for group in groups)
@@ -232,7 +240,7 @@ def _measure(groups: list[_Problems], n_seeds: int) -> dict[str, Any]:
         "ci_high": round(100 * high, 2),
         "n_problems": sum(len(group.values) for group in groups),
         "n_samples": groups[0].n_samples,
-        "n_seeds": n_seeds,
+        "n_seeds": min(group.n_seeds for group in groups),
         "status": "measured" if is_graded else "control_failed",
     }
 

@@ -50,7 +50,7 @@ def check_calls(
     kind = category.removeprefix("live_")
     if kind not in CATEGORIES:
         raise ValueError(f"expected one of {CATEGORIES}, found {category!r}")
-    checker = _checker()
+    checker = require_checker()
     if not calls or not all(isinstance(call["arguments"], dict) for call in calls):
         return "incorrect"
     output = [{call["name"]: call["arguments"]} for call in calls]
@@ -63,8 +63,8 @@ def check_calls(
 
 
 @cache
-def _checker() -> Callable[..., dict[str, Any]]:
-    """The checker. Raises MissingInput without the package."""
+def require_checker() -> Callable[..., dict[str, Any]]:
+    """The leaderboard's checker. Raises MissingInput without the package."""
     stand_in = ModuleType(_TABLE)
     stand_in.__dict__["MODEL_CONFIG_MAPPING"] = {
         "plain": SimpleNamespace(underscore_to_dot=False),

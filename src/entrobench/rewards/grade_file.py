@@ -5,7 +5,8 @@ from typing import Any
 
 from entrobench.errors import ConfigError, CorruptFile
 from entrobench.files import numbered_jsonl, write_jsonl
-from entrobench.rewards.graders import RULE_FIELDS, grade_many, grader_of, split_gold
+from entrobench.rewards.graders import RULE_FIELDS, grade_many, grader_of
+from entrobench.rewards.math_answers import Grade
 
 
 def grade_file(benchmark: str, source: Path, target: Path) -> str:
@@ -17,7 +18,15 @@ def grade_file(benchmark: str, source: Path, target: Path) -> str:
     grader = grader_of(benchmark)
     numbered = numbered_jsonl(source)
     pairs = [_pair(row, f"{source}:{number}") for number, row in numbered]
-    grades = grade_many(grader, pairs)
+
+    def graded(completion: str, place_and_gold: tuple[str, Any]) -> Grade:
+        where, gold = place_and_gold
+        try:
+            return grader(completion, gold)
+        except (ConfigError, ValueError) as error:
+            raise CorruptFile(f"{where}: {error}") from error
+
+    grades = grade_many(graded, pairs)
     rows = [
         row
         | {
@@ -34,8 +43,8 @@ def grade_file(benchmark: str, source: Path, target: Path) -> str:
     return f"{target}: {', '.join(counts)}; the second opinion differs on {differ}"
 
 
-def _pair(row: dict[str, Any], where: str) -> tuple[str, Any]:
-    """Completion and gold of a line, with the rule's columns where it has them."""
+def _pair(row: dict[str, Any], where: str) -> tuple[str, tuple[str, Any]]:
+    """Completion, and place and gold of a line, with the rule's columns where it has them."""
     completion = row.get("completion")
     if not isinstance(completion, str):
         raise CorruptFile(f"{where}: completion: expected text, found {_shown(row, 'completion')}")
@@ -45,11 +54,7 @@ def _pair(row: dict[str, Any], where: str) -> tuple[str, Any]:
     columns = {name: row[name] for name in RULE_FIELDS if name in row}
     if columns and not isinstance(gold, dict):
         gold = {"answer": gold} | columns
-    try:
-        split_gold(gold)
-    except ConfigError as error:
-        raise CorruptFile(f"{where}: {error}") from error
-    return completion, gold
+    return completion, (where, gold)
 
 
 def _shown(row: dict[str, Any], key: str) -> str:

@@ -1,19 +1,27 @@
 """Graders by benchmark or training set: one registry for training rewards, evaluation and `entrobench grade`.
 
-A grader takes a completion and the gold as its file has it: a string or a number, or an object
-`{"answer": ..., <rule fields>}`, or the JSON text of one where only text can travel.
+A grader takes a completion and the gold as its file has it. For mathematics that is a string or a number, or
+an object `{"answer": ..., <rule fields>}`, or the JSON text of one where only text can travel; for tool calls
+a list of calls or its JSON text; for BFCL an object with `answer`, `tools` and `category`; else a string.
 """
 
 import json
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from typing import Any
 
 from entrobench.errors import ConfigError, UnknownName
+from entrobench.rewards.answer_grade import AnswerGrade
+from entrobench.rewards.crux import grade_crux
+from entrobench.rewards.function_call_ast import grade_function_calls, require_checker
+from entrobench.rewards.json_text import read_json_text
 from entrobench.rewards.math_answers import Extraction, Grade, grade
+from entrobench.rewards.multiple_choice import ChoiceGrade, grade_gpqa, grade_mmlu_pro
 from entrobench.rewards.pool import pool_size
 from entrobench.rewards.rules import Rule
+from entrobench.rewards.tool_call import grade_tool_call
 
 Grader = Callable[[str, Any], Grade]
 
@@ -66,7 +74,41 @@ def _checked(columns: dict[str, Any]) -> dict[str, Any]:
     return checked
 
 
+def text_grader(grade_text: Callable[[str, str], AnswerGrade | ChoiceGrade]) -> Grader:
+    """A grader whose gold is text. Where its rule has no second verdict, the first stands for it."""
+
+    def run(completion: str, gold: Any) -> Grade:
+        if not isinstance(gold, str):
+            raise ConfigError(f"gold: expected text, found {gold!r:.80}")
+        started = time.perf_counter()
+        return _grade(grade_text(completion, gold), started)
+
+    return run
+
+
+def tool_call_grader(completion: str, gold: Any) -> Grade:
+    """Tool-N1's reward; the gold is a list of calls or its JSON text."""
+    started = time.perf_counter()
+    return _grade(grade_tool_call(completion, gold if isinstance(gold, str) else json.dumps(gold)), started)
+
+
+def bfcl_grader(completion: str, gold: Any) -> Grade:
+    """BFCL's AST check. Raises MissingInput without its package, ValueError or ConfigError for a gold."""
+    started = time.perf_counter()
+    gold = read_json_text(gold) if isinstance(gold, str) else gold
+    if not isinstance(gold, dict) or set(gold) != {"answer", "tools", "category"}:
+        raise ConfigError(f"gold: expected an object with answer, tools and category, found {gold!r:.80}")
+    result = grade_function_calls(completion, gold["tools"], gold["answer"], gold["category"])
+    return _grade(result, started)
+
+
+def _grade(result: AnswerGrade | ChoiceGrade, started: float) -> Grade:
+    second = result.second_verdict if isinstance(result, ChoiceGrade) else result.verdict
+    return Grade(result.extracted, result.verdict, second, time.perf_counter() - started)
+
+
 _PLAIN = math_grader()
+_CRUX = text_grader(grade_crux)
 
 GRADERS: dict[str, Grader] = {
     "aime24": _PLAIN,
@@ -81,6 +123,15 @@ GRADERS: dict[str, Grader] = {
     "smoke": _PLAIN,
     # The training data as DAPO published them: prompts that ask for "Answer:"
     "math_dapo": math_grader(extraction="answer_line"),
+    "crux": _CRUX,
+    "cruxeval": _CRUX,
+    "mmlu_pro": text_grader(grade_mmlu_pro),
+    "gpqa_diamond": text_grader(grade_gpqa),
+    "tool_call": tool_call_grader,
+    "tool_n1": tool_call_grader,
+    "tool_n1_rebuilt": tool_call_grader,
+    "bfcl_live": bfcl_grader,
+    "bfcl_non_live": bfcl_grader,
 }
 
 
@@ -91,6 +142,12 @@ def grader_of(name: str) -> Grader:
     if name.startswith("smoke_"):
         return GRADERS["smoke"]
     raise UnknownName(f"no grader for {name!r}. There are: {', '.join(sorted(GRADERS))}")
+
+
+def require_grader(name: str) -> None:
+    """Raise UnknownName or MissingInput unless what is asked of `name` can be graded on this machine."""
+    if grader_of(name) is bfcl_grader:
+        require_checker()
 
 
 def grader_version() -> str:
