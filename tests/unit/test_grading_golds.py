@@ -7,7 +7,9 @@ from itertools import pairwise
 import pytest
 from grading_data import MATH_SETS, aime_outputs, golds, labelled_outputs, training_golds
 
-from entrobench.paths import shared_data
+from entrobench.configs import Configs
+from entrobench.data.benchmarks import load_benchmark
+from entrobench.paths import repository_root, shared_data
 from entrobench.rewards.graders import GRADERS, grade_many, grader_of
 from entrobench.rewards.math_answers import MAX_ANSWER_CHARACTERS, canonical_integer, compare, gold_text
 
@@ -30,6 +32,19 @@ def test_every_gold_is_correct_against_itself(name):
     grades = grade_many(GRADERS[name], [(rf"\boxed{{{answer_of(gold)}}}", gold) for gold in rows])
     bad = [g for g in grades if (g.verdict, g.second_verdict) != ("correct", "correct")]
     assert not bad, bad[:5]
+
+
+@real_data
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [("cruxeval", lambda gold: json.dumps({"answer": gold})), ("mmlu_pro", "the answer is ({})".format)],
+)
+def test_every_gold_of_the_prepared_problems_is_correct_against_itself(name, answer):
+    # The problems as an evaluation reads them, graded by the registry
+    problems, _ = load_benchmark(Configs(repository_root() / "configs").benchmark(name), download=False)
+    grades = grade_many(grader_of(name), [(answer(row["gold"]), row["gold"]) for row in problems])
+    assert len(grades) == {"cruxeval": 800, "mmlu_pro": 12_032}[name]
+    assert {grade.verdict for grade in grades} == {"correct"}
 
 
 @real_data
