@@ -1,6 +1,8 @@
-"""The environment of every test: verl on the CPU, no hub, no other Ray."""
+"""The environment of every test: verl on the CPU, no hub, no other Ray; and the real data, where they are."""
 
 import os
+
+import pytest
 
 os.environ |= {
     "VERL_PLATFORM": "cpu",
@@ -12,3 +14,14 @@ os.environ |= {
 }
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.pop("RAY_ADDRESS", None)
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder of real data files, or a skip that says so."""
+    from entrobench.paths import shared_data
+
+    folder = shared_data()
+    if folder is None:
+        pytest.skip("the folder of real data is absent (set ENTROBENCH_SHARED_DATA)")
+    return folder

@@ -11,18 +11,9 @@ from entrobench.data.schema import read_problems, read_verl_parquet
 from entrobench.data.training_sets import prepare_training_set
 from entrobench.errors import CorruptFile
 from entrobench.files import read_json, sha256_file
-from entrobench.paths import repository_root, shared_data
+from entrobench.paths import repository_root
 
 CONFIGS = Configs(repository_root() / "configs")
-
-
-@pytest.fixture(scope="session")
-def real_data():
-    """The folder of real data files, or a skip that says so."""
-    folder = shared_data()
-    if folder is None:
-        pytest.skip("the folder of real data is absent (set ENTROBENCH_SHARED_DATA)")
-    return folder
 
 
 # -- smoke ---------------------------------------------------------------------------------------------------

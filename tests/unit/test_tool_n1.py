@@ -19,7 +19,7 @@ from entrobench.data.tool_prompt import TOOL_SYSTEM_PROMPT, tool_prompt
 from entrobench.data.training_sets import prepare_training_set
 from entrobench.errors import CorruptFile, MissingInput, PinMismatch
 from entrobench.files import read_json, sha256_file, write_json
-from entrobench.paths import repository_root, shared_data
+from entrobench.paths import repository_root
 from entrobench.rewards.tool_call import grade_tool_call
 
 TOOLS = [
@@ -28,15 +28,6 @@ TOOLS = [
 ]
 CALLS = [{"name": "Get Weather (v2)", "arguments": {"city": "Paris (FR)", "days": [1, 2]}}]
 BRACKETS = '[Get Weather (v2)(city="Paris (FR)", days=[1, 2])]'
-
-
-@pytest.fixture(scope="session")
-def real_data():
-    """The folder of real data files, or a skip that says so."""
-    folder = shared_data()
-    if folder is None:
-        pytest.skip("the folder of real data is absent (set ENTROBENCH_SHARED_DATA)")
-    return folder
 
 
 # -- prompt --------------------------------------------------------------------------------------------------

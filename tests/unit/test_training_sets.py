@@ -11,19 +11,10 @@ from entrobench.data.still3 import MARKER, gold_text, select_still3
 from entrobench.data.training_sets import check_selection, prepare_training_set, select
 from entrobench.errors import ConfigError, CorruptFile, MissingInput, PinMismatch
 from entrobench.files import read_json, read_jsonl, sha256_file
-from entrobench.paths import repository_root, shared_data
+from entrobench.paths import repository_root
 
 CONFIGS = Configs(repository_root() / "configs")
 CONFLICT = dapo.CONFLICT
-
-
-@pytest.fixture(scope="session")
-def real_data():
-    """The folder of real data files, or a skip that says so."""
-    folder = shared_data()
-    if folder is None:
-        pytest.skip("the folder of real data is absent (set ENTROBENCH_SHARED_DATA)")
-    return folder
 
 
 def make_dapo(path, problems, indices=None):
