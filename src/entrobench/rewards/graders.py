@@ -52,7 +52,7 @@ def split_gold(gold: Any) -> tuple[Any, dict[str, Any]]:
     columns = {name: value for name, value in gold.items() if name != "answer"}
     if "answer" not in gold or not set(columns) <= set(RULE_FIELDS):
         found = sorted(map(str, gold))
-        raise ConfigError(f"gold: expected the keys answer and of {list(RULE_FIELDS)}, found {found}")
+        raise ConfigError(f"gold: expected the key answer and any of {list(RULE_FIELDS)}, found {found}")
     return gold["answer"], _checked(columns)
 
 
