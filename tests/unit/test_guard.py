@@ -85,6 +85,18 @@ def test_a_run_that_ends_well_is_left_alone(guard):
     assert process.returncode == 0
 
 
+def test_what_the_run_has_to_tell_is_told(guard):
+    script = """
+    print("entrobench: resuming from global_step_4", flush=True)
+    sys.stdout.write("something of verl's\\n(TaskRunner pid=7) entrobench: cut ")
+    sys.stdout.flush()
+    time.sleep(2)
+    print("in two")
+    """
+    output = guard(script).communicate(timeout=30)[0]
+    assert output == "entrobench: resuming from global_step_4\nentrobench: cut in two\n"
+
+
 def test_a_hang_is_ended_and_named(guard):
     process = guard("beat('update_weights', 3); time.sleep(600)", stall=3)
     output = process.communicate(timeout=40)[0]

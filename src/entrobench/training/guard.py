@@ -304,12 +304,15 @@ def _say(text: str) -> None:
 
 
 class _StepReporter:
-    """Prints each phase of the start and one line per finished step."""
+    """Prints each phase of the start, one line per finished step, and what the run has to tell the user: the
+    lines of its log that begin with `entrobench: `.
+    """
 
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
         self.started = time.time()
         self.phase = ""
+        self.log_read = 0
         self.step = self._last_step()
 
     def _rows(self) -> list[dict[str, Any]]:
@@ -323,6 +326,7 @@ class _StepReporter:
 
     def report(self) -> None:
         elapsed = f"{time.time() - self.started:5.0f} s"
+        self._report_notes()
         try:
             progress = read_json(self.run_dir / "progress.json")
         except EntrobenchError:
@@ -339,6 +343,16 @@ class _StepReporter:
                     f"{weights}  {row['timing_s/step']:.1f} s"
                 )
 
+    def _report_notes(self) -> None:
+        with (self.run_dir / "train.log").open("rb") as log:
+            log.seek(self.log_read)
+            new = log.read()
+        whole = new[: new.rfind(b"\n") + 1]  # the rest of its last line comes with the next look
+        self.log_read += len(whole)
+        for line in _plain_lines(whole.decode("utf-8", "replace")):
+            if line.startswith("entrobench: "):
+                _say(line)
+
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _RAY_PREFIX = re.compile(r"^\([^)]*pid=\d+[^)]*\) ?")
@@ -349,9 +363,14 @@ _EXCEPTION_LINE = re.compile(
 )
 
 
+def _plain_lines(text: str) -> list[str]:
+    """Lines without colours and without the prefixes of Ray and vLLM."""
+    lines = _ANSI.sub("", text).splitlines()
+    return [_VLLM_PREFIX.sub("", _RAY_PREFIX.sub("", line)) for line in lines]
+
+
 def _log_lines(log: Path) -> list[str]:
-    text = _ANSI.sub("", log.read_text(encoding="utf-8", errors="replace"))
-    return [_VLLM_PREFIX.sub("", _RAY_PREFIX.sub("", line)) for line in text.splitlines()]
+    return _plain_lines(log.read_text(encoding="utf-8", errors="replace"))
 
 
 def _last_traceback(log: Path) -> list[str]:
