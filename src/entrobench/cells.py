@@ -158,6 +158,7 @@ def resolve(name: str, scale_name: str, configs: Configs, results: Path) -> dict
         "trainer": {},
         "shaper": None,
         "recording": scale.recording.model_dump() if scale.recording is not None else None,
+        "milestones": experiment.milestones,
         "guard": scale.guard.model_dump(),
     }
     if method.trains:

@@ -63,6 +63,7 @@ class Experiment(_Strict):
 
     starts_from: the experiment of the same paper whose cell, of the same method and seed, this one goes on
     from. methods: what this experiment sets for one method only. evaluation: what it changes in evaluation.
+    milestones: steps whose checkpoints are made and kept, beside the last ones, for evaluations of them.
     """
 
     title: str
@@ -71,6 +72,7 @@ class Experiment(_Strict):
     benchmarks: list[str]
     in_domain: list[str] = []
     starts_from: str | None = None
+    milestones: list[int] = []
     hyperparameters: dict[str, Setting] = {}
     methods: dict[str, dict[str, Setting]] = {}
     evaluation: dict[str, Setting] = {}
@@ -93,11 +95,14 @@ class Protocol(_Strict):
 
 
 class Guard(_Strict):
-    """Seconds without a sign of life after which a training run is ended; see training.guard.Limits."""
+    """Seconds without a sign of life after which a training run is ended; stop: seconds that it has to end
+    when it is asked to. See training.guard.Limits.
+    """
 
     startup: float
     stall: float
     error: float
+    stop: float = 600
 
 
 class Device(_Strict):

@@ -5,7 +5,11 @@ from collections.abc import Callable
 
 
 class EntrobenchError(Exception):
-    """Root of the errors that this package raises on purpose; programs print them without a traceback."""
+    """Root of the errors that this package raises on purpose; programs print them without a traceback and
+    exit with exit_status.
+    """
+
+    exit_status = 1
 
 
 class ConfigError(EntrobenchError, ValueError):
@@ -43,13 +47,25 @@ class TrainingFailed(EntrobenchError, RuntimeError):
     """A training run ended without reaching its last step; its checkpoints are intact."""
 
 
+class Unfinished(EntrobenchError):
+    """A training run was asked to stop and did; the same command goes on. Not a failure: EX_TEMPFAIL."""
+
+    exit_status = 75
+
+
+class NotEnoughSpace(EntrobenchError, OSError):
+    """The file system has less room than a run will need."""
+
+
 def run_script(main: Callable[[], None]) -> int:
-    """Run `main` as a program: 0, or 1 with the error's text and no traceback, or 130 when interrupted."""
+    """Run `main` as a program: 0, or the error's exit_status (1; 75 for Unfinished) with its text and no
+    traceback, or 130 when interrupted.
+    """
     try:
         main()
     except EntrobenchError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
+        return error.exit_status
     except KeyboardInterrupt:
         print("interrupted; what is finished is kept, the same command goes on from there", file=sys.stderr)
         return 130

@@ -70,7 +70,7 @@ def finish(process: subprocess.Popen, seconds: float) -> str:
     try:
         return process.communicate(timeout=seconds)[0]
     except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
         output = process.communicate(timeout=60)[0]
         pytest.fail(f"did not end within {seconds} s:\n{output}")
 
@@ -117,6 +117,10 @@ def test_killed_run_resumes_with_the_controller_of_an_uninterrupted_one(tmp_path
     final = json.loads((checkpoints / "global_step_6" / "controller.json").read_text())
     assert final == controller_after(curve["entropy"].tolist()), "as if never interrupted, bit for bit"
     assert final["step"] == 6
+    killed, finished = done["lives"]
+    assert (killed["exit"], finished["exit"]) == ("killed", "finished")
+    assert finished["from_step"] == step
+    assert 0 <= killed["to_step"] - step <= 2, "at most one checkpoint interval is lost"
 
     # Token statistics under dynamic batching and padding rows: ours against verl's own log-probs, token by
     # token

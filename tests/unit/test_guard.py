@@ -2,6 +2,7 @@
 do.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -17,16 +18,19 @@ import pytest
 GUARD = """
 import os, sys
 from pathlib import Path
-from entrobench.errors import TrainingFailed
+from entrobench.errors import TrainingFailed, Unfinished
 from entrobench.training.guard import Limits, supervise
 run_dir = Path(sys.argv[1])
-stall, error = float(sys.argv[3]), float(sys.argv[4])
-limits = Limits(startup=stall, stall=stall, error=error, dead_child=2.0)
+stall, error, stop = (float(limit) for limit in sys.argv[3:6])
+limits = Limits(startup=stall, stall=stall, error=error, stop=stop, dead_child=2.0)
 try:
     supervise([sys.executable, sys.argv[2]], run_dir, limits, dict(os.environ, RUN_DIR=str(run_dir)))
 except TrainingFailed as error:
     print(error)
     sys.exit(1)
+except Unfinished as error:
+    print("Unfinished:", error, flush=True)
+    sys.exit(75)
 except KeyboardInterrupt as error:
     print("interrupted by", error)
     sys.exit(130)
@@ -36,20 +40,23 @@ import json, os, subprocess, sys, time
 from pathlib import Path
 run_dir = Path(os.environ["RUN_DIR"])
 def beat(phase, step):
-    (run_dir / "progress.json").write_text(json.dumps({"phase": phase, "step": step, "time": time.time()}))
+    write("progress.json", {"phase": phase, "step": step, "time": time.time()})
+def write(name, value):
+    (run_dir / "new").write_text(json.dumps(value))
+    (run_dir / "new").rename(run_dir / name)
 """
 
 
 @pytest.fixture
 def guard(tmp_path):
-    """Start the guard on a script; stall and error limits in seconds."""
+    """Start the guard on a script; limits in seconds."""
     started = []
 
-    def start(script: str, stall: float = 30, error: float = 30) -> subprocess.Popen:
+    def start(script: str, stall: float = 30, error: float = 30, stop: float = 30) -> subprocess.Popen:
         path = tmp_path / "train.py"
         path.write_text(PREAMBLE + textwrap.dedent(script))
         process = subprocess.Popen(
-            [sys.executable, "-c", GUARD, str(tmp_path), str(path), str(stall), str(error)],
+            [sys.executable, "-c", GUARD, str(tmp_path), str(path), str(stall), str(error), str(stop)],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         started.append(process)
@@ -76,6 +83,18 @@ def test_a_run_that_ends_well_is_left_alone(guard):
     process = guard("beat('generate', 1); print('fine')")
     assert process.communicate(timeout=30)[0] == ""
     assert process.returncode == 0
+
+
+def test_what_the_run_has_to_tell_is_told(guard):
+    script = """
+    print("entrobench: resuming from global_step_4", flush=True)
+    sys.stdout.write("something of verl's\\n(TaskRunner pid=7) entrobench: cut ")
+    sys.stdout.flush()
+    time.sleep(2)
+    print("in two")
+    """
+    output = guard(script).communicate(timeout=30)[0]
+    assert output == "entrobench: resuming from global_step_4\nentrobench: cut in two\n"
 
 
 def test_a_hang_is_ended_and_named(guard):
@@ -197,3 +216,159 @@ def test_a_cell_is_not_trained_twice_at_once(guard):
     assert second.returncode == 1
     assert "is being trained by another process" in output
     assert first.poll() is None
+
+
+# -- stopping ------------------------------------------------------------------------------------------------
+
+# A run that makes a step in a moment, and its last one, of 1000, when it is asked to stop
+STEPS = """
+from entrobench.training.run_files import Curve, Lives, StopRequest
+Lives(run_dir).begin(0)
+for step in range(1, 1000):
+    beat("generate", step)
+    time.sleep(0.3)
+    Curve(run_dir).append(step, {"reward": 0.0, "entropy": 0.0, "timing_s/step": 0.3})
+    if StopRequest(run_dir).is_asked():
+        StopRequest(run_dir).answer(step, 1000)
+        sys.exit(75)
+"""
+# A run that does not notice
+DEAF = """
+from entrobench.training.run_files import Lives
+Lives(run_dir).begin(4)
+beat("generate", 5)
+time.sleep(600)
+"""
+
+
+def wait_for_a_step(folder):
+    metrics = folder / "metrics.jsonl"
+    wait_for(lambda: metrics.exists() and "\n" in metrics.read_text())
+
+
+def last_life(folder):
+    return json.loads((folder / "lives.jsonl").read_text().splitlines()[-1])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_lets_the_run_finish_its_step(guard, tmp_path, number):
+    process = guard(STEPS)
+    wait_for_a_step(tmp_path)
+    time.sleep(1)
+    process.send_signal(number)
+    output = process.communicate(timeout=30)[0]
+    assert process.returncode == 75
+    step = len((tmp_path / "metrics.jsonl").read_text().splitlines())
+    name = signal.Signals(number).name
+    line = f"Unfinished: stopped by {name} after step {step} of 1000, with a checkpoint."
+    assert output.splitlines()[-1].startswith(line)
+    assert f"{name}: finishing step" in output
+    life = last_life(tmp_path)
+    assert (life["exit"], life["from_step"], life["to_step"]) == (f"stopped by {name}", 0, step)
+
+
+def test_a_run_without_a_step_is_stopped_at_once(guard, tmp_path):
+    process = guard("beat('start Ray and vLLM', 0); time.sleep(600)")
+    wait_for((tmp_path / "progress.json").exists)
+    process.send_signal(signal.SIGUSR1)
+    output = process.communicate(timeout=15)[0]
+    assert process.returncode == 75
+    assert "stopped by SIGUSR1 before its first step: nothing is lost" in output
+
+
+def test_a_run_that_cannot_stop_in_time_is_ended(guard, tmp_path):
+    process = guard(DEAF, stall=600, stop=3)
+    wait_for((tmp_path / "progress.json").exists)
+    process.send_signal(signal.SIGUSR1)
+    output = process.communicate(timeout=30)[0]
+    assert process.returncode == 75
+    assert "in step 5, before it could make a checkpoint: 3 s were not enough. The same command" in output
+    assert last_life(tmp_path)["exit"] == "stopped by SIGUSR1"
+
+
+def test_a_second_signal_ends_the_run_at_once_but_an_echo_of_the_first_does_not(guard, tmp_path):
+    process = guard(DEAF, stall=600, stop=600)
+    wait_for((tmp_path / "progress.json").exists)
+    process.send_signal(signal.SIGUSR1)
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(5)
+    assert process.poll() is None, "one request, sent to several processes"
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=30)[0]
+    assert process.returncode == 75
+    assert "a second signal, SIGTERM, came" in output
+
+
+def test_ctrl_c_ends_a_stopping_run_as_ever(guard, tmp_path):
+    process = guard(DEAF, stall=600, stop=600)
+    wait_for((tmp_path / "progress.json").exists)
+    process.send_signal(signal.SIGTERM)
+    wait_for((tmp_path / "stop.json").exists)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert last_life(tmp_path)["exit"] == "interrupted"
+
+
+def test_a_run_that_finishes_while_it_is_asked_to_stop_is_finished(guard, tmp_path):
+    process = guard("beat('generate', 9); time.sleep(4)")
+    wait_for((tmp_path / "progress.json").exists)
+    process.send_signal(signal.SIGUSR1)
+    process.communicate(timeout=30)
+    assert (tmp_path / "stop.json").exists(), "it was asked"
+    assert process.returncode == 0
+
+
+def test_a_run_whose_processes_got_the_signal_too_is_unfinished_not_failed(guard, tmp_path):
+    process = guard(DEAF, stall=600)
+    wait_for((tmp_path / "progress.json").exists)
+    (child,) = psutil.Process(process.pid).children()
+    process.send_signal(signal.SIGTERM)
+    child.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=30)[0]
+    assert process.returncode == 75
+    assert "before it could make a checkpoint: training ended with exit code -15" in output
+
+
+def test_usr1_to_every_process_reaches_the_guard_only(guard, tmp_path):
+    process = guard(STEPS)
+    wait_for_a_step(tmp_path)
+    for child in psutil.Process(process.pid).children(recursive=True):
+        child.send_signal(signal.SIGUSR1)
+    process.send_signal(signal.SIGUSR1)
+    output = process.communicate(timeout=30)[0]
+    assert process.returncode == 75
+    assert ", with a checkpoint." in output
+
+
+def test_an_earlier_request_does_not_stop_the_next_run(guard, tmp_path):
+    (tmp_path / "stop.json").write_text('{"signal": "SIGUSR1", "step": 3, "total": 9}')
+    process = guard("assert not (run_dir / 'stop.json').exists(); beat('generate', 1)")
+    assert process.wait(timeout=30) == 0
+
+
+def test_the_end_of_a_pipe_does_not_end_the_run(guard, tmp_path):
+    process = guard(STEPS)
+    wait_for_a_step(tmp_path)
+    process.stdout.close()  # as when `| tee log` gets the signal as well
+    time.sleep(2)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 75
+    assert last_life(tmp_path)["exit"] == "stopped by SIGTERM"
+
+
+def test_lives_of_a_killed_guard_and_of_a_failed_run_are_closed(guard, tmp_path):
+    process = guard(STEPS)
+    wait_for_a_step(tmp_path)
+    process.kill()
+    process.wait()
+    time.sleep(1)  # the lock goes with the killed guard's child
+    failing = STEPS.replace("begin(0)", "begin(1)").replace("time.sleep(0.3)", "raise ValueError('reason')")
+    process = guard(failing)
+    process.communicate(timeout=30)
+    assert process.returncode == 1
+    killed, failed = map(json.loads, (tmp_path / "lives.jsonl").read_text().splitlines())
+    assert killed["exit"] == "killed"
+    assert killed["to_step"] >= 1
+    assert failed["exit"] == "failed: training ended with exit code 1"

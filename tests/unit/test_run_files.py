@@ -1,30 +1,10 @@
 """Files of a training run: what a kill, a full disk or a curious user may leave behind."""
 
 import json
-import zipfile
 
 import pytest
 
-from entrobench.errors import CorruptFile
-from entrobench.training.run_files import (
-    Curve,
-    check_checkpoint,
-    latest_checkpoint,
-    load_controller,
-    save_controller,
-    set_aside_other_run,
-)
-
-
-def make_checkpoint(folder, step=4, world_size=1):
-    checkpoint = folder / f"global_step_{step}"
-    (checkpoint / "actor").mkdir(parents=True)
-    names = [f"actor/{k}_world_size_{world_size}_rank_0.pt" for k in ("model", "optim", "extra_state")]
-    for name in [*names, "data.pt"]:
-        with zipfile.ZipFile(checkpoint / name, "w") as archive:
-            archive.writestr("data", "x" * 100)
-    (folder / "latest_checkpointed_iteration.txt").write_text(str(step))
-    return checkpoint
+from entrobench.training.run_files import Curve, Lives, Progress, StopRequest, set_aside_other_run
 
 
 def test_curve_forgets_the_steps_that_a_resumed_run_makes_again(tmp_path):
@@ -33,59 +13,102 @@ def test_curve_forgets_the_steps_that_a_resumed_run_makes_again(tmp_path):
         curve.append(step, {"reward": step / 10, "text": "ignored"})
     with curve.jsonl.open("a") as stream:
         stream.write('{"step": 6, "rew')  # cut by a kill
-    curve.truncate_after(3)
+    assert curve.last_step() == 5
+    assert curve.truncate_after(3) == 3
     curve.append(4, {"reward": 0.9})
     frame = curve.to_parquet()
     assert frame["step"].tolist() == [1, 2, 3, 4]
     assert frame["reward"].tolist() == [0.1, 0.2, 0.3, 0.9]
 
 
-def test_no_checkpoint_is_no_error(tmp_path):
-    assert latest_checkpoint(tmp_path) is None
-
-
-def test_a_complete_checkpoint_passes(tmp_path):
-    checkpoint = make_checkpoint(tmp_path)
-    save_controller(checkpoint, {"step": 4})
-    assert latest_checkpoint(tmp_path) == checkpoint
-    check_checkpoint(checkpoint, world_size=1, needs_controller=True)
-
-
-@pytest.mark.parametrize("name", ["actor/model_world_size_1_rank_0.pt", "data.pt"])
-def test_a_cut_or_missing_file_is_named(tmp_path, name):
-    checkpoint = make_checkpoint(tmp_path)
-    content = (checkpoint / name).read_bytes()
-    (checkpoint / name).write_bytes(content[:40])
-    with pytest.raises(CorruptFile, match=f"{name}.*damaged or cut short"):
-        check_checkpoint(checkpoint, world_size=1, needs_controller=False)
-    (checkpoint / name).unlink()
-    with pytest.raises(CorruptFile, match=f"{name} is missing"):
-        check_checkpoint(checkpoint, world_size=1, needs_controller=False)
-
-
-@pytest.mark.parametrize("tracker", ["9", "four"])
-def test_a_tracker_that_names_no_folder_is_refused(tmp_path, tracker):
-    make_checkpoint(tmp_path)
-    (tmp_path / "latest_checkpointed_iteration.txt").write_text(tracker)
-    with pytest.raises(CorruptFile, match=tracker):
-        latest_checkpoint(tmp_path)
-
-
-def test_a_checkpoint_of_another_method_has_no_controller(tmp_path):
-    checkpoint = make_checkpoint(tmp_path)
-    with pytest.raises(CorruptFile, match="not made with this method"):
-        check_checkpoint(checkpoint, world_size=1, needs_controller=True)
-    (checkpoint / "controller.json").write_text("[1")
-    with pytest.raises(CorruptFile, match=r"controller.json"):
-        load_controller(checkpoint)
-
-
 def test_a_run_with_other_settings_is_set_aside_and_nothing_is_lost(tmp_path):
     assert set_aside_other_run(tmp_path, "a" * 64) is None
-    make_checkpoint(tmp_path / "checkpoints")
+    checkpoint = tmp_path / "checkpoints" / "global_step_4"
+    checkpoint.mkdir()
     Curve(tmp_path).append(1, {"reward": 0.5})
+    Lives(tmp_path).begin(0)
     assert set_aside_other_run(tmp_path, "a" * 64) is None, "the same run resumes"
     aside = set_aside_other_run(tmp_path, "b" * 64)
-    assert (aside / "checkpoints" / "global_step_4" / "data.pt").exists()
+    assert (aside / "checkpoints" / "global_step_4").is_dir()
     assert json.loads((aside / "metrics.jsonl").read_text())["reward"] == 0.5
-    assert latest_checkpoint(tmp_path / "checkpoints") is None
+    assert (aside / "lives.jsonl").exists()
+    assert not checkpoint.exists()
+    assert Lives(tmp_path).read() == [], "the new run has no earlier life"
+
+
+def test_stop_request_is_asked_answered_and_forgotten(tmp_path):
+    guard, trainer = StopRequest(tmp_path), StopRequest(tmp_path)
+    assert not trainer.is_asked()
+    guard.ask("SIGUSR1")
+    assert trainer.is_asked()
+    assert guard.answered() is None
+    trainer.answer(5, 32)
+    assert guard.answered() == (5, 32)
+    guard.clear()
+    assert not trainer.is_asked()
+    guard.clear()
+
+
+def live(folder, from_step, to_step, reason):
+    """One life of a run that makes steps after `from_step` up to `to_step`."""
+    lives, curve = Lives(folder), Curve(folder)
+    lives.begin(from_step)
+    curve.truncate_after(from_step)
+    for step in range(from_step + 1, to_step + 1):
+        curve.append(step, {"reward": 0.0})
+    lives.end(reason)
+    return lives
+
+
+def test_lives_say_what_each_made_and_what_was_lost(tmp_path):
+    live(tmp_path, 0, 11, "stopped by SIGUSR1")
+    lives = live(tmp_path, 8, 20, "finished")
+    lives.end("interrupted")  # nothing is open any more
+    first, second = lives.read()
+    assert (first["from_step"], first["to_step"], first["exit"]) == (0, 11, "stopped by SIGUSR1")
+    assert (second["from_step"], second["to_step"], second["exit"]) == (8, 20, "finished")
+    assert first["start"] <= first["stop"] <= second["start"]
+    assert "host" not in first
+
+
+def test_a_life_that_nobody_closed_was_killed_at_its_last_sign(tmp_path):
+    progress, lives = Progress(tmp_path), Lives(tmp_path)
+    lives.begin(0)
+    progress.beat("generate", 3)
+    content = json.loads(progress.path.read_text())
+    progress.path.write_text(json.dumps(content | {"time": 0.0}))
+    Curve(tmp_path).append(1, {"reward": 0.0})
+    lives.end_killed()
+    (life,) = lives.read()
+    assert (life["exit"], life["to_step"], life["stop"]) == ("killed", 1, "1970-01-01T00:00:00+00:00")
+
+
+def test_a_life_without_a_finished_step_ends_where_it_began(tmp_path):
+    live(tmp_path, 0, 11, "killed")
+    lives = live(tmp_path, 8, 8, "stopped by SIGTERM")
+    assert lives.read()[1]["to_step"] == 8
+
+
+def test_job_and_host_are_recorded_where_they_are_known_and_wanted(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    monkeypatch.setenv("ENTROBENCH_RECORD_HOSTS", "1")
+    Lives(tmp_path).begin(0)
+    (life,) = Lives(tmp_path).read()
+    assert life["job"] == "4711"
+    assert life["host"]
+
+
+@pytest.mark.parametrize(
+    ("endings", "fruitless"),
+    [
+        ([], 0),
+        ([(0, "stopped by SIGTERM"), (0, "stopped by SIGUSR1")], 2),
+        ([(0, "stopped by SIGTERM"), (8, "stopped by SIGTERM")], 1),
+        ([(8, "stopped by SIGTERM"), (8, "killed"), (8, "stopped by SIGTERM")], 1),
+        ([(8, "stopped by SIGTERM"), (8, "finished")], 0),
+    ],
+)
+def test_fruitless_lives_are_the_last_ones_that_began_from_the_same_step(tmp_path, endings, fruitless):
+    for from_step, reason in endings:
+        live(tmp_path, from_step, from_step + 1, reason)
+    assert Lives(tmp_path).fruitless() == fruitless

@@ -4,10 +4,14 @@ verl does not notice an exception in a vLLM worker during a weight update: it wa
 child of this process, which ends it when it shows no sign of life, when a process that it needs has died, or
 on Ctrl-C, and reports the worker's own error. Processes, shared memory and Ray's folder of this run are
 removed by pid and by name as they were seen to belong to it; nothing else is touched. Checkpoints stay.
+
+SIGTERM and SIGUSR1, which a scheduler sends ahead of a time limit or of preemption, let the run finish its
+step, make a checkpoint and end (stop.json, see run_files.StopRequest); what it cannot do in time is ended.
 """
 
 import ctypes
 import fcntl
+import os
 import re
 import shutil
 import signal
@@ -24,14 +28,19 @@ from typing import Any
 
 import psutil
 
-from entrobench.errors import EntrobenchError, MissingInput, TrainingFailed
+from entrobench.errors import EntrobenchError, MissingInput, TrainingFailed, Unfinished
 from entrobench.files import read_json, read_jsonl, write_atomic
+from entrobench.training.run_files import Lives, StopRequest
 
 POLL_SECONDS = 1.0
 RAY_FOLDER_PREFIX = "entrobench-"
 # Age from which a process counts as one that the run needs
 SETTLED_SECONDS = 10.0
 SHARED_MEMORY = Path("/dev/shm")
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+# A scheduler may send the same request to a shell and to its children: signals this close together are one
+SAME_REQUEST_SECONDS = 5.0
+GO_ON = "The same command goes on from the newest checkpoint."
 # Processes without which verl cannot go on. Ray and vLLM set these names.
 ESSENTIAL = re.compile(r"raylet$|gcs_server$|^ray::WorkerDict|^ray::TaskRunner|^ray::vLLM|^VLLM::")
 
@@ -42,13 +51,27 @@ class Limits:
 
     startup: before the first training step (imports, Ray, vLLM, compilation). stall: between two phases of a
     step. error: between two phases once a traceback stands in the log. dead_child: after an essential process
-    has gone.
+    has gone. stop: not silence but all the time that a run has, once asked, to finish its step and make a
+    checkpoint.
     """
 
     startup: float
     stall: float
     error: float
+    stop: float = 600.0
     dead_child: float = 20.0
+
+
+class _Signals:
+    """The requests to stop that have come, as (time, name)."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[float, str]] = []
+
+    def note(self, signum: int, frame: FrameType | None) -> None:
+        now = time.time()
+        if not self.requests or now - self.requests[-1][0] > SAME_REQUEST_SECONDS:
+            self.requests.append((now, signal.Signals(signum).name))
 
 
 @dataclass
@@ -56,6 +79,7 @@ class _Run:
     """What has been seen of the run so far."""
 
     log: Path
+    signals: _Signals
     started: float = field(default_factory=time.time)
     not_ours: frozenset[int] = field(default_factory=lambda: frozenset(p.pid for p in _descendants()))
     processes: dict[int, psutil.Process] = field(default_factory=dict)
@@ -68,13 +92,19 @@ def supervise(command: list[str], run_dir: Path, limits: Limits, environment: di
     """Run `command` (a training process that writes run_dir/progress.json) to its end; its output goes to
     train.log.
 
-    Raises TrainingFailed with the worker's error when the run fails, hangs, or loses a process;
-    KeyboardInterrupt on SIGINT or SIGTERM. In every case all processes of the run have ended when this
-    returns.
+    Raises TrainingFailed with the worker's error when the run fails, hangs, or loses a process; Unfinished
+    after SIGTERM or SIGUSR1, with the checkpoint that it goes on from; KeyboardInterrupt on SIGINT. In every
+    case all processes of the run have ended when this returns.
     """
-    with _exclusive(run_dir), _ray_folder(run_dir) as ray_dir, _signals_as_interrupt():
+    with (
+        _exclusive(run_dir),
+        _handled_signals() as signals,
+        _life(run_dir, signals),
+        _ray_folder(run_dir) as ray_dir,
+    ):
         _become_subreaper()
-        run = _Run(run_dir / "train.log")
+        StopRequest(run_dir).clear()
+        run = _Run(run_dir / "train.log", signals)
         with run.log.open("wb") as log:
             child = subprocess.Popen(
                 command,
@@ -83,7 +113,7 @@ def supervise(command: list[str], run_dir: Path, limits: Limits, environment: di
                 stdin=subprocess.DEVNULL,
                 env=environment | {"ENTROBENCH_RAY_DIR": str(ray_dir)},
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=_prepare_child,
             )
         try:
             _watch(child, run, run_dir, limits)
@@ -97,12 +127,47 @@ def _watch(child: subprocess.Popen[bytes], run: _Run, run_dir: Path, limits: Lim
         time.sleep(POLL_SECONDS)
         _look_at_processes(run)
         reporter.report()
+        if run.signals.requests:
+            _pursue_stop(run, run_dir, limits)
         reason = _reason_to_end(run, run_dir, limits)
         if reason is not None:
-            raise TrainingFailed(f"{reason}\n{_error_report(run.log)}")
+            raise _ended(run, run_dir, reason)
     reporter.report()
     if child.returncode != 0:
-        raise TrainingFailed(f"training ended with exit code {child.returncode}\n{_error_report(run.log)}")
+        raise _ended(run, run_dir, f"training ended with exit code {child.returncode}")
+
+
+def _pursue_stop(run: _Run, run_dir: Path, limits: Limits) -> None:
+    """Ask the run to stop, once; raise Unfinished when there is nothing to wait for, or no time left."""
+    asked, name = run.signals.requests[0]
+    request = StopRequest(run_dir)
+    _, step, _ = _last_sign_of_life(run, run_dir)
+    if not request.is_asked():
+        if step == 0:
+            raise Unfinished(f"stopped by {name} before its first step: nothing is lost. {GO_ON}")
+        request.ask(name)
+        _say(f"{name}: finishing step {step}, then a checkpoint, within {limits.stop:.0f} s")
+    if len(run.signals.requests) > 1:
+        raise _ended(run, run_dir, f"a second signal, {run.signals.requests[1][1]}, came")
+    if time.time() - asked > limits.stop:
+        raise _ended(run, run_dir, f"{limits.stop:.0f} s were not enough")
+
+
+def _ended(run: _Run, run_dir: Path, reason: str) -> EntrobenchError:
+    """What to raise for a run that has ended, or is to be ended, because of `reason`."""
+    if not run.signals.requests:
+        return TrainingFailed(f"{reason}\n{_error_report(run.log)}")
+    name = run.signals.requests[0][1]
+    answer = StopRequest(run_dir).answered()
+    if answer is not None:
+        return Unfinished(
+            f"stopped by {name} after step {answer[0]} of {answer[1]}, with a checkpoint. {GO_ON}"
+        )
+    _, step, _ = _last_sign_of_life(run, run_dir)
+    report = f"\n{_error_report(run.log)}" if _last_traceback(run.log) else f" {GO_ON}"
+    return Unfinished(
+        f"stopped by {name} in step {step}, before it could make a checkpoint: {reason}.{report}"
+    )
 
 
 def _reason_to_end(run: _Run, run_dir: Path, limits: Limits) -> str | None:
@@ -219,20 +284,35 @@ def _become_subreaper() -> None:
     _prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: orphans of the run become children of this process
 
 
-def _die_with_parent() -> None:
+def _prepare_child() -> None:
     _prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: the run does not outlive a guard that was killed
+    # Inherited by all of the run: a SIGUSR1 that a scheduler sends to every process is for the guard only
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 # -- what the user sees --------------------------------------------------------------------------------------
 
 
+def _say(text: str) -> None:
+    """Print a line. When the reader of a pipe (`| tee log`) has been ended, the run goes on without it."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (1, 2) if os.path.sameopenfile(1, 2) else (1,):
+            os.dup2(nowhere, stream)
+
+
 class _StepReporter:
-    """Prints each phase of the start and one line per finished step."""
+    """Prints each phase of the start, one line per finished step, and what the run has to tell the user: the
+    lines of its log that begin with `entrobench: `.
+    """
 
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
         self.started = time.time()
         self.phase = ""
+        self.log_read = 0
         self.step = self._last_step()
 
     def _rows(self) -> list[dict[str, Any]]:
@@ -246,22 +326,32 @@ class _StepReporter:
 
     def report(self) -> None:
         elapsed = f"{time.time() - self.started:5.0f} s"
+        self._report_notes()
         try:
             progress = read_json(self.run_dir / "progress.json")
         except EntrobenchError:
             return
         if progress["step"] == 0 and progress["time"] >= self.started and progress["phase"] != self.phase:
             self.phase = progress["phase"]
-            print(f"[{elapsed}] {self.phase}", flush=True)
+            _say(f"[{elapsed}] {self.phase}")
         for row in self._rows():
             if row["step"] > self.step:
                 self.step = row["step"]
                 weights = f"  omega_neg {row['omega_neg']:.4f}" if "omega_neg" in row else ""
-                print(
+                _say(
                     f"[{elapsed}] step {self.step}: reward {row['reward']:.3f}  entropy {row['entropy']:.4f}"
-                    f"{weights}  {row['timing_s/step']:.1f} s",
-                    flush=True,
+                    f"{weights}  {row['timing_s/step']:.1f} s"
                 )
+
+    def _report_notes(self) -> None:
+        with (self.run_dir / "train.log").open("rb") as log:
+            log.seek(self.log_read)
+            new = log.read()
+        whole = new[: new.rfind(b"\n") + 1]  # the rest of its last line comes with the next look
+        self.log_read += len(whole)
+        for line in _plain_lines(whole.decode("utf-8", "replace")):
+            if line.startswith("entrobench: "):
+                _say(line)
 
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -273,9 +363,14 @@ _EXCEPTION_LINE = re.compile(
 )
 
 
+def _plain_lines(text: str) -> list[str]:
+    """Lines without colours and without the prefixes of Ray and vLLM."""
+    lines = _ANSI.sub("", text).splitlines()
+    return [_VLLM_PREFIX.sub("", _RAY_PREFIX.sub("", line)) for line in lines]
+
+
 def _log_lines(log: Path) -> list[str]:
-    text = _ANSI.sub("", log.read_text(encoding="utf-8", errors="replace"))
-    return [_VLLM_PREFIX.sub("", _RAY_PREFIX.sub("", line)) for line in text.splitlines()]
+    return _plain_lines(log.read_text(encoding="utf-8", errors="replace"))
 
 
 def _last_traceback(log: Path) -> list[str]:
@@ -341,13 +436,36 @@ def _ray_folder(run_dir: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _signals_as_interrupt() -> Iterator[None]:
+def _life(run_dir: Path, signals: _Signals) -> Iterator[None]:
+    """Note in lives.jsonl how the life ended that the training process begins."""
+    lives = Lives(run_dir)
+    lives.end_killed()
+    try:
+        yield
+    except Unfinished:
+        lives.end(f"stopped by {signals.requests[0][1]}")
+        raise
+    except KeyboardInterrupt:
+        lives.end("interrupted")
+        raise
+    except EntrobenchError as error:
+        lives.end(f"failed: {str(error).splitlines()[0]}")
+        raise
+
+
+@contextmanager
+def _handled_signals() -> Iterator[_Signals]:
+    """SIGTERM and SIGUSR1 are noted; SIGINT is a KeyboardInterrupt whatever the caller has set."""
+    signals = _Signals()
+
     def interrupt(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt(signal.Signals(signum).name)
 
-    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers: dict[signal.Signals, Any] = {signal.SIGINT: interrupt}
+    handlers |= dict.fromkeys(STOP_SIGNALS, signals.note)
+    previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        yield
+        yield signals
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

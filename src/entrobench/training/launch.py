@@ -2,12 +2,17 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from entrobench.backend import CPU_ENVIRONMENT, choose_backend, require_compiler
 from entrobench.cells import read_cell
-from entrobench.errors import ConfigError
+from entrobench.errors import ConfigError, TrainingFailed, Unfinished
+from entrobench.paths import repository_root
+from entrobench.site import Site, site_or_none
 from entrobench.training.guard import Limits, supervise
+from entrobench.training.run_files import Lives
 
 VERL_ON_CPU = {
     "VERL_PLATFORM": "cpu",
@@ -20,12 +25,16 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_OFFLINE": "1",
 }
+# What a stopped run leaves of the scheduler's notice, for ending its processes and tidying up
+CLEAN_UP_SECONDS = 60
+FRUITLESS_LIVES = 3
 
 
 def launch(run_dir: Path) -> None:
     """Train the cell in `run_dir`; returns when train.done.json is written.
 
-    Raises TrainingFailed, UnsupportedPlatform, or an input error; KeyboardInterrupt on SIGINT or SIGTERM.
+    Raises Unfinished when the run was stopped by SIGTERM or SIGUSR1 and the same command would go on;
+    TrainingFailed, UnsupportedPlatform, or an input error; KeyboardInterrupt on SIGINT.
     """
     cell = read_cell(run_dir / "cell.yaml")
     if not cell["trains"]:
@@ -41,4 +50,31 @@ def launch(run_dir: Path) -> None:
             environment["ENTROBENCH_ROLLOUT"] = "hf_cpu"
     command = [sys.executable, "-m", "entrobench.training.run", str(run_dir)]
     print(f"training {cell['cell']} ({cell['scale']}); log: {run_dir / 'train.log'}", flush=True)
-    supervise(command, run_dir, Limits(**cell["guard"]), environment)
+    limits = guard_limits(cell, site_or_none(repository_root() / "configs"))
+    try:
+        supervise(command, run_dir, limits, environment)
+    except Unfinished as error:
+        _require_progress(run_dir, error)
+        raise Unfinished(f"{cell['cell']}: {error}") from None
+
+
+def guard_limits(cell: dict[str, Any], site: Site | None) -> Limits:
+    """The cell's limits; where a site is known, its scheduler's notice decides how long a stop may take."""
+    limits = Limits(**cell["guard"])
+    if site is None:
+        return limits
+    notice = site.slurm.signal_seconds
+    return replace(limits, stop=max(notice - CLEAN_UP_SECONDS, notice / 2))
+
+
+def _require_progress(run_dir: Path, stopped: Unfinished) -> None:
+    """Raise TrainingFailed in place of Unfinished when jobs end again and again before a checkpoint: a chain
+    of jobs would go on for ever.
+    """
+    fruitless = Lives(run_dir).fruitless()
+    if fruitless >= FRUITLESS_LIVES:
+        raise TrainingFailed(
+            f"{run_dir}: {stopped}\n  This was job {fruitless} in a row that began from the same step and "
+            f"made no checkpoint.\n  Give a job more time (slurm.max_minutes in configs/site.yaml) or notice "
+            f"(slurm.signal_seconds: longer than one step and a checkpoint), then run the same command again."
+        ) from stopped

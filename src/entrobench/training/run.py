@@ -1,7 +1,8 @@
 """The training process of one cell: `python -m entrobench.training.run CELL_FOLDER` (started by the guard).
 
 Reads cell.yaml and nothing else, checks every input before anything heavy starts, trains with verl, resumes
-from the newest checkpoint, and writes train.done.json last.
+from the newest whole checkpoint, and writes train.done.json last. A run that was asked to stop before its
+last step writes none and exits 75.
 """
 
 import importlib.metadata
@@ -15,17 +16,13 @@ from typing import Any
 import entrobench.rewards.verl_reward
 from entrobench.cells import read_cell
 from entrobench.data.schema import read_verl_parquet
-from entrobench.errors import EntrobenchError, TrainingFailed
+from entrobench.errors import EntrobenchError, TrainingFailed, Unfinished
 from entrobench.files import sha256_file, sha256_text, write_json
 from entrobench.models.check import check_model, check_vocabulary
 from entrobench.models.lora import merge_adapter
-from entrobench.training.run_files import (
-    Curve,
-    Progress,
-    check_checkpoint,
-    latest_checkpoint,
-    set_aside_other_run,
-)
+from entrobench.training.checkpoints import latest_step, resume_point
+from entrobench.training.disk import require_space
+from entrobench.training.run_files import Curve, Lives, Progress, StopRequest, set_aside_other_run
 from entrobench.training.token_record import TokenRecord
 
 
@@ -63,10 +60,10 @@ def run_identity(cell: dict[str, Any]) -> str:
 
 
 def check_inputs(cell: dict[str, Any], run_dir: Path) -> Path | None:
-    """Check model, data and, where there is one, the checkpoint to resume from; return that checkpoint's
-    folder.
+    """Check model, data, checkpoints and free space; return the folder of the checkpoint to resume from.
 
-    Raises EntrobenchError (ConfigError, CorruptFile, MissingInput) before any process is started.
+    Raises EntrobenchError (ConfigError, CorruptFile, MissingInput, NotEnoughSpace) before any process is
+    started.
     """
     model = Path(cell["model"]["path"])
     check_model(model)
@@ -78,10 +75,13 @@ def check_inputs(cell: dict[str, Any], run_dir: Path) -> Path | None:
             f"entrobench: settings, model or data have changed; the earlier run was moved to {aside}",
             flush=True,
         )
-    checkpoint = latest_checkpoint(run_dir / "checkpoints")
-    if checkpoint is not None:
-        world_size = cell["verl"]["trainer.nnodes"] * cell["verl"]["trainer.n_gpus_per_node"]
-        check_checkpoint(checkpoint, world_size, needs_controller=cell["shaper"] is not None)
+    world_size = cell["verl"]["trainer.nnodes"] * cell["verl"]["trainer.n_gpus_per_node"]
+    checkpoint, notes = resume_point(
+        run_dir / "checkpoints", world_size, needs_controller=cell["shaper"] is not None
+    )
+    for note in notes:
+        print(f"entrobench: {note}", flush=True)
+    require_space(cell, run_dir)
     return checkpoint
 
 
@@ -92,6 +92,10 @@ def train(run_dir: Path) -> None:
     progress = Progress(run_dir)
     progress.beat("check inputs", 0)
     resumed_from = check_inputs(cell, run_dir)
+    from_step = int(resumed_from.name.removeprefix("global_step_")) if resumed_from else 0
+    Lives(run_dir).begin(from_step)
+    Curve(run_dir).truncate_after(from_step)
+    (run_dir / "train.done.json").unlink(missing_ok=True)  # of a run with fewer steps
 
     import ray
     from omegaconf import OmegaConf, open_dict
@@ -111,7 +115,10 @@ def train(run_dir: Path) -> None:
             "drop_tied_groups": cell["trainer"]["drop_tied_groups"],
             "relay": cell.get("relay"),
             "relay_steps": cell.get("relay_steps"),
+            "keep_checkpoints": config.trainer.max_actor_ckpt_to_keep,
+            "milestones": cell.get("milestones", []),
         }
+        config.trainer.max_actor_ckpt_to_keep = None  # ours to delete; see checkpoints.prune
         config.ray_kwargs.ray_init._temp_dir = os.environ["ENTROBENCH_RAY_DIR"]
         config.ray_kwargs.ray_init.address = (
             "local"  # never join a Ray that somebody else runs on this machine
@@ -126,6 +133,9 @@ def train(run_dir: Path) -> None:
         raise
     finally:
         ray.shutdown()
+    stopped = StopRequest(run_dir).answered()
+    if stopped is not None:
+        raise Unfinished(f"asked to stop after step {stopped[0]} of {stopped[1]}")
     _finish(cell, run_dir, resumed_from, time.monotonic() - started)
 
 
@@ -133,9 +143,9 @@ def _finish(cell: dict[str, Any], run_dir: Path, resumed_from: Path | None, seco
     curve = Curve(run_dir).to_parquet()
     if cell["recording"] is not None:
         TokenRecord(run_dir, **cell["recording"], seed=cell["seed"]).join()
-    checkpoint = latest_checkpoint(run_dir / "checkpoints")
     last_step = int(curve["step"].iloc[-1])
-    if checkpoint is None or checkpoint.name != f"global_step_{last_step}":
+    checkpoint = run_dir / "checkpoints" / f"global_step_{last_step}"
+    if latest_step(run_dir / "checkpoints") != last_step or not checkpoint.is_dir():
         raise TrainingFailed(f"training ended after step {last_step} but its checkpoint is not in {run_dir}")
     notes = []
     if curve.get("papo/s_ref_not_negative", default=0 * curve["step"]).iloc[-1]:
@@ -143,6 +153,8 @@ def _finish(cell: dict[str, Any], run_dir: Path, resumed_from: Path | None, seco
             "entropy did not fall during the warm-up (s_ref >= 0): weights stayed neutral for the whole run"
         )
     _link_model(cell, run_dir, checkpoint / "actor" / "huggingface")
+    lives = Lives(run_dir)
+    lives.end("finished")
     write_json(
         run_dir / "train.done.json",
         {
@@ -151,6 +163,7 @@ def _finish(cell: dict[str, Any], run_dir: Path, resumed_from: Path | None, seco
             "steps": last_step,
             "seconds": round(seconds, 1),
             "resumed_from": resumed_from.name if resumed_from else None,
+            "lives": lives.read(),
             "model": "model",
             "notes": notes,
             "versions": {name: _version(name) for name in ("verl", "vllm", "torch", "transformers", "ray")},
@@ -184,12 +197,12 @@ def _version(package: str) -> str:
 
 
 def main() -> int:
-    """Exit 0 when the last step is done, 1 with one clear error otherwise."""
+    """Exit 0 when the last step is done, 75 when asked to stop before, 1 with one clear error otherwise."""
     try:
         train(Path(sys.argv[1]).resolve())
     except EntrobenchError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        return 1
+        return error.exit_status
     return 0
 
 

@@ -1,21 +1,20 @@
-"""The files that a training run leaves while it runs: its progress, its curve, its controller state.
+"""The files that a training run leaves while it runs: progress, curve, request to stop, lives.
 
-Written by the trainer, read by the guard, by a resumed run and by the report. No import of verl.
+Written by the trainer and the guard, read by both, by a resumed run and by the report. No import of verl.
 """
 
 import json
 import os
+import socket
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from entrobench.errors import CorruptFile, MissingInput
-from entrobench.files import read_json, read_jsonl, write_atomic, write_json, write_parquet
-
-CONTROLLER_FILE = "controller.json"
-TRACKER_FILE = "latest_checkpointed_iteration.txt"
+from entrobench.errors import MissingInput
+from entrobench.files import read_json, read_jsonl, write_atomic, write_json, write_jsonl, write_parquet
 
 
 class Progress:
@@ -27,6 +26,13 @@ class Progress:
     def beat(self, phase: str, step: int) -> None:
         """Say that `phase` of `step` begins now."""
         write_json(self.path, {"phase": phase, "step": step, "time": time.time()})
+
+    def last_beat(self) -> float:
+        """Time of the last beat, in seconds since the epoch; now, where there was none."""
+        try:
+            return read_json(self.path)["time"]
+        except MissingInput:
+            return time.time()
 
 
 class Curve:
@@ -42,17 +48,23 @@ class Curve:
         """
         if not self.jsonl.exists():
             return 0
-        kept, last = [], 0
+        kept = [row for row in self._rows() if row["step"] <= step]
+        write_jsonl(self.jsonl, kept)
+        return kept[-1]["step"] if kept else 0
+
+    def last_step(self) -> int:
+        """The last step whose row is there, 0 for none."""
+        rows = self._rows() if self.jsonl.exists() else []
+        return rows[-1]["step"] if rows else 0
+
+    def _rows(self) -> list[dict[str, Any]]:
+        rows = []
         for line in self.jsonl.read_text(encoding="utf-8").split("\n"):
             try:
-                row = json.loads(line)
+                rows.append(json.loads(line))
             except ValueError:
                 break  # only the last line can be incomplete
-            if row["step"] <= step:
-                kept.append(line)
-                last = row["step"]
-        write_atomic(self.jsonl, "".join(line + "\n" for line in kept))
-        return last
+        return rows
 
     def append(self, step: int, metrics: dict[str, Any]) -> None:
         """Add one step and force it to disk."""
@@ -71,12 +83,117 @@ class Curve:
         return frame
 
 
+class StopRequest:
+    """`stop.json`: the guard asks the trainer to end after a checkpoint; the trainer answers when it has.
+
+    A file, because signals do not reach Ray's actors, which may run on other nodes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "stop.json"
+
+    def ask(self, signal_name: str) -> None:
+        """Ask the trainer to end once its current step is done."""
+        write_json(self.path, {"signal": signal_name})
+
+    def is_asked(self) -> bool:
+        """Whether the run is to end after this step."""
+        return self._read() is not None
+
+    def answer(self, step: int, total: int) -> None:
+        """Say that the checkpoint and the metrics of `step`, of `total`, are written and the run ends."""
+        write_json(self.path, (self._read() or {}) | {"step": step, "total": total})
+
+    def answered(self) -> tuple[int, int] | None:
+        """(step, total) of the answer, or None."""
+        content = self._read() or {}
+        return (content["step"], content["total"]) if "step" in content else None
+
+    def clear(self) -> None:
+        """Forget the request."""
+        self.path.unlink(missing_ok=True)
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            return read_json(self.path)
+        except MissingInput:
+            return None
+
+
+class Lives:
+    """`lives.jsonl`: one line for each process that trained this cell, in order.
+
+    start, stop: UTC. from_step: the checkpoint that it began from. to_step: the last step that it finished;
+    what lies between that and the next life's from_step was lost. exit: finished, stopped by SIGNAL,
+    interrupted, killed, or failed: REASON. job: of SLURM. host: only where ENTROBENCH_RECORD_HOSTS is set.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "lives.jsonl"
+        self.curve = Curve(folder)
+        self.progress = Progress(folder)
+
+    def read(self) -> list[dict[str, Any]]:
+        """All lives so far. Raises CorruptFile."""
+        return read_jsonl(self.path) if self.path.exists() else []
+
+    def begin(self, from_step: int) -> None:
+        """Add a life."""
+        life: dict[str, Any] = {
+            "start": _utc(time.time()),
+            "stop": None,
+            "from_step": from_step,
+            "to_step": from_step,
+            "exit": None,
+        }
+        if job := os.environ.get("SLURM_JOB_ID"):
+            life["job"] = job
+        if os.environ.get("ENTROBENCH_RECORD_HOSTS"):
+            life["host"] = socket.gethostname()
+        write_jsonl(self.path, [*self.read(), life])
+
+    def end(self, reason: str) -> None:
+        """Close the current life, if one is open."""
+        self._close(reason, time.time())
+
+    def end_killed(self) -> None:
+        """Close a life that nobody could close, at its last sign of life. Before anything rewrites
+        progress.json or the curve.
+        """
+        self._close("killed", self.progress.last_beat())
+
+    def fruitless(self) -> int:
+        """How many of the last lives were stopped and began from the same step: they made no checkpoint
+        for the next.
+        """
+        number = 0
+        lives = self.read()
+        while number < len(lives):
+            life = lives[-1 - number]
+            if not life["exit"].startswith("stopped") or life["from_step"] != lives[-1]["from_step"]:
+                break
+            number += 1
+        return number
+
+    def _close(self, reason: str, stop: float) -> None:
+        lives = self.read()
+        if not lives or lives[-1]["exit"] is not None:
+            return
+        to_step = max(self.curve.last_step(), lives[-1]["from_step"])
+        lives[-1] |= {"stop": _utc(stop), "to_step": to_step, "exit": reason}
+        write_jsonl(self.path, lives)
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) or (hasattr(value, "item") and getattr(value, "size", 1) == 1)
 
 
 def set_aside_other_run(run_dir: Path, identity: str) -> Path | None:
-    """Move checkpoints and curve of a run with another identity (settings, model or data) out of the way.
+    """Move checkpoints, curve and lives of a run with another identity (settings, model or data) away.
 
     Returns the folder that they were moved to, or None when there was nothing to move.
     """
@@ -86,69 +203,8 @@ def set_aside_other_run(run_dir: Path, identity: str) -> Path | None:
     if previous not in (None, identity):
         aside = run_dir / f"replaced.{previous[:12]}.{int(time.time())}"
         aside.mkdir()
-        for name in ("checkpoints", "metrics.jsonl"):
+        for name in ("checkpoints", "metrics.jsonl", "lives.jsonl"):
             if (run_dir / name).exists():
                 (run_dir / name).rename(aside / name)
     write_atomic(mark, identity + "\n")
     return aside
-
-
-def latest_checkpoint(checkpoints: Path) -> Path | None:
-    """Folder of the newest complete checkpoint, or None.
-
-    Raises CorruptFile when the tracker file names a step whose folder is absent or is no number.
-    """
-    tracker = checkpoints / TRACKER_FILE
-    if not tracker.exists():
-        return None
-    text = tracker.read_text(encoding="utf-8").strip()
-    folder = checkpoints / f"global_step_{text}"
-    if not text.isdigit() or not folder.is_dir():
-        raise CorruptFile(
-            f"{tracker} names step {text!r}, but {folder} is not there.\n  Write the number of the newest "
-            f"global_step_* folder into it to resume from there, or delete {checkpoints} to start again."
-        )
-    return folder
-
-
-def check_checkpoint(folder: Path, world_size: int, needs_controller: bool) -> None:
-    """Raise CorruptFile unless `folder` holds every file that a resume reads, each readable as an archive."""
-    import zipfile
-
-    names = [
-        f"actor/{kind}_world_size_{world_size}_rank_{rank}.pt"
-        for kind in ("model", "optim", "extra_state")
-        for rank in range(world_size)
-    ]
-    for name in [*names, "data.pt"]:
-        path = folder / name
-        if not path.exists():
-            problem = "is missing"
-        elif not zipfile.is_zipfile(path):
-            problem = f"({path.stat().st_size} bytes) is damaged or cut short"
-        else:
-            continue
-        raise CorruptFile(
-            f"checkpoint {folder}: {name} {problem}.\n  To resume from an earlier step write its number into "
-            f"{folder.parent / TRACKER_FILE}; to start again delete {folder.parent}."
-        )
-    if needs_controller:
-        load_controller(folder)
-
-
-def save_controller(folder: Path, state: dict[str, Any]) -> None:
-    """Write the shaper's state into a checkpoint folder."""
-    write_json(folder / CONTROLLER_FILE, state)
-
-
-def load_controller(folder: Path) -> dict[str, Any]:
-    """Read the shaper's state. Raises CorruptFile when it is absent or no JSON object."""
-    try:
-        state = read_json(folder / CONTROLLER_FILE)
-    except MissingInput as error:
-        raise CorruptFile(
-            f"checkpoint {folder} holds no {CONTROLLER_FILE}: it was not made with this method"
-        ) from error
-    if not isinstance(state, dict):
-        raise CorruptFile(f"{folder / CONTROLLER_FILE}: expected a JSON object, found {type(state).__name__}")
-    return state

@@ -1,8 +1,9 @@
 """verl's synchronous trainer, with a Shaper between the advantages and the update.
 
 What is ours: the shaper sees the global batch on the driver before it is split (contract 3), its state is
-part of the checkpoint, dynamic sampling ends with an error instead of running for ever, and each phase leaves
-a sign of life. Everything else is verl's.
+part of the checkpoint, dynamic sampling ends with an error instead of running for ever, each phase leaves a
+sign of life, a run that is asked to stop ends after a step with a checkpoint, and old checkpoints are deleted
+whatever life of the run made them. Everything else is verl's.
 """
 
 import functools
@@ -21,14 +22,16 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1 import trainer_base
 from verl.trainer.ppo.v1.replay_buffer import DAPO_FILTERED_REWARD_COUNTS_KEY
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.utils.debug import marked_timer
 from verl.workers.utils.padding import response_from_nested, response_to_nested
 
 from entrobench.algorithms import SHAPERS, Shaped, Shaper, TokenBatch
 from entrobench.algorithms.health import batch_health, clip_masks, group_rates, mismatch
 from entrobench.errors import TrainingFailed
 from entrobench.kernels.token_stats import TokenStats
+from entrobench.training.checkpoints import load_controller, prune, save_controller
 from entrobench.training.engine import STAT_FIELDS
-from entrobench.training.run_files import Curve, Progress, load_controller, save_controller
+from entrobench.training.run_files import Curve, Progress, StopRequest
 from entrobench.training.step_loss import ACTOR_SETTINGS
 from entrobench.training.token_record import TokenRecord, token_frame
 
@@ -44,7 +47,7 @@ class DynamicSamplingExhausted(TrainingFailed):
 
 class EntropyTrainer(PPOTrainerSync):
     """PPOTrainerSync with an optional Shaper. Reads `config.entrobench` (run_dir, shaper, recording,
-    drop_tied_groups).
+    drop_tied_groups, keep_checkpoints, milestones).
     """
 
     _step: "_Step"
@@ -62,6 +65,10 @@ class EntropyTrainer(PPOTrainerSync):
         # Kept apart from verl's metrics, which it averages over sub-steps and so rounds
         self._step_metrics: dict[str, float] = {}
         self._tied: Counter[float] = Counter()
+        self._stop = StopRequest(run_dir)
+        self._saved_step = 0
+        # Once the run is to stop: the steps that it would have made
+        self._steps_wanted: int | None = None
 
     # -- bounded dynamic sampling ----------------------------------------------------------------------------
 
@@ -283,6 +290,8 @@ class EntropyTrainer(PPOTrainerSync):
         )
 
     def on_step_end(self) -> None:
+        if self.global_steps < self.total_training_steps:  # the last one is saved by verl
+            self._save_where_due()
         self._progress.beat("update_weights", self.global_steps)
         super().on_step_end()
 
@@ -300,16 +309,40 @@ class EntropyTrainer(PPOTrainerSync):
         metrics["response_length"] = metrics["response_length/mean"]
         metrics["grad_norm"] = metrics["actor/grad_norm"]
         self._curve.append(self.global_steps, metrics)
+        if self._steps_wanted is not None:
+            self._stop.answer(self.global_steps, self._steps_wanted)
 
     # -- state across an interruption ------------------------------------------------------------------------
 
+    def _save_where_due(self) -> None:
+        """Save a checkpoint that verl's interval does not ask for: a milestone's, or a stopping run's last.
+
+        Before the weights go to vLLM, like verl's own: afterwards the GPU's memory is vLLM's.
+        """
+        is_stopping = self._stop.is_asked()
+        is_milestone = self.global_steps in self.config.entrobench.milestones
+        if (is_stopping or is_milestone) and self._saved_step != self.global_steps:
+            with marked_timer("save_checkpoint", self.timing_raw, color="green"):
+                self._save_checkpoint()
+        if is_stopping:
+            self._steps_wanted = self.total_training_steps
+            self.total_training_steps = self.global_steps  # ends verl's loop after this step's metrics
+
     def _save_checkpoint(self) -> None:
-        """Save the shaper's state before verl names this checkpoint the latest."""
+        """Save the shaper's state before verl names this checkpoint the latest; then delete old ones."""
         self._progress.beat("save_checkpoint", self.global_steps)
+        checkpoints = Path(self.config.trainer.default_local_dir)
         if self._shaper is not None:
-            folder = Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}"
-            save_controller(folder, self._shaper.state_dict())
+            save_controller(checkpoints / f"global_step_{self.global_steps}", self._shaper.state_dict())
         super()._save_checkpoint()
+        self._saved_step = self.global_steps
+        prune(
+            checkpoints,
+            self.config.entrobench.keep_checkpoints,
+            self.config.entrobench.milestones,
+            self.config.trainer.nnodes * self.config.trainer.n_gpus_per_node,
+            needs_controller=self.config.entrobench.shaper is not None,
+        )
 
     def _load_checkpoint(self) -> None:
         super()._load_checkpoint()

@@ -1,0 +1,171 @@
+"""How much disk a training run will take, from its cell and its model's shapes; checked before it starts.
+
+One checkpoint of verl's FSDP engine, over all ranks: the weights in the trainer's precision (fp32), Adam's
+two moments of each trained parameter, and hf_model, the weights once more in the form that evaluation loads:
+16 bytes a parameter in full training.
+"""
+
+import functools
+import json
+import math
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from entrobench.errors import ConfigError, NotEnoughSpace
+from entrobench.training.checkpoints import checkpoint_folders
+
+IGNORE_DISK = "ENTROBENCH_IGNORE_DISK"
+PRECISION_BYTES = {"fp32": 4, "bf16": 2}
+# Of one generated token in samples.jsonl: its text, escaped, and its share of the line's other fields
+TOKEN_BYTES = 6
+# Of one token's row in token_stats.parquet
+RECORD_BYTES = 100
+# Problems of a benchmark whose file is not there yet
+USUAL_PROBLEMS = 1000
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class DiskNeed:
+    """Bytes. checkpoint: one. peak: all checkpoints while one more is written. rest: samples and records."""
+
+    checkpoint: int
+    peak: int
+    rest: int
+
+    @property
+    def total(self) -> int:
+        """Everything that stands on disk at once."""
+        return self.peak + self.rest
+
+
+def folder_shapes(model: Path) -> Shapes:
+    """Shape of each weight in a model folder, from the headers of its *.safetensors."""
+    shapes: Shapes = {}
+    for path in sorted(model.glob("*.safetensors")):
+        with path.open("rb") as stream:
+            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        shapes |= {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+    return shapes
+
+
+def architecture_shapes(architecture: dict[str, Any]) -> Shapes:
+    """Shape of each weight of a model that is not here, from its config.json or `architecture` (see
+    configs/models). Tied weights count once. Raises ConfigError for a model type that transformers has not.
+    """
+    return _architecture_shapes(json.dumps(architecture, sort_keys=True))
+
+
+@functools.cache
+def _architecture_shapes(architecture: str) -> Shapes:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    settings = json.loads(architecture)
+    try:
+        config = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    except (KeyError, ValueError) as error:
+        raise ConfigError(f"architecture {architecture}: {error}") from error
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
+def parameter_count(shapes: Shapes) -> int:
+    """Number of weights."""
+    return sum(math.prod(shape) for shape in shapes.values())
+
+
+def adapter_count(shapes: Shapes, rank: int, targets: str | list[str] = "all-linear") -> int:
+    """Weights of a LoRA adapter of `rank` on the linear layers named in `targets` (all but the head); 0 for
+    rank 0.
+    """
+    adapted = 0
+    for name, shape in shapes.items():
+        layer = name.removesuffix(".weight").rsplit(".", 1)[-1]
+        is_linear = len(shape) == 2 and layer not in ("embed_tokens", "lm_head")
+        if is_linear and (targets == "all-linear" or layer in targets):
+            adapted += rank * sum(shape)
+    return adapted
+
+
+def checkpoint_bytes(parameters: int, adapter: int = 0, precision_bytes: int = 4) -> int:
+    """Bytes of one checkpoint of a model with `parameters` weights. adapter: weights of its LoRA adapter,
+    which are then the only ones trained.
+    """
+    weights = parameters + adapter
+    trained = adapter or parameters
+    return precision_bytes * (weights + 2 * trained + weights)
+
+
+def disk_need(cell: dict[str, Any], shapes: Shapes) -> DiskNeed:
+    """What a resolved cell will take, of a model with these shapes. Benchmarks whose file is not there count
+    as 1,000 problems.
+    """
+    verl = cell["verl"]
+    precision = PRECISION_BYTES[verl.get("actor_rollout_ref.actor.fsdp_config.model_dtype", "fp32")]
+    targets = verl.get("actor_rollout_ref.model.target_modules", "all-linear")
+    adapter = adapter_count(shapes, verl.get("actor_rollout_ref.model.lora_rank", 0), targets)
+    checkpoint = checkpoint_bytes(parameter_count(shapes), adapter, precision)
+    steps, interval = verl["trainer.total_training_steps"], verl["trainer.save_freq"]
+    made = len({*range(interval, steps, interval), steps} | set(cell.get("milestones", [])))
+    keep = verl.get("trainer.max_actor_ckpt_to_keep") or made
+    # One more is there while the newest is written, before the oldest goes
+    at_once = min(keep + 1 + len(cell.get("milestones", [])), made)
+    merged = 4 * parameter_count(shapes) if adapter else 0
+    return DiskNeed(checkpoint, at_once * checkpoint + merged, _sample_bytes(cell) + _record_bytes(cell))
+
+
+def _sample_bytes(cell: dict[str, Any]) -> int:
+    tokens = 0
+    for benchmark in cell["evaluation"].values():
+        tokens += _problems(Path(benchmark["file"])) * benchmark["n_samples"] * benchmark["max_tokens"]
+    return tokens * TOKEN_BYTES
+
+
+def _problems(path: Path) -> int:
+    if not path.exists():
+        return USUAL_PROBLEMS
+    with path.open("rb") as lines:
+        return sum(1 for _ in lines)
+
+
+def _record_bytes(cell: dict[str, Any]) -> int:
+    recording = cell["recording"]
+    if recording is None:
+        return 0
+    records = cell["verl"]["trainer.total_training_steps"] // recording["every"]
+    tokens = recording["sequences"] * cell["verl"]["data.max_response_length"]
+    return 2 * records * tokens * RECORD_BYTES  # the parts, and the file that joins them
+
+
+def require_space(cell: dict[str, Any], run_dir: Path) -> None:
+    """Raise NotEnoughSpace unless the run's file system has room for what the run has yet to write.
+
+    A quota is not seen here. ENTROBENCH_IGNORE_DISK=1 starts all the same.
+    """
+    need = disk_need(cell, folder_shapes(Path(cell["model"]["path"])))
+    free = shutil.disk_usage(run_dir).free
+    there = sum(_size(folder) for folder in checkpoint_folders(run_dir / "checkpoints").values())
+    missing = need.total - there - free
+    if missing <= 0 or os.environ.get(IGNORE_DISK):
+        return
+    raise NotEnoughSpace(
+        f"{run_dir}: expected {_text(need.total - there)} free, found {_text(free)}.\n"
+        f"  One checkpoint takes {_text(need.checkpoint)}; all that stand at once {_text(need.peak)}, of "
+        f"which {_text(there)} are there; samples and records up to {_text(need.rest)}.\n"
+        f"  Free {_text(missing)}, lower trainer.max_actor_ckpt_to_keep, or start all the same with "
+        f"{IGNORE_DISK}=1."
+    )
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _text(amount: int) -> str:
+    return f"{amount / 1e9:,.1f} GB" if amount >= 1e9 else f"{amount / 1e6:,.1f} MB"
