@@ -1,7 +1,10 @@
 """One exception tree. A message says what is wrong, where, what was expected and found, and what to type."""
 
+import os
 import sys
 from collections.abc import Callable
+
+from entrobench.redact import redact
 
 
 class EntrobenchError(Exception):
@@ -39,16 +42,28 @@ class UnsupportedPlatform(EntrobenchError, RuntimeError):
     """This machine cannot run the requested step."""
 
 
+class LimitExceeded(EntrobenchError, RuntimeError):
+    """A submission would take more than the site's limits allow without --go."""
+
+
+class DirtyTree(EntrobenchError, RuntimeError):
+    """The checkout differs from its commit, so that a run at paper scale could not be told from another."""
+
+
 class TrainingFailed(EntrobenchError, RuntimeError):
     """A training run ended without reaching its last step; its checkpoints are intact."""
 
 
 def run_script(main: Callable[[], None]) -> int:
-    """Run `main` as a program: 0, or 1 with the error's text and no traceback, or 130 when interrupted."""
+    """Run `main` as a program: 0, or 1 with the error's text and no traceback, or 130 when interrupted.
+
+    What it writes is not writable by others, whatever the umask was; a stricter umask stays.
+    """
+    os.umask(os.umask(0o022) | 0o022)
     try:
         main()
     except EntrobenchError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        print(redact(f"{type(error).__name__}: {error}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; what is finished is kept, the same command goes on from there", file=sys.stderr)

@@ -19,6 +19,8 @@ from entrobench.errors import EntrobenchError, TrainingFailed
 from entrobench.files import sha256_file, sha256_text, write_json
 from entrobench.models.check import check_model, check_vocabulary
 from entrobench.models.lora import merge_adapter
+from entrobench.paths import repository_root
+from entrobench.provenance import write_manifest
 from entrobench.training.run_files import (
     Curve,
     Progress,
@@ -157,6 +159,7 @@ def _finish(cell: dict[str, Any], run_dir: Path, resumed_from: Path | None, seco
             "command": f"entrobench train {cell['cell']} --scale {cell['scale']}",
         },
     )
+    write_manifest(run_dir, "train", repository_root())
     for note in notes:
         print(f"entrobench: note: {note}", flush=True)
 
