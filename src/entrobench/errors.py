@@ -30,6 +30,10 @@ class PinMismatch(CorruptFile):
     """A file whose size, row count or SHA-256 differs from its pin."""
 
 
+class UnsafeModel(CorruptFile):
+    """A model that would run code when it is read: pickled weights, or Python files of its own."""
+
+
 class MissingInput(EntrobenchError, FileNotFoundError):
     """A file, package or tool that a step needs is absent; the message names the command that makes it."""
 

@@ -293,8 +293,11 @@ def read_lives(folder: Path) -> list[dict[str, Any]]:
 
 def _append(folder: Path, entry: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LIVES).open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(entry) + "\n")
+    path = folder / LIVES
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    is_cut = bool(text) and not text.endswith("\n")  # by a kill
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(("\n" if is_cut else "") + json.dumps(entry) + "\n")
         stream.flush()
         os.fsync(stream.fileno())
 

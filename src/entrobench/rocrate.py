@@ -198,7 +198,9 @@ def _expected(archive: Path, crate: zipfile.ZipFile, entries: dict[str, zipfile.
     return hashes
 
 
-def _is_file(entity: dict[str, Any]) -> bool:
+def _is_file(entity: Any) -> bool:
+    if not isinstance(entity, dict):
+        return False
     kinds = entity.get("@type", [])
     return "File" in (kinds if isinstance(kinds, list) else [kinds]) and "sha256" in entity
 

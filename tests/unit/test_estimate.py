@@ -67,10 +67,11 @@ def test_one_cell_by_hand(tmp_path):
     assert forward == pytest.approx(7.070, abs=0.001)
     assert found.logprob == pytest.approx(402 * forward * 16 / 3600, rel=1e-9)
     assert found.update == pytest.approx(4 * found.logprob, rel=1e-9), "forward, backward 2, forward again"
-    # Decoding: 8 servers of two GPUs, 256 sequences each. KV cache 2 x 28 x 4 x 128 x 2 = 57,344 bytes a token;
-    # mean context 150 + 1,228.8 = 1,378.8. All 256 fit, so 8,192 steps read 2 N bytes, and each of the
+    # Decoding: 8 servers of two GPUs, 256 sequences each. KV cache 2 x 28 x 4 x 128 x 2 = 57,344 bytes a
+    # token; mean context 150 + 1,228.8 = 1,378.8. All 256 fit, so 8,192 steps read 2 N bytes, and each of the
     # 256 x 2,457.6 = 629,146 tokens its context:
-    #   8,192 x 15,231,233,024 + 629,145.6 x 1,378.8 x 57,344 = 1.745e14 bytes at 2 x 3.35e12 x 0.5 B/s = 52.1 s
+    #   8,192 x 15,231,233,024 + 629,145.6 x 1,378.8 x 57,344 = 1.745e14 bytes
+    #   at 2 x 3.35e12 x 0.5 B/s = 52.1 s
     # By FLOPs: 629,145.6 x (14,141,238,272 + 401,408 x 1,378.8) / (2 x 989e12 x 0.1) = 46.7 s: less.
     decode = (8192 * 15_231_233_024 + 629_145.6 * 1378.8 * 57_344) / 3.35e12
     assert decode == pytest.approx(52.09, abs=0.01)
@@ -248,7 +249,7 @@ def test_cells_that_others_start_from_are_trained_and_not_evaluated(tmp_path):
 
 def test_above_a_limit_nothing_is_submitted_without_go(tmp_path):
     found = estimate("papo_table1", "paper", CONFIGS, tmp_path, SITE)
-    with pytest.raises(LimitExceeded, match=r"GPU-hours, limit 100.*GB of disk, limit 2,000.*--go"):
+    with pytest.raises(LimitExceeded, match=r"(?s)GPU-hours, limit 100.*GB of disk, limit 2,000.*--go"):
         check_limits(found, SITE, go=False)
     check_limits(found, SITE, go=True)
     roomy = Site(slurm=Slurm(partition="gpu"), limits=Limits(gpu_hours=1e6, disk_gb=1e6))
