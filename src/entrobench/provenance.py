@@ -275,6 +275,19 @@ def life(folder: Path, kind: Kind) -> Iterator[None]:
         raise
     finally:
         _append(folder, {"life": number, "stop": _now(), "exit": status})
+        _close_in_manifest(folder)
+
+
+def _close_in_manifest(folder: Path) -> None:
+    """Training writes the manifest before its own life ends: put the end there too."""
+    path = folder / MANIFEST
+    if not path.exists():
+        return
+    try:
+        manifest = read_json(path)
+    except CorruptFile:
+        return  # the next write_manifest makes it anew
+    write_json(path, manifest | {"lives": read_lives(folder)})
 
 
 def read_lives(folder: Path) -> list[dict[str, Any]]:

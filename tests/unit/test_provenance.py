@@ -188,6 +188,16 @@ def test_lives_of_a_run_with_their_exit(tmp_path, monkeypatch):
     assert found[4]["start"] <= found[4]["stop"]
 
 
+def test_the_life_that_writes_the_manifest_is_closed_in_it(folder, root):
+    with life(folder, "train"):
+        assert write_manifest(folder, "train", root)["lives"][0]["exit"] is None
+    assert read_json(folder / "manifest.json")["lives"][0]["exit"] == 0
+    (folder / "manifest.json").write_text("{")
+    with life(folder, "train"):
+        pass
+    assert (folder / "manifest.json").read_text() == "{"
+
+
 def test_gpus_and_driver_by_nvidia_smi(tmp_path, monkeypatch):
     program = tmp_path / "nvidia-smi"
     program.write_text("#!/bin/sh\nfor i in 1 2; do echo 'NVIDIA H100, 570.10, 81559 MiB'; done\n")
