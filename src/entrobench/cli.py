@@ -111,7 +111,7 @@ def _resolve(arguments: argparse.Namespace) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from entrobench.provenance import life, require_clean_tree
+    from entrobench.provenance import require_clean_tree
     from entrobench.training.launch import launch
 
     configs = _configs()
@@ -126,8 +126,7 @@ def _train(arguments: argparse.Namespace) -> None:
     if arguments.allow_dirty:
         os.environ["ENTROBENCH_ALLOW_DIRTY"] = "1"
     require_clean_tree(arguments.scale, repository_root(), read_cell(folder / "cell.yaml")["git_commit"])
-    with life(folder, "train"):
-        launch(folder)
+    launch(folder)
 
 
 def _verify_data(arguments: argparse.Namespace) -> None:

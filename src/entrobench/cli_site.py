@@ -104,7 +104,7 @@ def _submit(arguments: argparse.Namespace) -> None:
         require_clean_tree(arguments.scale, root)
         check_limits(found, site, arguments.go)
     cells = target_cells(target, configs, arguments.seeds)
-    options = ["--dry-run", "--quiet"] if arguments.dry_run else []
+    options = ["--dry-run", "--quiet", "rules"] if arguments.dry_run else []
     raise SystemExit(
         run_snakemake(snakemake_command(cells, arguments.scale, arguments.results, options), root)
     )

@@ -212,6 +212,7 @@ def cost_of(
         if remaining:
             # One more than is kept: the new checkpoint is written before the oldest is deleted
             kept = resolved["verl"]["trainer.max_actor_ckpt_to_keep"] + 1
+            kept += len(resolved.get("milestones", []))
             disk += kept * checkpoint_bytes(model.parameters, _lora(resolved))
     evaluation_gpus = 1
     evaluation, evaluated = 0.0, 0.0

@@ -1,7 +1,7 @@
 """manifest.json of a cell: which code, image, data, model, packages, machine and seeds its results come from.
 
 Written when training ends and again when evaluation ends; `runs` has one entry for each of the two. Light: no
-torch, no pandas. Secrets are redacted (redact.py); node names are left out unless ENTROBENCH_RECORD_NODES=1.
+torch, no pandas. Secrets are redacted (redact.py); node names are left out unless ENTROBENCH_RECORD_HOSTS=1.
 """
 
 import hashlib
@@ -24,7 +24,8 @@ from entrobench.redact import redact_all
 
 VERSION = 1
 MANIFEST = "manifest.json"
-LIVES = "lives.jsonl"
+LIVES = "lives.jsonl"  # of training, which writes it
+EVALUATIONS = "evaluations.jsonl"
 # What a run depends on; notes and results elsewhere in the checkout do not make it dirty
 CODE = ("src", "configs", "workflow", "Snakefile", "containers", "requirements", "pyproject.toml")
 
@@ -53,7 +54,7 @@ def write_manifest(folder: Path, kind: Kind, root: Path) -> dict[str, Any]:
         "samples_sha256": {
             path.parent.name: sha256_file(path) for path in sorted(folder.glob("eval/*/samples.jsonl"))
         },
-        "lives": read_lives(folder),
+        "lives": {"train": _training_lives(folder), "evaluate": read_evaluations(folder)},
     }
     manifest = redact_all(manifest)
     write_json(folder / MANIFEST, manifest)
@@ -170,7 +171,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "gpus": gpus(),
     }
-    if os.environ.get("ENTROBENCH_RECORD_NODES") == "1":
+    if _records_hosts():
         found["node"] = platform.node()
         found["nodes"] = os.environ.get("SLURM_JOB_NODELIST", "")
     return found
@@ -254,16 +255,15 @@ def rng_sha256(checkpoints: Path) -> str | None:
 
 
 @contextmanager
-def life(folder: Path, kind: Kind) -> Iterator[None]:
-    """Record start, stop and exit status of one life of a run in folder/lives.jsonl.
+def evaluation_life(folder: Path) -> Iterator[None]:
+    """Record start, stop and exit status of one life of an evaluation in folder/evaluations.jsonl.
 
     A life that was killed has a start and no stop.
     """
-    number = len(read_lives(folder))
-    _append(
-        folder, {"life": number, "kind": kind, "start": _now(), "job": os.environ.get("SLURM_JOB_ID", "")}
-    )
-    status: int | str = 1
+    number = len(read_evaluations(folder))
+    job = os.environ.get("SLURM_JOB_ID", "")
+    _append(folder, {"life": number, "start": _now(), "job": job})
+    status = 1
     try:
         yield
         status = 0
@@ -275,38 +275,41 @@ def life(folder: Path, kind: Kind) -> Iterator[None]:
         raise
     finally:
         _append(folder, {"life": number, "stop": _now(), "exit": status})
-        _close_in_manifest(folder)
 
 
-def _close_in_manifest(folder: Path) -> None:
-    """Training writes the manifest before its own life ends: put the end there too."""
-    path = folder / MANIFEST
-    if not path.exists():
-        return
-    try:
-        manifest = read_json(path)
-    except CorruptFile:
-        return  # the next write_manifest makes it anew
-    write_json(path, manifest | {"lives": read_lives(folder)})
-
-
-def read_lives(folder: Path) -> list[dict[str, Any]]:
-    """Every life of the cell's runs, in order; `stop` and `exit` are None for one that was killed or runs."""
-    path = folder / LIVES
+def read_evaluations(folder: Path) -> list[dict[str, Any]]:
+    """Every life of the evaluation, in order; `stop` and `exit` are None for one that was killed or runs."""
     lives: dict[int, dict[str, Any]] = {}
+    for entry in _whole_lines(folder / EVALUATIONS):
+        number = entry.pop("life", None)
+        if isinstance(number, int):
+            lives.setdefault(number, {"start": None, "stop": None, "exit": None}).update(entry)
+    return [lives[number] for number in sorted(lives)]
+
+
+def _training_lives(folder: Path) -> list[dict[str, Any]]:
+    """What training has recorded of its lives, without the names of hosts unless they were asked for."""
+    hidden = set() if _records_hosts() else {"host"}
+    return [
+        {key: value for key, value in entry.items() if key not in hidden}
+        for entry in _whole_lines(folder / LIVES)
+    ]
+
+
+def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The JSON objects of a file of lines; a line that was cut by a kill is left out."""
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             entry = json.loads(line)
-            number = entry.pop("life")
-        except (ValueError, KeyError, AttributeError):
-            continue  # a line cut by a kill
-        lives.setdefault(number, {"stop": None, "exit": None}).update(entry)
-    return [lives[number] for number in sorted(lives)]
+        except ValueError:
+            continue
+        if isinstance(entry, dict):
+            yield entry
 
 
 def _append(folder: Path, entry: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / LIVES
+    path = folder / EVALUATIONS
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     is_cut = bool(text) and not text.endswith("\n")  # by a kill
     with path.open("a", encoding="utf-8") as stream:
@@ -317,3 +320,7 @@ def _append(folder: Path, entry: dict[str, Any]) -> None:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _records_hosts() -> bool:
+    return bool(os.environ.get("ENTROBENCH_RECORD_HOSTS"))

@@ -27,8 +27,8 @@ METADATA = "ro-crate-metadata.json"
 SHA256_TERM = "https://w3id.org/ro/terms/workflow-run#sha256"
 TABLE_FILES = ("*.csv", "*.md", "*.tex", "*.png", "*.pdf", "*.html")
 CELL_FILES = (
-    "cell.yaml", MANIFEST, "lives.jsonl", "scores.csv", "scores_clean.csv", "train.done.json",
-    "eval.done.json", "metrics.parquet", "token_stats.parquet",
+    "cell.yaml", MANIFEST, "lives.jsonl", "evaluations.jsonl", "scores.csv", "scores_clean.csv",
+    "train.done.json", "eval.done.json", "metrics.parquet", "token_stats.parquet",
     "eval/*/samples.jsonl", "eval/*/samples.meta.json",
 )  # fmt: skip
 MAX_FILES = 20_000

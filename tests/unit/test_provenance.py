@@ -12,10 +12,10 @@ from entrobench.provenance import (
     code_state,
     config_sha256,
     dirty_files,
+    evaluation_life,
     gpus,
-    life,
     machine,
-    read_lives,
+    read_evaluations,
     require_clean_tree,
     rng_sha256,
     write_manifest,
@@ -163,39 +163,45 @@ def test_paper_scale_refuses_a_dirty_tree_unless_told(root, monkeypatch):
     require_clean_tree("paper", root)
 
 
-def test_lives_of_a_run_with_their_exit(tmp_path, monkeypatch):
+def test_lives_of_an_evaluation_with_their_exit(tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "77")
-    with pytest.raises(KeyboardInterrupt), life(tmp_path, "train"):
+    with pytest.raises(KeyboardInterrupt), evaluation_life(tmp_path):
         raise KeyboardInterrupt
-    with pytest.raises(ValueError, match="x"), life(tmp_path, "train"):
+    with pytest.raises(ValueError, match="x"), evaluation_life(tmp_path):
         raise ValueError("x")
-    with pytest.raises(SystemExit), life(tmp_path, "train"):
+    with pytest.raises(SystemExit), evaluation_life(tmp_path):
         raise SystemExit(85)
-    with life(tmp_path, "train"):
+    with evaluation_life(tmp_path):
         # This life is killed: its line of the stop is never written
-        killed = (tmp_path / "lives.jsonl").read_text()
-    (tmp_path / "lives.jsonl").write_text(killed + '{"life": 3, "st')
-    found = read_lives(tmp_path)
+        killed = (tmp_path / "evaluations.jsonl").read_text()
+    (tmp_path / "evaluations.jsonl").write_text(killed + '{"life": 3, "st')
+    found = read_evaluations(tmp_path)
     assert [entry["exit"] for entry in found] == [130, 1, 85, None]
     assert found[3]["stop"] is None
     assert {entry["job"] for entry in found} == {"77"}
     assert all(entry["start"] <= entry["stop"] for entry in found[:3])
     # A cut line does not hide the next life
-    with life(tmp_path, "evaluate"):
+    with evaluation_life(tmp_path):
         pass
-    found = read_lives(tmp_path)
+    found = read_evaluations(tmp_path)
     assert [entry["exit"] for entry in found] == [130, 1, 85, None, 0]
     assert found[4]["start"] <= found[4]["stop"]
 
 
-def test_the_life_that_writes_the_manifest_is_closed_in_it(folder, root):
-    with life(folder, "train"):
-        assert write_manifest(folder, "train", root)["lives"][0]["exit"] is None
-    assert read_json(folder / "manifest.json")["lives"][0]["exit"] == 0
-    (folder / "manifest.json").write_text("{")
-    with life(folder, "train"):
+def test_the_manifest_has_the_lives_of_training_and_of_evaluation(folder, root, monkeypatch):
+    rows = [
+        '{"start": "a", "exit": "killed", "host": "gpu01"}',
+        '{"start": "b", "exit": "finished"}',
+        '{"sta',
+    ]
+    (folder / "lives.jsonl").write_text("\n".join(rows))
+    with evaluation_life(folder):
         pass
-    assert (folder / "manifest.json").read_text() == "{"
+    lives = write_manifest(folder, "evaluate", root)["lives"]
+    assert lives["train"] == [{"start": "a", "exit": "killed"}, {"start": "b", "exit": "finished"}]
+    assert [entry["exit"] for entry in lives["evaluate"]] == [0]
+    monkeypatch.setenv("ENTROBENCH_RECORD_HOSTS", "1")
+    assert write_manifest(folder, "evaluate", root)["lives"]["train"][0]["host"] == "gpu01"
 
 
 def test_gpus_and_driver_by_nvidia_smi(tmp_path, monkeypatch):
@@ -211,7 +217,7 @@ def test_gpus_and_driver_by_nvidia_smi(tmp_path, monkeypatch):
 
 
 def test_node_names_only_when_asked(monkeypatch):
-    monkeypatch.setenv("ENTROBENCH_RECORD_NODES", "1")
+    monkeypatch.setenv("ENTROBENCH_RECORD_HOSTS", "1")
     monkeypatch.setenv("SLURM_JOB_NODELIST", "gpu[01-02]")
     assert machine()["nodes"] == "gpu[01-02]"
 

@@ -1,10 +1,3 @@
-HUB_MODELS = [
-    name
-    for name in CONFIGS.names("models")
-    if CONFIGS.model(name).source["kind"] == "hub"
-]
-
-
 rule smoke_tiny:
     """The tiny base model, pretrained on noisy demonstrations; fails outside its bounds of accuracy and entropy."""
     input:
@@ -44,25 +37,3 @@ rule smollm2_135m:
         "Converting SmolLM2-135M-Instruct"
     shell:
         "python workflow/scripts/convert_smollm2.py {params.folder} > {log} 2>&1"
-
-
-rule hub_model:
-    """A published model at its pinned revision, from the hub or ENTROBENCH_MIRROR; safetensors only."""
-    input:
-        "configs/models/{model}.yaml",
-    output:
-        RESULTS / "{scale}/models/{model}/model.json",
-    log:
-        RESULTS / "{scale}/logs/{model}.log",
-    benchmark:
-        RESULTS / "{scale}/logs/{model}.tsv"
-    wildcard_constraints:
-        model="|".join(HUB_MODELS),
-    resources:
-        mem_mb=4000,
-    params:
-        folder=lambda w, output: str(Path(output[0]).parent),
-    message:
-        "Getting {wildcards.model}"
-    shell:
-        "python workflow/scripts/fetch_model.py {wildcards.model} {params.folder} > {log} 2>&1"

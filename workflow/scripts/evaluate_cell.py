@@ -12,7 +12,7 @@ from entrobench.cells import read_cell
 from entrobench.errors import run_script
 from entrobench.evaluation.cell import evaluate_cell
 from entrobench.paths import repository_root
-from entrobench.provenance import life, require_clean_tree, write_manifest
+from entrobench.provenance import evaluation_life, require_clean_tree, write_manifest
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
         os.environ |= CPU_ENVIRONMENT  # before torch starts its threads
     own_model = arguments.folder / "model" if cell["trains"] else Path(cell["model"]["path"])
     require_clean_tree(cell["scale"], repository_root(), cell["git_commit"])
-    with life(arguments.folder, "evaluate"):
+    with evaluation_life(arguments.folder):
         evaluate_cell(cell, arguments.model or own_model, arguments.folder)
     write_manifest(arguments.folder, "evaluate", repository_root())
 
