@@ -1,5 +1,5 @@
 # `make smoke` runs the main job, `make test` all tests; each sets up what it needs first.
-# Variables: PYTHON, TORCH_INDEX (see workflow/scripts/setup.sh), SCALE, PAPER, CELL.
+# Variables: PYTHON, TORCH_INDEX (see workflow/scripts/setup.sh), SCALE, PAPER, CELL, TARGET, SEEDS, GO.
 
 SHELL := /bin/bash
 SCALE ?= smoke
@@ -11,7 +11,7 @@ SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --profile workflow/profile
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONUNBUFFERED := 1
 
-.PHONY: smoke slice test check cells cell methods methods-smoke verify-data contamination lock bench bench-kernels bench-steps bench-grading
+.PHONY: smoke slice test check cells cell methods methods-smoke verify-data contamination lock estimate cells-run doctor bench bench-kernels bench-steps bench-grading
 
 smoke: $(INSTALLED)
 	@$(SNAKEMAKE) --config scale=smoke
@@ -39,6 +39,18 @@ cells: $(INSTALLED)
 # One cell: make cell CELL=papo/7b-math/dapo/seed1
 cell: $(INSTALLED)
 	@$(SNAKEMAKE) results/$(SCALE)/$(CELL)/scores.csv
+
+# What a group of cells would cost: make estimate TARGET=papo_table1 (SEEDS=3); docs/cost.md
+estimate: $(INSTALLED)
+	@$(BIN)/entrobench estimate $(TARGET) --scale $(or $(filter-out smoke,$(SCALE)),paper) $(if $(SEEDS),--seeds $(SEEDS))
+
+# The same, then the cells through SLURM; above a limit of configs/site.yaml only with GO=--go
+cells-run: $(INSTALLED)
+	@$(BIN)/entrobench submit $(TARGET) --scale $(or $(filter-out smoke,$(SCALE)),paper) $(if $(SEEDS),--seeds $(SEEDS)) $(GO)
+
+# Is everything here that a scale needs, and what to do: make doctor SCALE=paper
+doctor: $(INSTALLED)
+	@$(BIN)/entrobench doctor --scale $(SCALE)
 
 # Every method with its place in the paper, in the code and in the tests
 methods: $(INSTALLED)

@@ -1,13 +1,16 @@
-"""The command line: `entrobench cells | methods | resolve | train | verify-data | contamination | grade`.
+"""The command line: `entrobench cells | methods | resolve | train | verify-data | contamination | grade`, and
+what cli_site.py adds.
 
 Errors are printed without a traceback; exit status 1.
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
-from entrobench.cells import CellId, listed_cells, missing_data, resolve, status_of, write_cell
+from entrobench import cli_site
+from entrobench.cells import CellId, listed_cells, missing_data, read_cell, resolve, status_of, write_cell
 from entrobench.configs import Configs
 from entrobench.errors import PinMismatch, run_script
 from entrobench.files import read_json, write_json
@@ -45,6 +48,10 @@ def _parser() -> argparse.ArgumentParser:
             continue
         elif name != "methods":
             command.add_argument("cell", help="<paper>/<experiment>/<method>/seed<k>")
+        if name == "train":
+            command.add_argument(
+                "--allow-dirty", action="store_true", help="although the checkout has changes"
+            )
     text = "grade completions: lines {completion, gold[, rule fields]} in, the same with verdicts out"
     command = commands.add_parser("grade", help=text, description=text)
     command.set_defaults(run=_grade)
@@ -53,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("source", type=Path, metavar="IN.jsonl")
     command.add_argument("target", type=Path, metavar="OUT.jsonl")
+    cli_site.add_commands(commands)
     return parser
 
 
@@ -103,6 +111,7 @@ def _resolve(arguments: argparse.Namespace) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
+    from entrobench.provenance import require_clean_tree
     from entrobench.training.launch import launch
 
     configs = _configs()
@@ -114,6 +123,9 @@ def _train(arguments: argparse.Namespace) -> None:
             folder / "cell.yaml",
             repository_root(),
         )
+    if arguments.allow_dirty:
+        os.environ["ENTROBENCH_ALLOW_DIRTY"] = "1"
+    require_clean_tree(arguments.scale, repository_root(), read_cell(folder / "cell.yaml")["git_commit"])
     launch(folder)
 
 

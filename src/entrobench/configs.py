@@ -199,10 +199,17 @@ class Trainer(_Strict):
     verl: dict[str, Setting]
 
 
+class TargetGroup(CellGroup):
+    """Cells of one experiment that an artifact needs; without seeds those that the paper's `cells` list."""
+
+    seeds: list[int] = []
+
+
 class CellList(_Strict):
-    """configs/papers/<paper>/cells.yaml."""
+    """configs/papers/<paper>/cells.yaml. targets: name of an artifact -> the cells that it needs."""
 
     cells: list[CellGroup]
+    targets: dict[str, list[TargetGroup]] = {}
 
 
 Loaded = TypeVar("Loaded", bound=BaseModel)
@@ -260,6 +267,11 @@ class Configs:
         """The cells that a paper's artifacts need. Raises UnknownName, ConfigError."""
         require_known("paper", paper, self.papers(), "ls configs/papers")
         return load_yaml(self.root / "papers" / paper / "cells.yaml", CellList).cells
+
+    def target_groups(self, paper: str) -> dict[str, list[TargetGroup]]:
+        """Artifact of a paper -> the cells that it needs. Raises UnknownName, ConfigError."""
+        require_known("paper", paper, self.papers(), "ls configs/papers")
+        return load_yaml(self.root / "papers" / paper / "cells.yaml", CellList).targets
 
     def trainer(self) -> dict[str, Setting]:
         """Settings of every training run."""

@@ -1,7 +1,10 @@
 """One exception tree. A message says what is wrong, where, what was expected and found, and what to type."""
 
+import os
 import sys
 from collections.abc import Callable
+
+from entrobench.redact import redact
 
 
 class EntrobenchError(Exception):
@@ -31,6 +34,10 @@ class PinMismatch(CorruptFile):
     """A file whose size, row count or SHA-256 differs from its pin."""
 
 
+class UnsafeModel(CorruptFile):
+    """A model that would run code when it is read: pickled weights, or Python files of its own."""
+
+
 class MissingInput(EntrobenchError, FileNotFoundError):
     """A file, package or tool that a step needs is absent; the message names the command that makes it."""
 
@@ -41,6 +48,14 @@ class GatedSource(MissingInput):
 
 class UnsupportedPlatform(EntrobenchError, RuntimeError):
     """This machine cannot run the requested step."""
+
+
+class LimitExceeded(EntrobenchError, RuntimeError):
+    """A submission would take more than the site's limits allow without --go."""
+
+
+class DirtyTree(EntrobenchError, RuntimeError):
+    """The checkout differs from its commit, so that a run at paper scale could not be told from another."""
 
 
 class TrainingFailed(EntrobenchError, RuntimeError):
@@ -60,11 +75,14 @@ class NotEnoughSpace(EntrobenchError, OSError):
 def run_script(main: Callable[[], None]) -> int:
     """Run `main` as a program: 0, or the error's exit_status (1; 75 for Unfinished) with its text and no
     traceback, or 130 when interrupted.
+
+    What it writes is not writable by others, whatever the umask was; a stricter umask stays.
     """
+    os.umask(os.umask(0o022) | 0o022)
     try:
         main()
     except EntrobenchError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        print(redact(f"{type(error).__name__}: {error}"), file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         print("interrupted; what is finished is kept, the same command goes on from there", file=sys.stderr)

@@ -34,7 +34,8 @@ class Gpus(_Strict):
     """The GPUs of one node. model: the name in its gres, gpu:<model>:<count>, or empty.
 
     bf16_tflops: dense bf16 peak of one GPU; mfu_train, mfu_generate: the shares of it that training and
-    generation are assumed to reach until they are measured here.
+    generation are assumed to reach until they are measured here. memory_tb_s: memory bandwidth of one GPU;
+    mbu_generate: the share of it that decoding reaches.
     """
 
     model: str = ""
@@ -45,6 +46,8 @@ class Gpus(_Strict):
     bf16_tflops: float = Field(default=989, gt=0)
     mfu_train: float = Field(default=0.35, gt=0, le=1)
     mfu_generate: float = Field(default=0.10, gt=0, le=1)
+    memory_tb_s: float = Field(default=3.35, gt=0)
+    mbu_generate: float = Field(default=0.5, gt=0, le=1)
 
 
 class Paths(_Strict):

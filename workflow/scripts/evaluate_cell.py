@@ -11,6 +11,8 @@ from entrobench.backend import CPU_ENVIRONMENT
 from entrobench.cells import read_cell
 from entrobench.errors import run_script
 from entrobench.evaluation.cell import evaluate_cell
+from entrobench.paths import repository_root
+from entrobench.provenance import evaluation_life, require_clean_tree, write_manifest
 
 
 def main() -> None:
@@ -22,7 +24,10 @@ def main() -> None:
     if cell["device"] == "cpu":
         os.environ |= CPU_ENVIRONMENT  # before torch starts its threads
     own_model = arguments.folder / "model" if cell["trains"] else Path(cell["model"]["path"])
-    evaluate_cell(cell, arguments.model or own_model, arguments.folder)
+    require_clean_tree(cell["scale"], repository_root(), cell["git_commit"])
+    with evaluation_life(arguments.folder):
+        evaluate_cell(cell, arguments.model or own_model, arguments.folder)
+    write_manifest(arguments.folder, "evaluate", repository_root())
 
 
 if __name__ == "__main__":

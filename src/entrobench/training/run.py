@@ -20,6 +20,8 @@ from entrobench.errors import EntrobenchError, TrainingFailed, Unfinished
 from entrobench.files import sha256_file, sha256_text, write_json
 from entrobench.models.check import check_model, check_vocabulary
 from entrobench.models.lora import merge_adapter
+from entrobench.paths import repository_root
+from entrobench.provenance import write_manifest
 from entrobench.training.checkpoints import latest_step, resume_point
 from entrobench.training.disk import require_space
 from entrobench.training.run_files import Curve, Lives, Progress, StopRequest, set_aside_other_run
@@ -155,6 +157,7 @@ def _finish(cell: dict[str, Any], run_dir: Path, resumed_from: Path | None, seco
     _link_model(cell, run_dir, checkpoint / "actor" / "huggingface")
     lives = Lives(run_dir)
     lives.end("finished")
+    write_manifest(run_dir, "train", repository_root())
     write_json(
         run_dir / "train.done.json",
         {

@@ -1,0 +1,64 @@
+"""Secrets stay out of what is written: manifests, logs, copied environments, texts of errors."""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+REPLACEMENT = "[redacted]"
+# The name of a variable that holds a secret
+_SECRET_NAME = re.compile(
+    r"(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH)", re.I
+)
+# Names that match and hold none
+_HARMLESS = re.compile(
+    r"^(TOKENIZERS_|SSH_AUTH_SOCK$|XAUTHORITY$)|_TOKENS?_(LEN|COUNT|LIMIT)|MAX_TOKENS", re.I
+)
+SHORTEST = 6  # a shorter value would blot out ordinary text
+# What a secret looks like wherever it comes from: the hub's tokens, a password in an address, a bearer header
+_PATTERNS = (
+    re.compile(r"\bhf_[A-Za-z0-9]{16,}\b"),
+    re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"),
+    re.compile(r"(?i)(?<=bearer )[A-Za-z0-9._~+/=-]{8,}"),
+)
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a variable of this name is taken to hold a secret."""
+    return bool(_SECRET_NAME.search(name)) and not _HARMLESS.search(name)
+
+
+def secrets(environment: Mapping[str, str] | None = None) -> list[str]:
+    """Values of the environment's secrets, the longest first, so that none is left in part."""
+    environment = os.environ if environment is None else environment
+    values = {value for name, value in environment.items() if is_secret_name(name) and len(value) >= SHORTEST}
+    return sorted(values, key=len, reverse=True)
+
+
+def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
+    """`text` without the environment's secrets and without what looks like one."""
+    for value in secrets(environment):
+        text = text.replace(value, REPLACEMENT)
+    for pattern in _PATTERNS:
+        text = pattern.sub(REPLACEMENT, text)
+    return text
+
+
+def redact_all(value: Any, environment: Mapping[str, str] | None = None) -> Any:
+    """`redact` for every text in nested dicts and lists, keys included."""
+    if isinstance(value, str):
+        return redact(value, environment)
+    if isinstance(value, dict):
+        return {redact(str(key), environment): redact_all(entry, environment) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact_all(entry, environment) for entry in value]
+    return value
+
+
+def safe_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """A copy of the environment that can be written down: a secret's value is replaced, its name kept."""
+    environment = os.environ if environment is None else environment
+    return {
+        name: REPLACEMENT if is_secret_name(name) and value else redact(value, environment)
+        for name, value in sorted(environment.items())
+    }

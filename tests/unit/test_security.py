@@ -1,0 +1,149 @@
+"""No code from outside is run, nothing is writable by all, and the page asks no other machine."""
+
+import ast
+import os
+import re
+import stat
+from html.parser import HTMLParser
+
+import pytest
+from support import make_model
+
+from entrobench.configs import Configs
+from entrobench.errors import PinMismatch, UnknownName, UnsafeModel, run_script
+from entrobench.files import read_json, sha256_file, write_json, write_jsonl
+from entrobench.models.check import UNSAFE, check_model
+from entrobench.paths import repository_root
+from entrobench.report.page import render_page
+from entrobench.rewards.graders import GRADERS, RUNS_CODE, grader_of
+
+SOURCE = repository_root() / "src/entrobench"
+
+
+@pytest.fixture
+def model(tmp_path):
+    make_model(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("suffix", UNSAFE)
+def test_weights_that_run_code_are_refused(model, suffix):
+    check_model(model)
+    (model / f"pytorch_model{suffix}").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    with pytest.raises(UnsafeModel, match=rf"(?s)pytorch_model\{suffix}.*Only safetensors"):
+        check_model(model)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_models_with_code_of_their_own_are_refused(model, name):
+    write_json(model / name, read_json(model / name) | {"auto_map": {"AutoModel": "modeling.Model"}})
+    with pytest.raises(UnsafeModel, match="trust_remote_code"):
+        check_model(model)
+
+
+def test_every_shard_of_a_downloaded_model_is_compared_with_its_pin(model):
+    (model / "model.safetensors").rename(model / "model-00001-of-00001.safetensors")
+    shard = model / "model-00001-of-00001.safetensors"
+    pins = {shard.name: sha256_file(shard), "config.json": "not compared: only weights are"}
+    write_json(model / "model.json", {"files": pins})
+    check_model(model)
+    write_json(model / "model.json", {"files": pins | {"model-00002-of-00002.safetensors": "a" * 64}})
+    with pytest.raises(PinMismatch, match="no such file"):
+        check_model(model)
+
+
+def calls(path):
+    """Names of the functions that a file calls, and of the modules that it imports."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func)
+        if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
+            yield f"trust_remote_code={ast.unparse(node.value)}"
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            yield str(node.module)
+
+
+def test_nothing_here_runs_a_models_code_reads_pickles_or_trusts_remote_code():
+    # What reads a model's output
+    for path in [*SOURCE.glob("rewards/*.py"), *SOURCE.glob("evaluation/*.py")]:
+        found = set(calls(path))
+        assert not found & {"exec", "eval", "compile", "os.system", "runpy"}, path
+        # The pool starts our own worker, never a text
+        assert "subprocess" not in found or path.name == "pool.py", path
+    for path in SOURCE.rglob("*.py"):
+        found = set(calls(path))
+        assert not {name for name in found if "pickle" in name}, path
+        assert "trust_remote_code=True" not in found, path
+
+
+def test_benchmarks_that_would_run_code_are_refused_before_sampling():
+    assert not set(RUNS_CODE) & set(GRADERS)
+    assert set(RUNS_CODE) <= set(Configs(repository_root() / "configs").names("benchmarks"))
+    with pytest.raises(UnknownName, match="no sandbox without network"):
+        grader_of("humaneval")
+
+
+@pytest.mark.parametrize(("before", "after"), [(0o000, 0o022), (0o002, 0o022), (0o077, 0o077)])
+def test_what_a_program_writes_is_not_writable_by_others(tmp_path, before, after):
+    found = []
+
+    def work():
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "plain").write_text("x")
+        write_jsonl(tmp_path / "folder/atomic.jsonl", [{"a": 1}])
+        found.append(os.umask(0))
+        os.umask(found[0])
+
+    earlier = os.umask(before)
+    try:
+        assert run_script(work) == 0
+    finally:
+        os.umask(earlier)
+    assert found == [after], "a stricter umask stays"
+    written = [path for path in tmp_path.rglob("*") if path.name != "model"]
+    assert len(written) == 3
+    assert not any(stat.S_IMODE(path.stat().st_mode) & 0o022 for path in written)
+
+
+FETCHED = {"script": "src", "img": "src", "link": "href", "iframe": "src", "object": "data"}
+
+
+class Requests(HTMLParser):
+    """Addresses that a browser fetches when it opens a page; a link that a reader may follow is none."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        if tag in FETCHED and attributes.get(FETCHED[tag]):
+            self.found.append(attributes[FETCHED[tag]])
+        self.found += re.findall(r"url\(([^)]*)\)", attributes.get("style") or "")
+
+    def handle_data(self, data):
+        if self.lasttag == "style":
+            self.found += re.findall(r"@import[^;]*|url\([^)]*\)", data)
+
+
+def requests(page):
+    parser = Requests()
+    parser.feed(page)
+    return [address for address in parser.found if not address.startswith("data:")]
+
+
+def test_the_page_needs_no_other_machine_and_no_other_file(tmp_path):
+    (tmp_path / "figure.png").write_bytes(b"png")
+    hostile = '<script src="https://example.org/x.js"></script><img src="https://example.org/x.png">'
+    cell = {
+        "name": hostile, "status": hostile, "notes": [hostile], "commands": [hostile],
+        "scores": [{"benchmark": hostile}], "manifest": None, "done": {"train": {"note": hostile}},
+    }  # fmt: skip
+    page = render_page(hostile, hostile, [], tmp_path / "figure.png", hostile, [cell])
+    assert "example.org" in page, "shown as text"
+    assert requests(page) == []
+    assert "data:image/png;base64," in page
+    assert requests(hostile) == ["https://example.org/x.js", "https://example.org/x.png"]
+    assert requests("<style>@import 'https://x/y.css'; a {b: url(https://x)}</style>") != []
