@@ -10,9 +10,9 @@ rule evaluate_cell:
         RESULTS / "{scale}/{cell}/logs/evaluate.log",
     benchmark:
         RESULTS / "{scale}/{cell}/logs/evaluate.tsv"
-    threads: workflow.cores
+    threads: heavy_threads("evaluate")
     resources:
-        mem_mb=6000,
+        **heavy_job("evaluate", 6000),
     params:
         folder=str(RESULTS / "{scale}/{cell}"),
     message:
@@ -31,6 +31,8 @@ rule score_cell:
         RESULTS / "{scale}/{cell}/logs/score.log",
     benchmark:
         RESULTS / "{scale}/{cell}/logs/score.tsv"
+    resources:
+        **small_job(),
     params:
         folder=str(RESULTS / "{scale}/{cell}"),
     message:

@@ -8,6 +8,8 @@ rule resolve_cell:
         RESULTS / "{scale}/{cell}/logs/resolve.log",
     benchmark:
         RESULTS / "{scale}/{cell}/logs/resolve.tsv"
+    resources:
+        **small_job(),
     params:
         results=RESULTS,
     message:
@@ -29,9 +31,9 @@ rule train_cell:
         RESULTS / "{scale}/{cell}/logs/train.log",
     benchmark:
         RESULTS / "{scale}/{cell}/logs/train.tsv"
-    threads: workflow.cores
+    threads: heavy_threads("train")
     resources:
-        mem_mb=10000,
+        **heavy_job("train", 10000),
     params:
         results=RESULTS,
     message:
