@@ -142,8 +142,7 @@ class Cluster:
 
     def clear(self) -> None:
         """Cancel every job and wait until the nodes are idle."""
-        for job in self.jobs():
-            subprocess.run(["scancel", job], check=False)
+        subprocess.run(["scancel", "--me"], check=False)
         self.wait_until(lambda: not self.jobs() and self.states() == ["idle", "idle"], 40, "an empty queue")
 
     def wait_until(self, condition, seconds: float, what: str) -> None:  # type: ignore[no-untyped-def]
@@ -227,6 +226,7 @@ def running_cluster() -> Iterator[Cluster]:
 if __name__ == "__main__":
     if reason := why_not():
         sys.exit(reason)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with running_cluster() as found:
         print(found.run("sinfo", "-N", "-o", "%N %T %c %m %G %P"), f"\nFolder: {found.root}. Ctrl-C stops it.")
         with suppress(KeyboardInterrupt):
