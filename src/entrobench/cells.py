@@ -107,7 +107,9 @@ def devices_of(cell: CellId, scale: Scale, configs: Configs) -> tuple[int, int]:
     method = configs.method(cell.method)
     if scale.device == "cpu":
         return 1, 0
-    layers = _verl_layers(method, configs.protocol(cell.paper), _experiment(cell, configs), scale, cell, configs)
+    layers = _verl_layers(
+        method, configs.protocol(cell.paper), _experiment(cell, configs), scale, cell, configs
+    )
     merged = {key: setting.value for _, key, setting in layers if key in DEVICE_KEYS}
     return merged[DEVICE_KEYS[0]], merged[DEVICE_KEYS[1]]
 

@@ -1,9 +1,11 @@
-"""The command line: `entrobench cells | methods | resolve | train | verify-data | contamination | grade`.
+"""The command line: `entrobench cells | methods | resolve | train | launch | verify-data | contamination |
+grade`.
 
 Errors are printed without a traceback; exit status 1.
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -32,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
         ),
         ("resolve", _resolve, "write a cell's cell.yaml and print it"),
         ("train", _train, "train one cell (resumes where it stopped)"),
+        ("launch", _launch, "train one cell on the nodes of its SLURM job; without SLURM the same as train"),
         ("verify-data", _verify_data, "check every pinned data file: bytes, SHA-256, rows, schema, counts"),
         ("contamination", _contamination, "find training problems that stand in a benchmark"),
     ):
@@ -105,16 +108,31 @@ def _resolve(arguments: argparse.Namespace) -> None:
 def _train(arguments: argparse.Namespace) -> None:
     from entrobench.training.launch import launch
 
+    launch(_resolved_cell(arguments))
+
+
+def _launch(arguments: argparse.Namespace) -> None:
+    from entrobench.cluster.launch import launch_cell
+    from entrobench.site import site_or_none
+
+    # Whatever the site says, outside of a SLURM job a cell is trained as by `train`
+    site = site_or_none(repository_root() / "configs") if "SLURM_JOB_ID" in os.environ else None
+    if status := launch_cell(_resolved_cell(arguments), site):
+        raise SystemExit(status)
+
+
+def _resolved_cell(arguments: argparse.Namespace) -> Path:
+    """The cell's folder, with its cell.yaml."""
     configs = _configs()
     cell = CellId.parse(arguments.cell, configs)
-    folder = arguments.results / arguments.scale / str(cell)
+    folder: Path = arguments.results / arguments.scale / str(cell)
     if not (folder / "cell.yaml").exists():
         write_cell(
             resolve(str(cell), arguments.scale, configs, arguments.results),
             folder / "cell.yaml",
             repository_root(),
         )
-    launch(folder)
+    return folder
 
 
 def _verify_data(arguments: argparse.Namespace) -> None:

@@ -21,7 +21,6 @@ from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 __all__ = ["Executor", "ExecutorSettings", "common_settings"]
 
 
-
 @dataclass(frozen=True)
 class Orphan:
     """A queued or running job of an earlier controller."""
@@ -31,7 +30,7 @@ class Orphan:
 
 
 def left_in_queue(workdir: Path) -> dict[str, Orphan]:
-    """Comment -> job, of this user's jobs that a controller in `workdir` submitted and that have not ended."""
+    """Comment -> job, of this user's jobs that a controller in `workdir` submitted and that live."""
     query = ["squeue", "--me", "--noheader", "--states=PENDING,RUNNING,SUSPENDED,CONFIGURING,COMPLETING"]
     listing = subprocess.run(
         [*query, "--Format=JobID:|,WorkDir:|,StdOut:|,Comment:|"], capture_output=True, text=True, check=True
@@ -71,7 +70,9 @@ class Executor(SlurmExecutor):
         if orphan is None or not self._rename(orphan.jobid):
             super().run_job(job)
             return
-        self.logger.info(f"Job {job.jobid} was submitted by an earlier controller as {orphan.jobid}; waiting for it.")
+        self.logger.info(
+            f"Job {job.jobid} was submitted by an earlier controller as {orphan.jobid}; waiting for it."
+        )
         self._report_job_submission_threadsafe(
             SubmittedJobInfo(job, external_jobid=orphan.jobid, aux={"slurm_logfile": orphan.log})
         )

@@ -1,4 +1,4 @@
-"""One throw-away cluster for all tests of this folder; skipped, with the reason, where none can be started."""
+"""One throw-away cluster for all tests here; they skip, with the reason, where none can be started."""
 
 import os
 import signal
@@ -18,8 +18,12 @@ def cluster() -> Iterator[Cluster]:
     """Two nodes, node1 and node2, with eight fake GPUs each; this machine is the login node."""
     if reason := why_not():
         pytest.skip(reason)
-    if subprocess.run([sys.executable, "-c", "import snakemake_executor_plugin_slurm"], check=False).returncode:
-        pytest.fail("snakemake-executor-plugin-slurm is not installed. Type: rm .venv/.installed; make cluster-test")
+    if subprocess.run(
+        [sys.executable, "-c", "import snakemake_executor_plugin_slurm"], check=False
+    ).returncode:
+        pytest.fail(
+            "snakemake-executor-plugin-slurm is not installed. Type: rm .venv/.installed; make cluster-test"
+        )
     with running_cluster() as found:
         yield found
 
@@ -75,7 +79,9 @@ def start(tmp_path: Path) -> Iterator:  # type: ignore[type-arg]
         profile = ["--profile", str(PROJECT / "workflow/profiles/ci"), "--nocolor"]
         # SLURM's jobs inherit this: no bytecode would cost each of them seconds
         inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        controller = Controller(folder, [*profile, *arguments], inherited | environment, f"snakemake{len(running)}")
+        controller = Controller(
+            folder, [*profile, *arguments], inherited | environment, f"snakemake{len(running)}"
+        )
         running.append(controller)
         return controller
 

@@ -79,12 +79,10 @@ def test_200_jobs_without_a_storm_of_status_calls(queue: Cluster, start, work: P
     folder = tmp_path / "bin"
     environment = counted(folder)
     started = time.monotonic()
-    # Held in the queue: no node has room, as on a busy cluster; a SLURM job costs two starts of Snakemake here
+    # Held in the queue, as on a busy cluster: to run, each would start Snakemake twice on these cores
     queue.run("scontrol", "update", "PartitionName=cpu", "State=DOWN")
     try:
-        controller = start(
-            work, "many", "--jobs", "200", "--config", "jobs=200", **environment
-        )
+        controller = start(work, "many", "--jobs", "200", "--config", "jobs=200", **environment)
         queue.wait_until(lambda: len(queue.jobs()) == 200, 100, "200 jobs in the queue")
         queued = time.monotonic() - started
         before = len(calls(folder))

@@ -49,8 +49,8 @@ def cell_job(site: Site | None, nodes: int, gpus: int, mem_mb: int, what: str) -
         "tasks": nodes,
         # 0: the executor would make `tasks` tasks per GPU of it otherwise
         "tasks_per_gpu": 0,
-        # Not empty: several tasks. Empty but there: the command runs in the batch step, without an srun around
-        # it, so that it may start srun itself and gets the job's signals.
+        # Not empty: several tasks. Empty but there: the command runs in the batch step without an srun around
+        # it, as it does with several tasks, which it starts itself
         "mpi": "srun" if nodes > 1 else "",
         # Ray's start and stop see every process of a node, so a run on several nodes has them to itself
         "slurm_extra": "--ntasks-per-node=1 --exclusive" if nodes > 1 else "",

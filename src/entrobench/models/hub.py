@@ -20,7 +20,9 @@ def fetch_model(model: Model, folder: Path) -> None:
     on where it stopped. Raises ConfigError, MissingInput, PinMismatch, CorruptFile.
     """
     if model.source.get("kind") != "hub":
-        raise ConfigError(f"configs/models/{model.model}.yaml: expected source.kind: hub, found {model.source}")
+        raise ConfigError(
+            f"configs/models/{model.model}.yaml: expected source.kind: hub, found {model.source}"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     mirrored = _mirror_of(model)
     origin = "mirror" if mirrored is not None else "hub"
@@ -34,7 +36,9 @@ def fetch_model(model: Model, folder: Path) -> None:
     check_model(folder)
     files = sorted(path for pattern in FILES for path in folder.glob(pattern) if path.name != "model.json")
     hashes = {path.name: sha256_file(path) for path in files}
-    write_json(folder / "model.json", {"model": model.model, "source": model.source, "from": origin, "files": hashes})
+    write_json(
+        folder / "model.json", {"model": model.model, "source": model.source, "from": origin, "files": hashes}
+    )
 
 
 def _mirror_of(model: Model) -> Path | None:

@@ -112,10 +112,13 @@ def train(run_dir: Path) -> None:
             "relay": cell.get("relay"),
             "relay_steps": cell.get("relay_steps"),
         }
-        config.ray_kwargs.ray_init._temp_dir = os.environ["ENTROBENCH_RAY_DIR"]
-        config.ray_kwargs.ray_init.address = (
-            "local"  # never join a Ray that somebody else runs on this machine
-        )
+        if address := os.environ.get("ENTROBENCH_RAY_ADDRESS"):
+            # Several nodes: cluster/launch.py has started Ray on them, with its sizes
+            config.ray_kwargs.ray_init = {"address": address}
+        else:
+            config.ray_kwargs.ray_init._temp_dir = os.environ["ENTROBENCH_RAY_DIR"]
+            # Never join a Ray that somebody else runs on this machine
+            config.ray_kwargs.ray_init.address = "local"
     OmegaConf.save(config, run_dir / "verl_config.yaml", resolve=True)
     progress.beat("start Ray and vLLM", 0)
     try:
