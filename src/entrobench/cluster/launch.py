@@ -265,16 +265,16 @@ class _Nodes:
 
     def _end(self) -> None:
         """Stop Ray on all nodes and wait until their tasks have ended."""
-        if self._head().get("exit") is not None:
+        is_over = self._head().get("exit") is not None
+        if is_over:
             with suppress(subprocess.TimeoutExpired):
                 self.processes[self.head].wait(STOP_SECONDS)
         # The other nodes would notice only after a minute that their head has gone
         self._stop_ray()
         for process in self.processes.values():
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_SECONDS if is_over else 1)
+            process.terminate()
         (self.folder / TOKEN_FILE).unlink(missing_ok=True)
 
     def _stop_ray(self) -> None:
