@@ -68,9 +68,8 @@ def main() -> None:
     # The largest child was this last one
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(f"cells {len(cells)}, jobs {jobs}")
-    print(
-        f"dry run       {wall:6.1f} s, {cpu:.1f} s of CPU; per 1,500 jobs {wall / jobs * 1500:.1f} s (limit 10)"
-    )
+    per_1500 = wall / jobs * 1500
+    print(f"dry run       {wall:6.1f} s, {cpu:.1f} s of CPU; per 1,500 jobs {per_1500:.1f} s (limit 10)")
     print(f"memory        {memory:6.0f} MB (limit 500)")
     print(
         f"parsing       {parsed - empty:6.2f} s of CPU beyond {empty:.2f} s of an empty Snakefile (limit 1)"

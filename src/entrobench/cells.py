@@ -53,9 +53,9 @@ class CellId:
             )
         paper, experiment, method, seed = parts
         try:
-            require_known("paper", paper, configs.papers(), "make cells")
-            require_known("experiment", experiment, list(configs.protocol(paper).experiments), "make cells")
-            require_known("method", method, configs.names("methods"), "make cells")
+            experiments = configs.protocol(paper).experiments
+            require_known("experiment", experiment, list(experiments), "make cells")
+            configs.method_chain(method)
         except UnknownName as error:
             raise UnknownName(f"{text}: {error}") from error
         return cls(paper, experiment, method, int(seed.removeprefix("seed")))

@@ -31,6 +31,7 @@ from entrobench.cluster.on_head import HEAD_FILE, STOP_FILE
 from entrobench.cluster.resources import cell_threads
 from entrobench.errors import ConfigError, EntrobenchError, TrainingFailed, UnsupportedPlatform
 from entrobench.files import read_json, write_atomic
+from entrobench.paths import repository_root
 from entrobench.site import Site
 
 # EX_TEMPFAIL of sysexits.h: the run was asked to stop and is not finished
@@ -96,7 +97,7 @@ def run_command(run_dir: Path, cell: dict[str, Any], site: Site | None, argument
     before = _newest_checkpoint(run_dir)
     with _signals(_Stop(at)) as stop:
         if nodes == 1:
-            status = _run_here([*_python(cell, site, {}), *arguments], stop)
+            status = _run_here([*_python(cell, site, run_dir, {}), *arguments], stop)
         elif job is None or site is None:
             target = f"results/{cell['scale']}/{cell['cell']}/train.done.json"
             raise UnsupportedPlatform(
@@ -137,23 +138,22 @@ def _newest_checkpoint(run_dir: Path) -> str:
     return tracker.read_text(encoding="utf-8").strip() if tracker.exists() else ""
 
 
-def _python(cell: dict[str, Any], site: Site | None, environment: Mapping[str, str]) -> list[str]:
-    """How Python is started for this cell: inside the train image where the site uses images."""
+def _python(
+    cell: dict[str, Any], site: Site | None, run_dir: Path, environment: Mapping[str, str]
+) -> list[str]:
+    """How Python is started for this cell: inside the train image where the site uses images.
+
+    environment: what the image's processes get to see beside their own. Raises MissingInput, PinMismatch.
+    """
     if site is None or not site.use_images:
         return [sys.executable]
-    return [*_in_image(cell, site, environment), "python"]
-
-
-def _in_image(cell: dict[str, Any], site: Site, environment: Mapping[str, str]) -> list[str]:
-    from entrobench.images import exec_prefix, image_file
+    from entrobench.images import exec_prefix, image_file, require_locked
 
     image = image_file("train", cell["device"], site)
-    binds = [
-        Path(path)
-        for path in (site.paths.cache, site.paths.scratch, site.paths.mirror, *site.paths.binds)
-        if path
-    ]
-    return exec_prefix(image, nv=cell["device"] == "cuda", binds=binds, environment=environment)
+    require_locked(image, repository_root() / "containers" / "images.lock.yaml")
+    folders = [site.paths.cache, site.paths.scratch, site.paths.mirror, *site.paths.binds]
+    binds = [run_dir.resolve().parents[4], *(Path(folder) for folder in folders if folder)]
+    return [*exec_prefix(image, nv=cell["device"] == "cuda", binds=binds, environment=environment), "python"]
 
 
 def _run_here(command: list[str], stop: _Stop) -> int:
@@ -184,7 +184,7 @@ class _Nodes:
     """The training run on all nodes of a job. Logs: <run_dir>/logs/nodes/<node>.log."""
 
     def __init__(self, run_dir: Path, cell: dict[str, Any], site: Site, job: Job) -> None:
-        self.folder = run_dir.resolve() / "logs" / "nodes"
+        self.run_dir, self.folder = run_dir, node_folder(run_dir)
         self.cell, self.site, self.job = cell, site, job
         self.head = job.nodes[0]
         self.logs = {node: self.folder / f"{node}.log" for node in job.nodes}
@@ -215,7 +215,7 @@ class _Nodes:
         self.offsets[node] = log.stat().st_size if log.exists() else 0
         with log.open("ab") as stream:
             self.processes[node] = subprocess.Popen(
-                node_command(self.cell, self.site, self.job, node, address, self.folder, arguments),
+                node_command(self.cell, self.site, self.job, node, address, self.run_dir, arguments),
                 stdout=stream,
                 stderr=stream,
                 stdin=subprocess.DEVNULL,
@@ -301,7 +301,7 @@ def node_command(
     job: Job,
     node: str,
     address: str,
-    folder: Path,
+    run_dir: Path,
     arguments: Sequence[str],
 ) -> list[str]:
     """The srun task of one node; the same on all but for its name, as symmetric-run wants it."""
@@ -310,7 +310,10 @@ def node_command(
     is_cpu = cell["device"] == "cpu"
     threads = cell_threads(site, 0 if is_cpu else gpus)
     memory = site.gpus.mem_gb_per_gpu * 1e9 * gpus
-    prefix = _python(cell, site, node_environment(cell, address, folder))
+    folder = node_folder(run_dir)
+    # The image has a PATH of its own; the rest srun passes on to both kinds of task
+    environment = node_environment(cell, address, folder)
+    prefix = _python(cell, site, run_dir, {k: v for k, v in environment.items() if k != "PATH"})
     ray = {
         "address": address,
         "min-nodes": len(job.nodes),
@@ -336,6 +339,11 @@ def _task_on(node: str, threads: int) -> list[str]:
     """srun of one task on one node, beside others, with all of the job's memory and GPUs there."""
     task = ["srun", "--overlap", "--nodes=1", "--ntasks=1", f"--nodelist={node}"]
     return [*task, f"--cpus-per-task={threads}", "--mem=0", "--unbuffered"]
+
+
+def node_folder(run_dir: Path) -> Path:
+    """Where the logs of all nodes of a run are collected."""
+    return run_dir.resolve() / "logs" / "nodes"
 
 
 def node_environment(cell: dict[str, Any], address: str, folder: Path) -> dict[str, str]:
