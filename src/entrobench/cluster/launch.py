@@ -279,9 +279,8 @@ class _Nodes:
 
     def _stop_ray(self) -> None:
         """End Ray's processes, daemons that may outlive the task that started them, and remove its folder."""
-        stop = shlex.join(
-            [*_python(self.cell, self.site, {}), "-m", "ray.scripts.scripts", "stop", "--force"]
-        )
+        python = _python(self.cell, self.site, self.run_dir, {})
+        stop = shlex.join([*python, "-m", "ray.scripts.scripts", "stop", "--force"])
         tasks = []
         for rank, node in enumerate(self.job.nodes):
             remove = shlex.join(["rm", "-rf", ray_folder(self.site.paths.scratch, self.job.id, rank)])
