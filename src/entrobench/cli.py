@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
         ),
         ("resolve", _resolve, "write a cell's cell.yaml and print it"),
         ("train", _train, "train one cell (resumes where it stopped)"),
-        ("launch", _launch, "train one cell on the nodes of its SLURM job; without SLURM the same as train"),
+        ("launch", _launch, "train or evaluate one cell in its SLURM job; without SLURM on this machine"),
         ("verify-data", _verify_data, "check every pinned data file: bytes, SHA-256, rows, schema, counts"),
         ("contamination", _contamination, "find training problems that stand in a benchmark"),
     ):
@@ -48,6 +48,8 @@ def _parser() -> argparse.ArgumentParser:
             continue
         elif name != "methods":
             command.add_argument("cell", help="<paper>/<experiment>/<method>/seed<k>")
+        if name == "launch":
+            command.add_argument("--step", choices=["train", "evaluate"], default="train")
     text = "grade completions: lines {completion, gold[, rule fields]} in, the same with verdicts out"
     command = commands.add_parser("grade", help=text, description=text)
     command.set_defaults(run=_grade)
@@ -112,12 +114,13 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _launch(arguments: argparse.Namespace) -> None:
-    from entrobench.cluster.launch import launch_cell
+    from entrobench.cluster.launch import evaluate_cell, launch_cell
     from entrobench.site import site_or_none
 
     # Whatever the site says, outside of a SLURM job a cell is trained as by `train`
     site = site_or_none(repository_root() / "configs") if "SLURM_JOB_ID" in os.environ else None
-    if status := launch_cell(_resolved_cell(arguments), site):
+    step = {"train": launch_cell, "evaluate": evaluate_cell}[arguments.step]
+    if status := step(_resolved_cell(arguments), site):
         raise SystemExit(status)
 
 

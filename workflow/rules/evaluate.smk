@@ -14,11 +14,12 @@ rule evaluate_cell:
     resources:
         **heavy_job("evaluate", 6000),
     params:
-        folder=str(RESULTS / "{scale}/{cell}"),
+        results=RESULTS,
     message:
         "Evaluating {wildcards.cell} at scale {wildcards.scale}"
     shell:
-        "python workflow/scripts/evaluate_cell.py {params.folder} > {log} 2>&1"
+        "entrobench launch {wildcards.cell} --step evaluate --scale {wildcards.scale}"
+        " --results {params.results} > {log} 2>&1"
 
 
 rule score_cell:

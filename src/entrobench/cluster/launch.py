@@ -116,6 +116,14 @@ def run_command(run_dir: Path, cell: dict[str, Any], site: Site | None, argument
     return status
 
 
+def evaluate_cell(run_dir: Path, site: Site | None) -> int:
+    """Evaluate the cell in `run_dir`, inside the image where the site uses images; exit status."""
+    cell = read_cell(run_dir / "cell.yaml")
+    script = repository_root() / "workflow" / "scripts" / "evaluate_cell.py"
+    python = _python(cell, site, run_dir, {}, image_name="evaluate")
+    return _run_here([*python, str(script), str(run_dir)], _Stop(None))
+
+
 def _go_on_in_another_job(run_dir: Path, job: Job, before: str) -> None:
     """Requeue the job, which ends this process; returns where the site does not allow it."""
     if _newest_checkpoint(run_dir) == before:
@@ -139,9 +147,13 @@ def _newest_checkpoint(run_dir: Path) -> str:
 
 
 def _python(
-    cell: dict[str, Any], site: Site | None, run_dir: Path, environment: Mapping[str, str]
+    cell: dict[str, Any],
+    site: Site | None,
+    run_dir: Path,
+    environment: Mapping[str, str],
+    image_name: str = "train",
 ) -> list[str]:
-    """How Python is started for this cell: inside the train image where the site uses images.
+    """How Python is started for this cell: inside an image where the site uses images.
 
     environment: what the image's processes get to see beside their own. Raises MissingInput, PinMismatch.
     """
@@ -149,7 +161,7 @@ def _python(
         return [sys.executable]
     from entrobench.images import exec_prefix, image_file, require_locked
 
-    image = image_file("train", cell["device"], site)
+    image = image_file(image_name, cell["device"], site)
     require_locked(image, repository_root() / "containers" / "images.lock.yaml")
     folders = [site.paths.cache, site.paths.scratch, site.paths.mirror, *site.paths.binds]
     binds = [run_dir.resolve().parents[4], *(Path(folder) for folder in folders if folder)]
