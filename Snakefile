@@ -32,8 +32,8 @@ validate(config, "workflow/schemas/config.schema.json")
 RESULTS = Path(config["results_dir"])
 CONFIGS = Configs(Path(workflow.basedir) / "configs")
 PAPERS = config["papers"]
-# `jobs` in a profile, without `cores`, means that jobs are submitted; then the site has to be known
-ON_CLUSTER = workflow.resource_settings.nodes is not None
+# Only a profile that submits jobs gives them a default runtime; then the site has to be known
+ON_CLUSTER = "runtime" in (workflow.resource_settings.default_resources or {})
 SITE = load_site(CONFIGS.root) if ON_CLUSTER else None
 
 

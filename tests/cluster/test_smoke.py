@@ -93,12 +93,12 @@ def test_smoke_dag_of_one_cell(queue: Cluster, start, checkout: Path, where: str
     assert len(submitted) >= 3
     assert metrics(checkout, CELL) == [1, 2, 3, 4]
     scores = pd.read_csv(checkout / target)
-    assert set(scores["benchmark"]) == {"smoke_easy"}
+    assert "smoke_easy" in set(scores["benchmark"])
 
 
 def test_scancel_in_mid_training_then_resume(queue: Cluster, start, checkout: Path) -> None:
     write_site(checkout, None)
-    write_short_scale(checkout, steps=16, save_every=2)
+    write_short_scale(checkout, steps=8, save_every=2)
     folder = checkout / "results/short" / DAPO
     tracker = folder / "checkpoints/latest_checkpointed_iteration.txt"
     controller = start(checkout, f"results/short/{DAPO}/train.done.json", **environment(checkout))
@@ -113,4 +113,4 @@ def test_scancel_in_mid_training_then_resume(queue: Cluster, start, checkout: Pa
     assert controller.wait(500) == 0, controller.text()[-8000:]
     done = json.loads((folder / "train.done.json").read_text())
     assert re.fullmatch(r"global_step_\d+", done["resumed_from"]), "from a checkpoint, not from the beginning"
-    assert metrics(checkout, DAPO) == list(range(1, 17)), "every step once"
+    assert metrics(checkout, DAPO) == list(range(1, 9)), "every step once"

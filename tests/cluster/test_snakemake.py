@@ -75,6 +75,16 @@ def test_jobs_that_ended_without_a_controller_are_not_run_again(queue: Cluster, 
     assert executions(work) == {str(number): ["start", "end"] for number in range(2)}
 
 
+def test_cells_get_the_nodes_and_gpus_that_they_ask_for(queue: Cluster, start, work: Path) -> None:
+    controller = start(work, "done/two_nodes", "done/one_gpu")
+    assert controller.wait(120) == 0, controller.text()
+    all_eight = "0,1,2,3,4,5,6,7"
+    assert (work / "done/two_nodes").read_text() == f"node1 {all_eight}\nnode2 {all_eight}\n"
+    node, gpu = (work / "done/one_gpu").read_text().split()
+    assert node in ("node1", "node2")
+    assert gpu in list("01234567")
+
+
 def test_200_jobs_without_a_storm_of_status_calls(queue: Cluster, start, work: Path, tmp_path: Path) -> None:
     folder = tmp_path / "bin"
     environment = counted(folder)
