@@ -11,7 +11,8 @@ SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --profile workflow/profile
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONUNBUFFERED := 1
 
-.PHONY: smoke slice test check cells cell methods methods-smoke verify-data contamination lock estimate cells-run doctor bench bench-kernels bench-steps bench-grading
+.PHONY: smoke slice test check cells cell methods methods-smoke verify-data contamination lock estimate cells-run doctor \
+	bench bench-kernels bench-steps bench-grading bench-dag cluster-test
 
 smoke: $(INSTALLED)
 	@$(SNAKEMAKE) --config scale=smoke
@@ -81,6 +82,14 @@ bench-steps: $(INSTALLED)
 # Answers graded per second, a burst of 4,096 requests, agreement with labelled outputs (docs/grading.md)
 bench-grading: $(INSTALLED)
 	@$(BIN)/python benchmarks/grading.py
+
+# Dry run of every cell with three seeds: seconds, memory, cost of parsing
+bench-dag: $(INSTALLED)
+	@$(BIN)/python benchmarks/dag.py
+
+# A throw-away SLURM of two nodes on this machine: needs root and Debian's SLURM, and says what is missing
+cluster-test: $(INSTALLED)
+	@$(BIN)/python -m pytest tests/cluster
 
 bench: $(INSTALLED)
 	@$(BIN)/python benchmarks/smoke.py

@@ -3,6 +3,7 @@
 Parsed again in every job of a cluster run: imports nothing heavy, touches no network (contract 7).
 """
 
+from functools import cache
 from pathlib import Path
 
 from snakemake.utils import min_version, validate
@@ -11,11 +12,14 @@ from entrobench.cells import (
     CellId,
     benchmarks_of,
     dataset_of,
+    devices_of,
     listed_cells,
     model_of,
     previous_cell,
 )
+from entrobench.cluster.resources import cell_job, cell_threads, cpu_job
 from entrobench.configs import Configs
+from entrobench.site import load_site
 
 min_version("9.27")
 
@@ -28,6 +32,9 @@ validate(config, "workflow/schemas/config.schema.json")
 RESULTS = Path(config["results_dir"])
 CONFIGS = Configs(Path(workflow.basedir) / "configs")
 PAPERS = config["papers"]
+# Only a profile that submits jobs gives them a default runtime; then the site has to be known
+ON_CLUSTER = "runtime" in (workflow.resource_settings.default_resources or {})
+SITE = load_site(CONFIGS.root) if ON_CLUSTER else None
 
 
 wildcard_constraints:
@@ -47,6 +54,15 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 
 
+# Seconds of work for each of hundreds of cells: not worth a job
+localrules:
+    all,
+    cells,
+    all_papers,
+    all_inputs,
+    resolve_cell,
+
+
 rule all:
     """The report of every paper in config["papers"] at config["scale"]."""
     default_target: True
@@ -62,3 +78,37 @@ rule cells:
             for paper in PAPERS
             for cell in report_cells(config["scale"], paper)
         ],
+
+
+rule all_papers:
+    """Every listed cell of the four papers at config["scale"], and the report of each paper that has one."""
+    input:
+        [
+            cell_folder(config["scale"], cell) / "scores.csv"
+            for paper in CONFIGS.papers()
+            for cell in report_cells(config["scale"], paper)
+        ],
+        [
+            RESULTS / config["scale"] / paper / "index.html"
+            for paper in CONFIGS.papers()
+            if (CONFIGS.root / "papers" / paper / "artifacts.yaml").exists()
+        ],
+
+
+rule all_inputs:
+    """Every model, data set and benchmark that all_papers needs, for machines whose jobs have no internet."""
+    input:
+        inputs_of_papers(config["scale"], CONFIGS.papers()),
+
+
+# A paper's name as a target: its listed cells at config["scale"]
+for paper in CONFIGS.papers():
+
+    rule:
+        name:
+            paper
+        input:
+            [
+                cell_folder(config["scale"], cell) / "scores.csv"
+                for cell in report_cells(config["scale"], paper)
+            ],

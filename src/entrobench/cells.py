@@ -26,6 +26,7 @@ TRAINER_SETTINGS = {"entrobench.drop_tied_groups": False, "entrobench.full_preci
 
 PROMPT_TOKENS = 2048
 
+DEVICE_KEYS = ("trainer.nnodes", "trainer.n_gpus_per_node")
 SEED_KEYS = ("data.seed", "actor_rollout_ref.rollout.seed", "actor_rollout_ref.actor.data_loader_seed")
 
 
@@ -52,9 +53,9 @@ class CellId:
             )
         paper, experiment, method, seed = parts
         try:
-            require_known("paper", paper, configs.papers(), "make cells")
-            require_known("experiment", experiment, list(configs.protocol(paper).experiments), "make cells")
-            require_known("method", method, configs.names("methods"), "make cells")
+            experiments = configs.protocol(paper).experiments
+            require_known("experiment", experiment, list(experiments), "make cells")
+            configs.method_chain(method)
         except UnknownName as error:
             raise UnknownName(f"{text}: {error}") from error
         return cls(paper, experiment, method, int(seed.removeprefix("seed")))
@@ -99,6 +100,18 @@ def previous_cell(cell: CellId, configs: Configs) -> CellId | None:
     """The cell whose trained model this one starts from; None where it starts from a published model."""
     earlier = _experiment(cell, configs).starts_from
     return None if earlier is None else CellId(cell.paper, earlier, cell.method, cell.seed)
+
+
+def devices_of(cell: CellId, scale: Scale, configs: Configs) -> tuple[int, int]:
+    """Nodes and GPUs of each that training the cell takes at this scale; (1, 0) on a CPU."""
+    method = configs.method(cell.method)
+    if scale.device == "cpu":
+        return 1, 0
+    layers = _verl_layers(
+        method, configs.protocol(cell.paper), _experiment(cell, configs), scale, cell, configs
+    )
+    merged = {key: setting.value for _, key, setting in layers if key in DEVICE_KEYS}
+    return merged[DEVICE_KEYS[0]], merged[DEVICE_KEYS[1]]
 
 
 def missing_data(cell: CellId, scale: Scale, configs: Configs) -> str:

@@ -1,5 +1,5 @@
-"""The command line: `entrobench cells | methods | resolve | train | verify-data | contamination | grade`, and
-what cli_site.py adds.
+"""The command line: `entrobench cells | methods | resolve | train | launch | verify-data | contamination |
+grade`, and what cli_site.py adds.
 
 Errors are printed without a traceback; exit status 1.
 """
@@ -35,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
         ),
         ("resolve", _resolve, "write a cell's cell.yaml and print it"),
         ("train", _train, "train one cell (resumes where it stopped)"),
+        ("launch", _launch, "train or evaluate one cell in its SLURM job; without SLURM on this machine"),
         ("verify-data", _verify_data, "check every pinned data file: bytes, SHA-256, rows, schema, counts"),
         ("contamination", _contamination, "find training problems that stand in a benchmark"),
     ):
@@ -48,10 +49,12 @@ def _parser() -> argparse.ArgumentParser:
             continue
         elif name != "methods":
             command.add_argument("cell", help="<paper>/<experiment>/<method>/seed<k>")
-        if name == "train":
+        if name in ("train", "launch"):
             command.add_argument(
                 "--allow-dirty", action="store_true", help="although the checkout has changes"
             )
+        if name == "launch":
+            command.add_argument("--step", choices=["train", "evaluate"], default="train")
     text = "grade completions: lines {completion, gold[, rule fields]} in, the same with verdicts out"
     command = commands.add_parser("grade", help=text, description=text)
     command.set_defaults(run=_grade)
@@ -111,12 +114,29 @@ def _resolve(arguments: argparse.Namespace) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from entrobench.provenance import require_clean_tree
     from entrobench.training.launch import launch
+
+    launch(_resolved_cell(arguments))
+
+
+def _launch(arguments: argparse.Namespace) -> None:
+    from entrobench.cluster.launch import evaluate_cell, launch_cell
+    from entrobench.site import site_or_none
+
+    # Whatever the site says, outside of a SLURM job a cell is trained as by `train`
+    site = site_or_none(repository_root() / "configs") if "SLURM_JOB_ID" in os.environ else None
+    step = {"train": launch_cell, "evaluate": evaluate_cell}[arguments.step]
+    if status := step(_resolved_cell(arguments), site):
+        raise SystemExit(status)
+
+
+def _resolved_cell(arguments: argparse.Namespace) -> Path:
+    """The cell's folder, with its cell.yaml. Raises DirtyTree for a cell at paper scale."""
+    from entrobench.provenance import require_clean_tree
 
     configs = _configs()
     cell = CellId.parse(arguments.cell, configs)
-    folder = arguments.results / arguments.scale / str(cell)
+    folder: Path = arguments.results / arguments.scale / str(cell)
     if not (folder / "cell.yaml").exists():
         write_cell(
             resolve(str(cell), arguments.scale, configs, arguments.results),
@@ -126,7 +146,7 @@ def _train(arguments: argparse.Namespace) -> None:
     if arguments.allow_dirty:
         os.environ["ENTROBENCH_ALLOW_DIRTY"] = "1"
     require_clean_tree(arguments.scale, repository_root(), read_cell(folder / "cell.yaml")["git_commit"])
-    launch(folder)
+    return folder
 
 
 def _verify_data(arguments: argparse.Namespace) -> None:

@@ -143,11 +143,15 @@ def decode_seconds(
     return max(bandwidth, compute)
 
 
-def checkpoint_bytes(parameters: int, lora: bool) -> int:
-    """Bytes of one checkpoint: fp32 weights, two moments, and the model in Hugging Face's format, which verl
-    writes in fp32 too. With LoRA the moments are the adapter's, next to nothing.
+def checkpoint_bytes(parameters: int, adapter: int = 0, precision_bytes: int = 4) -> int:
+    """Bytes of one checkpoint of verl's FSDP engine, over all ranks: the weights in the trainer's precision
+    (fp32), Adam's two moments of each trained one, and the weights once more in Hugging Face's format.
+
+    adapter: weights of a LoRA adapter, which are then the only ones trained.
     """
-    return parameters * 4 * (2 if lora else 4)
+    weights = parameters + adapter
+    trained = adapter or parameters
+    return precision_bytes * (weights + 2 * trained + weights)
 
 
 def servers(gpus: int, gpus_per_server: int) -> int:

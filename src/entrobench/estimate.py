@@ -213,7 +213,8 @@ def cost_of(
             # One more than is kept: the new checkpoint is written before the oldest is deleted
             kept = resolved["verl"]["trainer.max_actor_ckpt_to_keep"] + 1
             kept += len(resolved.get("milestones", []))
-            disk += kept * checkpoint_bytes(model.parameters, _lora(resolved))
+            # The moments of an adapter are next to nothing
+            disk += kept * checkpoint_bytes(model.parameters, adapter=int(_lora(resolved)))
     evaluation_gpus = 1
     evaluation, evaluated = 0.0, 0.0
     if evaluates:

@@ -7,8 +7,9 @@ import time
 import pandas as pd
 from test_real_training import controller_after, finish, make_run, run_processes, start
 
+from entrobench.cost_model import checkpoint_bytes
 from entrobench.training.checkpoints import check_checkpoint, checkpoint_folders
-from entrobench.training.disk import checkpoint_bytes, folder_shapes, parameter_count
+from entrobench.training.disk import folder_shapes, parameter_count
 
 
 def test_a_signalled_run_stops_with_a_checkpoint_and_the_next_job_finishes_it(tmp_path):

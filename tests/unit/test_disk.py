@@ -8,13 +8,13 @@ from support import make_model
 
 from entrobench.cells import listed_cells, resolve
 from entrobench.configs import Configs
+from entrobench.cost_model import checkpoint_bytes
 from entrobench.errors import ConfigError, NotEnoughSpace
 from entrobench.paths import repository_root
 from entrobench.training import disk
 from entrobench.training.disk import (
     adapter_count,
     architecture_shapes,
-    checkpoint_bytes,
     disk_need,
     folder_shapes,
     parameter_count,

@@ -78,3 +78,69 @@ def prompt_files(wildcards):
     """The prompt template that a benchmark is asked with, if it has one."""
     template = CONFIGS.benchmark(wildcards.benchmark).settings.get("template")
     return [] if template is None else [CONFIGS.root / "prompts" / f"{template}.txt"]
+
+
+# -- what a job asks the cluster for; on one machine only its memory, as before -----------------------------
+
+
+def small_job(mem_mb=1000):
+    """Resources of a rule that needs no GPU."""
+    return cpu_job(SITE, mem_mb)
+
+
+@cache
+def job_of(step, mem_mb, scale, name):
+    """Resources of training or evaluating one cell."""
+    cell = CellId.parse(name, CONFIGS)
+    nodes, gpus = devices_of(cell, CONFIGS.scale(scale), CONFIGS)
+    if step == "evaluate":
+        nodes, gpus = 1, min(gpus, 1)  # lm-eval starts the model on one GPU
+    return cell_job(SITE, nodes, gpus, mem_mb, f"{step} {name} at scale {scale}")
+
+
+def heavy_job(step, mem_mb):
+    """Resources of a rule that trains or evaluates a cell: one look-up per key."""
+
+    def look_up(key):
+        return lambda wildcards: job_of(step, mem_mb, wildcards.scale, wildcards.cell)[
+            key
+        ]
+
+    return {key: look_up(key) for key in cell_job(SITE, 1, 0, mem_mb, step)}
+
+
+def heavy_threads(step):
+    """All cores on one machine, so that heavy jobs run one after the other; on a cluster the cell's share."""
+    if SITE is None:
+        return workflow.cores
+
+    def threads(wildcards):
+        nodes, gpus = devices_of(
+            CellId.parse(wildcards.cell, CONFIGS),
+            CONFIGS.scale(wildcards.scale),
+            CONFIGS,
+        )
+        return cell_threads(SITE, gpus if step == "train" else min(gpus, 1))
+
+    return threads
+
+
+def inputs_of_papers(scale, papers):
+    """Every file that has to be on the cluster before training starts, for the listed cells of `papers`."""
+    settings = CONFIGS.scale(scale)
+    cells = [cell for paper in papers for cell in report_cells(scale, paper)]
+    folder = RESULTS / scale
+    models = {model_of(cell, settings, CONFIGS) for cell in cells}
+    datasets = {
+        dataset_of(cell, settings, CONFIGS)
+        for cell in cells
+        if CONFIGS.method(cell.method).trains
+    }
+    benchmarks = {
+        name for cell in cells for name in benchmarks_of(cell, settings, CONFIGS)
+    }
+    return [
+        *(folder / "models" / name / "model.json" for name in sorted(models)),
+        *(folder / "data" / name / "train.parquet" for name in sorted(datasets)),
+        *(folder / "benchmarks" / f"{name}.jsonl" for name in sorted(benchmarks)),
+    ]

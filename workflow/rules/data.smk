@@ -25,6 +25,8 @@ rule smoke_data:
         RESULTS / "{scale}/logs/smoke_data.log",
     benchmark:
         RESULTS / "{scale}/logs/smoke_data.tsv"
+    resources:
+        **small_job(),
     params:
         folder=str(RESULTS / "{scale}"),
         seed=CONFIGS.dataset("smoke_arithmetic").source["seed"],
@@ -48,7 +50,7 @@ rule training_set:
     wildcard_constraints:
         dataset="|".join(PREPARED_DATASETS),
     resources:
-        mem_mb=2000,
+        **small_job(2000),
     params:
         limit=lambda w: slice_option(w.scale, w.dataset),
     message:
@@ -69,6 +71,8 @@ rule tool_n1_rebuilt:
         RESULTS / "{scale}/logs/tool_n1_rebuilt.log",
     benchmark:
         RESULTS / "{scale}/logs/tool_n1_rebuilt.tsv"
+    resources:
+        **small_job(2000),
     params:
         limit=lambda w: slice_option(w.scale, "tool_n1_rebuilt"),
     message:
@@ -91,6 +95,8 @@ rule prepared_benchmark:
         RESULTS / "{scale}/logs/{benchmark}.tsv"
     wildcard_constraints:
         benchmark="|".join(PREPARED_BENCHMARKS),
+    resources:
+        **small_job(),
     params:
         limit=lambda w: slice_option(w.scale, w.benchmark),
     message:
@@ -114,7 +120,7 @@ rule contamination:
     benchmark:
         RESULTS / "logs/contamination.tsv"
     resources:
-        mem_mb=2000,
+        **small_job(2000),
     params:
         results=RESULTS,
     message:

@@ -10,15 +10,16 @@ rule evaluate_cell:
         RESULTS / "{scale}/{cell}/logs/evaluate.log",
     benchmark:
         RESULTS / "{scale}/{cell}/logs/evaluate.tsv"
-    threads: workflow.cores
+    threads: heavy_threads("evaluate")
     resources:
-        mem_mb=6000,
+        **heavy_job("evaluate", 6000),
     params:
-        folder=str(RESULTS / "{scale}/{cell}"),
+        results=RESULTS,
     message:
         "Evaluating {wildcards.cell} at scale {wildcards.scale}"
     shell:
-        "python workflow/scripts/evaluate_cell.py {params.folder} > {log} 2>&1"
+        "entrobench launch {wildcards.cell} --step evaluate --scale {wildcards.scale}"
+        " --results {params.results} > {log} 2>&1"
 
 
 rule score_cell:
@@ -31,6 +32,8 @@ rule score_cell:
         RESULTS / "{scale}/{cell}/logs/score.log",
     benchmark:
         RESULTS / "{scale}/{cell}/logs/score.tsv"
+    resources:
+        **small_job(),
     params:
         folder=str(RESULTS / "{scale}/{cell}"),
     message:

@@ -1,3 +1,10 @@
+PUBLISHED_MODELS = [
+    name
+    for name in CONFIGS.names("models")
+    if CONFIGS.model(name).source["kind"] == "hub"
+]
+
+
 rule smoke_tiny:
     """The tiny base model, pretrained on noisy demonstrations; fails outside its bounds of accuracy and entropy."""
     input:
@@ -12,7 +19,7 @@ rule smoke_tiny:
         RESULTS / "{scale}/logs/smoke_tiny.tsv"
     threads: 2
     resources:
-        mem_mb=2000,
+        **small_job(2000),
     params:
         folder=str(RESULTS / "{scale}/models/smoke_tiny"),
     message:
@@ -30,10 +37,32 @@ rule smollm2_135m:
     benchmark:
         RESULTS / "{scale}/logs/smollm2_135m.tsv"
     resources:
-        mem_mb=3000,
+        **small_job(3000),
     params:
         folder=str(RESULTS / "{scale}/models/smollm2_135m"),
     message:
         "Converting SmolLM2-135M-Instruct"
     shell:
         "python workflow/scripts/convert_smollm2.py {params.folder} > {log} 2>&1"
+
+
+rule published_model:
+    """A published model at its pinned revision, from the mirror or the hub: safetensors, config, tokenizer."""
+    input:
+        "configs/models/{model}.yaml",
+    output:
+        RESULTS / "{scale}/models/{model}/model.json",
+    log:
+        RESULTS / "{scale}/logs/{model}.log",
+    benchmark:
+        RESULTS / "{scale}/logs/{model}.tsv"
+    wildcard_constraints:
+        model="|".join(PUBLISHED_MODELS),
+    resources:
+        **small_job(4000),
+    params:
+        folder=str(RESULTS / "{scale}/models/{model}"),
+    message:
+        "Getting {wildcards.model}"
+    shell:
+        "python workflow/scripts/fetch_model.py {wildcards.model} {params.folder} > {log} 2>&1"

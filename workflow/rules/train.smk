@@ -8,6 +8,8 @@ rule resolve_cell:
         RESULTS / "{scale}/{cell}/logs/resolve.log",
     benchmark:
         RESULTS / "{scale}/{cell}/logs/resolve.tsv"
+    resources:
+        **small_job(),
     params:
         results=RESULTS,
     message:
@@ -29,12 +31,12 @@ rule train_cell:
         RESULTS / "{scale}/{cell}/logs/train.log",
     benchmark:
         RESULTS / "{scale}/{cell}/logs/train.tsv"
-    threads: workflow.cores
+    threads: heavy_threads("train")
     resources:
-        mem_mb=10000,
+        **heavy_job("train", 10000),
     params:
         results=RESULTS,
     message:
         "Training {wildcards.cell} at scale {wildcards.scale}"
     shell:
-        "entrobench train {wildcards.cell} --scale {wildcards.scale} --results {params.results} 2>&1 | tee {log}"
+        "entrobench launch {wildcards.cell} --scale {wildcards.scale} --results {params.results} 2>&1 | tee {log}"

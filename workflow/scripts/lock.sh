@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 compile() { .venv/bin/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-header "$@" > /dev/null; }
-compile pyproject.toml requirements/cpu.in --extra train --extra eval --extra data --extra report --extra dev \
-  --excludes requirements/excludes.txt -o requirements/cpu.lock
+compile pyproject.toml requirements/cpu.in --extra train --extra eval --extra data --extra cluster --extra report --extra dev \
+  --excludes requirements/excludes.txt --overrides requirements/overrides.txt -o requirements/cpu.lock
 compile requirements/slice.in --no-deps -o requirements/slice.lock
 compile requirements/grader.in --no-deps -o requirements/grader.lock

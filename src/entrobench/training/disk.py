@@ -1,8 +1,6 @@
 """How much disk a training run will take, from its cell and its model's shapes; checked before it starts.
 
-One checkpoint of verl's FSDP engine, over all ranks: the weights in the trainer's precision (fp32), Adam's
-two moments of each trained parameter, and hf_model, the weights once more in the form that evaluation loads:
-16 bytes a parameter in full training.
+The size of one checkpoint is cost_model.checkpoint_bytes.
 """
 
 import functools
@@ -14,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from entrobench.cost_model import checkpoint_bytes
 from entrobench.errors import ConfigError, NotEnoughSpace
 from entrobench.training.checkpoints import checkpoint_folders
 
@@ -91,15 +90,6 @@ def adapter_count(shapes: Shapes, rank: int, targets: str | list[str] = "all-lin
         if is_linear and (targets == "all-linear" or layer in targets):
             adapted += rank * sum(shape)
     return adapted
-
-
-def checkpoint_bytes(parameters: int, adapter: int = 0, precision_bytes: int = 4) -> int:
-    """Bytes of one checkpoint of a model with `parameters` weights. adapter: weights of its LoRA adapter,
-    which are then the only ones trained.
-    """
-    weights = parameters + adapter
-    trained = adapter or parameters
-    return precision_bytes * (weights + 2 * trained + weights)
 
 
 def disk_need(cell: dict[str, Any], shapes: Shapes) -> DiskNeed:

@@ -121,10 +121,13 @@ def train(run_dir: Path) -> None:
             "milestones": cell.get("milestones", []),
         }
         config.trainer.max_actor_ckpt_to_keep = None  # ours to delete; see checkpoints.prune
-        config.ray_kwargs.ray_init._temp_dir = os.environ["ENTROBENCH_RAY_DIR"]
-        config.ray_kwargs.ray_init.address = (
-            "local"  # never join a Ray that somebody else runs on this machine
-        )
+        if address := os.environ.get("ENTROBENCH_RAY_ADDRESS"):
+            # Several nodes: cluster/launch.py has started Ray on them, with its sizes
+            config.ray_kwargs.ray_init = {"address": address}
+        else:
+            config.ray_kwargs.ray_init._temp_dir = os.environ["ENTROBENCH_RAY_DIR"]
+            # Never join a Ray that somebody else runs on this machine
+            config.ray_kwargs.ray_init.address = "local"
     OmegaConf.save(config, run_dir / "verl_config.yaml", resolve=True)
     progress.beat("start Ray and vLLM", 0)
     try:

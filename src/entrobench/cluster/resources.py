@@ -1,0 +1,72 @@
+"""What a job of the workflow asks SLURM for. Pure look-ups in the site's settings; the rules use them.
+
+The keys are those of Snakemake's SLURM executor. Light: the Snakefile imports this at parse time.
+"""
+
+from typing import Any
+
+from entrobench.errors import ConfigError
+from entrobench.site import Site
+
+# Jobs without a GPU: data, scores, reports, and cells of the CPU scales
+CPU_MINUTES = 240
+CPU_CELL_THREADS = 4
+
+Resources = dict[str, Any]
+
+
+def cpu_job(site: Site | None, mem_mb: int = 1000) -> Resources:
+    """A job without a GPU; where there is no site only its memory."""
+    if site is None:
+        return {"mem_mb": mem_mb}
+    partition = site.slurm.cpu_partition or site.slurm.partition
+    return {"mem_mb": mem_mb, "runtime": min(CPU_MINUTES, site.slurm.max_minutes)} | _submission(
+        site, partition
+    )
+
+
+def cell_job(site: Site | None, nodes: int, gpus: int, mem_mb: int, what: str) -> Resources:
+    """Training or evaluation of a cell on `nodes` nodes with `gpus` GPUs each; 0 GPUs: on a CPU, `mem_mb`.
+
+    Every key is there whatever the values, because a Snakemake rule names its keys once for all cells. Raises
+    ConfigError where the site's nodes have fewer GPUs than that.
+    """
+    if site is None:
+        return {"mem_mb": mem_mb}
+    if gpus > site.gpus.per_node:
+        raise ConfigError(
+            f"{what} wants {gpus} GPUs on each of {nodes} nodes, but configs/site.yaml says that a node has "
+            f"{site.gpus.per_node} (gpus.per_node).\n  Correct that number, or set trainer.nnodes and "
+            f"trainer.n_gpus_per_node in the scale: nodes with fewer GPUs, but more of them."
+        )
+    model = f":{site.gpus.model}" if site.gpus.model else ""
+    cpu_partition = site.slurm.cpu_partition or site.slurm.partition
+    return {
+        "mem_mb": int(site.gpus.mem_gb_per_gpu * 1000) * gpus if gpus else mem_mb,
+        "runtime": site.slurm.max_minutes,
+        "gres": f"gpu{model}:{gpus}" if gpus else "",
+        "nodes": nodes,
+        "tasks": nodes,
+        # 0: the executor would make `tasks` tasks per GPU of it otherwise
+        "tasks_per_gpu": 0,
+        # Not empty: several tasks. Empty but there: the command runs in the batch step without an srun around
+        # it, as it does with several tasks, which it starts itself
+        "mpi": "srun" if nodes > 1 else "",
+        # Ray's start and stop see every process of a node, so a run on several nodes has them to itself
+        "slurm_extra": "--ntasks-per-node=1 --exclusive" if nodes > 1 else "",
+    } | _submission(site, site.slurm.partition if gpus else cpu_partition)
+
+
+def cell_threads(site: Site, gpus: int) -> int:
+    """CPU cores of a cell's job on one node."""
+    return site.gpus.cpus_per_gpu * gpus if gpus else CPU_CELL_THREADS
+
+
+def _submission(site: Site, partition: str) -> Resources:
+    """Where and on whose account; what the site leaves empty is not passed on."""
+    optional = {
+        "slurm_account": site.slurm.account,
+        "qos": site.slurm.qos,
+        "constraint": site.slurm.constraint,
+    }
+    return {"slurm_partition": partition} | {key: value for key, value in optional.items() if value}

@@ -1,0 +1,82 @@
+"""Snakemake's SLURM executor, which takes up the jobs that a killed controller has left in the queue.
+
+The executor that this derives from forgets its jobs when it is killed; a new controller would submit them a
+second time, beside those that still run. Here a job of the same working directory, rule and wildcards that is
+queued or running is watched instead of submitted. SLURM itself holds all that is needed for it: the comment
+that the executor gives to a job names rule and wildcards.
+
+In profiles: `executor: slurm-resume`; the settings are those of the SLURM executor, as slurm-resume-*.
+"""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from snakemake_executor_plugin_slurm import Executor as SlurmExecutor
+from snakemake_executor_plugin_slurm import ExecutorSettings, common_settings
+from snakemake_executor_plugin_slurm.utils import get_job_wildcards
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
+
+__all__ = ["Executor", "ExecutorSettings", "common_settings"]
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """A queued or running job of an earlier controller."""
+
+    jobid: str
+    log: Path
+
+
+def left_in_queue(workdir: Path) -> dict[str, Orphan]:
+    """Comment -> job, of this user's jobs that a controller in `workdir` submitted and that live."""
+    query = ["squeue", "--me", "--noheader", "--states=PENDING,RUNNING,SUSPENDED,CONFIGURING,COMPLETING"]
+    listing = subprocess.run(
+        [*query, "--Format=JobID:|,WorkDir:|,StdOut:|,Comment:|"], capture_output=True, text=True, check=True
+    ).stdout
+    return orphans_in(listing, workdir)
+
+
+def orphans_in(listing: str, workdir: Path) -> dict[str, Orphan]:
+    """The orphans of `workdir` in squeue's lines `job id|working directory|log|comment|`."""
+    found = {}
+    for line in listing.splitlines():
+        jobid, folder, log, comment, *_ = [*line.split("|"), "", "", "", ""]
+        if comment.startswith("rule_") and Path(folder) == workdir:
+            found[comment] = Orphan(jobid.strip(), Path(log.replace("%j", jobid.strip())))
+    return found
+
+
+def comment_of(job: JobExecutorInterface) -> str:
+    """The comment that the SLURM executor gives to a job."""
+    wildcards = get_job_wildcards(job)
+    return f"rule_{job.name}" + (f"_wildcards_{wildcards}" if wildcards else "")
+
+
+class Executor(SlurmExecutor):
+    """The SLURM executor with a look at the queue before the first submission."""
+
+    def __post_init__(self, test_mode: bool = False) -> None:
+        super().__post_init__(test_mode)
+        # Snakemake holds the lock of the working directory: nobody else waits for these jobs
+        self._orphans = left_in_queue(Path(self.workflow.workdir_init))
+
+    def run_job(self, job: JobExecutorInterface) -> None:
+        """Submit the job, or watch the one that an earlier controller has submitted."""
+        orphan = None if job.is_group() else self._orphans.pop(comment_of(job), None)
+        # Status is asked for by name, so the job gets the name of this controller's; a job that has just
+        # ended cannot be renamed and is submitted again
+        if orphan is None or not self._rename(orphan.jobid):
+            super().run_job(job)
+            return
+        self.logger.info(
+            f"Job {job.jobid} was submitted by an earlier controller as {orphan.jobid}; waiting for it."
+        )
+        self._report_job_submission_threadsafe(
+            SubmittedJobInfo(job, external_jobid=orphan.jobid, aux={"slurm_logfile": orphan.log})
+        )
+
+    def _rename(self, jobid: str) -> bool:
+        command = ["scontrol", "update", f"JobId={jobid}", f"JobName={self.run_uuid}"]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0

@@ -1,0 +1,116 @@
+"""A whole cell through SLURM, at smoke scale with four steps: real verl, real vLLM, real checkpoints.
+
+Data and tiny model are made once and shared by the tests of this file.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from slurm import Cluster
+
+PROJECT = Path(__file__).parents[2]
+CELL = "papo/7b-math/papo_polarity/seed0"
+DAPO = "papo/7b-math/dapo/seed0"
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project with a site.yaml and a scale `short`: smoke with few steps and one benchmark."""
+    folder = tmp_path_factory.mktemp("checkout")
+    listing = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=PROJECT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    for name in listing.stdout.splitlines():
+        if (PROJECT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(PROJECT / name, folder / name)
+    write_short_scale(folder, steps=4, save_every=2)
+    return folder
+
+
+def write_short_scale(folder: Path, steps: int, save_every: int) -> None:
+    scale = yaml.safe_load((PROJECT / "configs/scales/smoke.yaml").read_text())
+    scale["scale"] = "short"
+    scale["benchmarks"] = {"math500": "smoke_easy"}
+    scale["verl"]["trainer.total_training_steps"]["value"] = steps
+    scale["verl"]["trainer.save_freq"]["value"] = save_every
+    scale["evaluation"]["n_samples"] = 2
+    scale["recording"] = None
+    (folder / "configs/scales/short.yaml").write_text(yaml.safe_dump(scale))
+
+
+def write_site(folder: Path, image: Path | None) -> None:
+    site = {"slurm": {"partition": "gpu", "cpu_partition": "cpu"}, "use_images": image is not None}
+    if image is not None:
+        site["paths"] = {"images": str(image.parent)}
+    (folder / "configs/site.yaml").write_text(yaml.safe_dump(site))
+
+
+def cpu_image() -> Path:
+    """The train image; skips without Apptainer or without the image."""
+    if shutil.which("apptainer") is None:
+        pytest.skip("no apptainer; containers/install-apptainer.sh installs it")
+    images = pytest.importorskip("entrobench.images", reason="this checkout has no images")
+    image: Path = images.image_file("train", "cpu", None)
+    if not image.exists():
+        pytest.skip(f"{image} is not built; type: make images IMAGES=train DEVICE=cpu")
+    return image
+
+
+def environment(folder: Path) -> dict[str, str]:
+    inherited = os.environ.get("PYTHONPATH", "")
+    return {"ENTROBENCH_ROOT": str(folder), "PYTHONPATH": f"{folder / 'src'}:{inherited}"}
+
+
+def metrics(folder: Path, cell: str) -> list[int]:
+    return pd.read_parquet(folder / "results/short" / cell / "metrics.parquet")["step"].tolist()
+
+
+@pytest.mark.parametrize("where", ["venv", "image"])
+def test_smoke_dag_of_one_cell(queue: Cluster, start, checkout: Path, where: str) -> None:
+    write_site(checkout, cpu_image() if where == "image" else None)
+    shutil.rmtree(checkout / "results/short" / CELL, ignore_errors=True)
+    target = f"results/short/{CELL}/scores.csv"
+    started = time.monotonic()
+    controller = start(checkout, target, **environment(checkout))
+    assert controller.wait(840) == 0, controller.text()[-8000:]
+    # Data, model, training, evaluation and scores; cell.yaml is made by the controller itself
+    submitted = re.findall(r"submitted with SLURM jobid", controller.text())
+    print(f"{len(submitted)} jobs in {time.monotonic() - started:.0f} s")
+    assert len(submitted) >= 3
+    assert metrics(checkout, CELL) == [1, 2, 3, 4]
+    scores = pd.read_csv(checkout / target)
+    assert "smoke_easy" in set(scores["benchmark"])
+
+
+def test_scancel_in_mid_training_then_resume(queue: Cluster, start, checkout: Path) -> None:
+    write_site(checkout, None)
+    write_short_scale(checkout, steps=8, save_every=2)
+    folder = checkout / "results/short" / DAPO
+    tracker = folder / "checkpoints/latest_checkpointed_iteration.txt"
+    controller = start(checkout, f"results/short/{DAPO}/train.done.json", **environment(checkout))
+    queue.wait_until(
+        lambda: tracker.exists() or controller.process.poll() is not None, 500, "the first checkpoint"
+    )
+    assert tracker.exists(), controller.text()[-8000:]
+    jobs = [job for job, state in queue.jobs().items() if state == "RUNNING"]
+    assert len(jobs) == 1
+    queue.run("scancel", *jobs)
+    # Snakemake sees the cancelled job and submits it again
+    assert controller.wait(500) == 0, controller.text()[-8000:]
+    done = json.loads((folder / "train.done.json").read_text())
+    assert re.fullmatch(r"global_step_\d+", done["resumed_from"]), "from a checkpoint, not from the beginning"
+    assert metrics(checkout, DAPO) == list(range(1, 9)), "every step once"

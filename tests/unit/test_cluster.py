@@ -1,0 +1,266 @@
+"""What a job asks SLURM for, what SLURM says of a job, and how the launcher starts a run; without SLURM."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from entrobench.cells import CellId, devices_of
+from entrobench.cluster import launch, on_head
+from entrobench.cluster.job import Job, job_fields, time_of
+from entrobench.cluster.resources import CPU_CELL_THREADS, cell_job, cell_threads, cpu_job
+from entrobench.configs import Configs, Model
+from entrobench.errors import ConfigError, MissingInput, TrainingFailed, UnsupportedPlatform
+from entrobench.files import read_json
+from entrobench.models.hub import fetch_model
+from entrobench.paths import repository_root
+from entrobench.site import Gpus, Paths, Site, Slurm
+
+CONFIGS = Configs(repository_root() / "configs")
+SITE = Site(
+    slurm=Slurm(partition="gpu", cpu_partition="cpu", account="lab", max_minutes=600),
+    gpus=Gpus(model="h100", per_node=8, cpus_per_gpu=8, mem_gb_per_gpu=64),
+    use_images=False,
+)
+CELL = {
+    "cell": "papo/7b-math/dapo/seed0",
+    "scale": "paper",
+    "device": "cuda",
+    "trains": True,
+    "verl": {"trainer.nnodes": 2, "trainer.n_gpus_per_node": 8},
+}
+ONE_NODE = CELL | {"verl": {"trainer.nnodes": 1, "trainer.n_gpus_per_node": 1}, "device": "cpu"}
+
+
+def test_without_a_site_a_job_asks_for_memory_only():
+    assert cpu_job(None, 2000) == {"mem_mb": 2000}
+    assert cell_job(None, 2, 8, 10000, "train") == {"mem_mb": 10000}
+
+
+def test_job_of_two_nodes():
+    job = cell_job(SITE, 2, 8, 10000, "train")
+    assert job["gres"] == "gpu:h100:8"
+    assert (job["nodes"], job["tasks"], job["tasks_per_gpu"], job["mpi"]) == (2, 2, 0, "srun")
+    assert job["mem_mb"] == 8 * 64 * 1000
+    assert (job["slurm_partition"], job["slurm_account"], job["runtime"]) == ("gpu", "lab", 600)
+    assert "--exclusive" in job["slurm_extra"]
+    assert cell_threads(SITE, 8) == 64
+
+
+def test_job_of_one_node_and_of_a_cpu_cell_have_the_same_keys():
+    one, cpu = cell_job(SITE, 1, 4, 10000, "train"), cell_job(SITE, 1, 0, 10000, "train")
+    assert set(one) == set(cpu)
+    assert (one["gres"], one["mpi"], one["slurm_extra"]) == ("gpu:h100:4", "", "")
+    assert (cpu["gres"], cpu["mem_mb"], cpu["slurm_partition"]) == ("", 10000, "cpu")
+    assert cell_threads(SITE, 0) == CPU_CELL_THREADS
+
+
+def test_what_the_site_leaves_empty_is_not_passed_on():
+    # `-C ''` and `--qos=''` would be refused by SLURM
+    assert not {"qos", "constraint"} & set(cpu_job(SITE))
+    site = SITE.model_copy(update={"slurm": Slurm(partition="gpu", qos="long", constraint="ib")})
+    assert {"qos": "long", "constraint": "ib", "slurm_partition": "gpu"}.items() <= cpu_job(site).items()
+    assert "slurm_account" not in cpu_job(site)
+
+
+def test_more_gpus_than_a_node_has_is_an_error_with_both_numbers():
+    site = SITE.model_copy(update={"gpus": Gpus(per_node=4)})
+    with pytest.raises(ConfigError, match=r"train x wants 8 GPUs on each of 2 nodes.*a node has 4"):
+        cell_job(site, 2, 8, 10000, "train x")
+
+
+@pytest.mark.parametrize(
+    ("cell", "scale", "devices"),
+    [
+        ("papo/7b-math/papo_polarity/seed0", "paper", (2, 8)),
+        ("opefo/math-7b/opefo/seed0", "paper", (4, 8)),
+        ("papo/7b-math/papo_polarity/seed0", "mini", (1, 1)),
+        ("papo/7b-math/papo_polarity/seed0", "smoke", (1, 0)),
+    ],
+)
+def test_devices_of_a_cell(cell: str, scale: str, devices: tuple[int, int]):
+    assert devices_of(CellId.parse(cell, CONFIGS), CONFIGS.scale(scale), CONFIGS) == devices
+
+
+def test_fields_of_scontrol():
+    text = "JobId=7 JobName=a Restarts=2 EndTime=2026-01-02T03:04:05 NodeList=node[1-2] BatchHost=node1"
+    fields = job_fields(text + " JOB_GRES=gpu:h100:8 NodeList=other")
+    assert (fields["NodeList"], fields["Restarts"]) == ("node[1-2]", "2")
+    at = time_of(fields["EndTime"])
+    assert at is not None
+    assert time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(at)) == "2026-01-02T03:04:05"
+    assert time_of("Unknown") is None
+
+
+def test_taken_port_is_passed_over():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert launch.free_port("127.0.0.1", port) == port + 1
+    with pytest.raises(UnsupportedPlatform, match="no address of this machine"):
+        launch.free_port("192.0.2.1", 26379)
+
+
+def test_object_store_is_limited_by_shared_memory():
+    assert launch.object_store_bytes(512e9, 1e12) == int(153.6e9)  # 30 % of 512 GB
+    assert launch.object_store_bytes(512e9, 64e9) == int(57.6e9)  # 90 % of what /dev/shm has
+
+
+def test_ray_folder_stays_short():
+    assert launch.ray_folder("/local", "123", 1) == "/local/ray-123-1"
+    assert launch.ray_folder("/local/" + "x" * 40, "123", 1) == "/tmp/ray-123-1"
+
+
+def test_command_of_each_node(tmp_path: Path):
+    job = Job("5", ["a", "b"], None)
+    head, other = (
+        launch.node_command(CELL, SITE, job, node, "10.0.0.1:26379", tmp_path, ["-m", "x"])
+        for node in job.nodes
+    )
+    assert "--nodelist=a" in head
+    assert "--nodelist=b" in other
+    text = " ".join(other)
+    assert "symmetric-run --address 10.0.0.1:26379 --min-nodes 2 --num-cpus 64 --num-gpus 8" in text
+    assert "--include-dashboard" in head
+    assert "--include-dashboard" not in other
+    assert head[-3:] == [sys.executable, "-m", "x"]
+
+
+def test_ray_token_is_in_no_command_and_only_its_owner_reads_it(tmp_path: Path):
+    path = tmp_path / "token"
+    launch._write_secret(path, "secret")
+    assert path.stat().st_mode & 0o077 == 0
+    assert path.read_text() == "secret"
+    environment = launch.node_environment(CELL, "10.0.0.1:26379", tmp_path)
+    assert environment["RAY_AUTH_MODE"] == "token"
+    assert "RAY_AUTH_TOKEN" not in environment
+
+
+def test_several_nodes_outside_slurm_say_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    with pytest.raises(
+        UnsupportedPlatform, match="snakemake --profile workflow/profiles/slurm results/paper/"
+    ):
+        launch.run_command(tmp_path, CELL, SITE, ["-c", "pass"])
+
+
+def test_one_node_outside_slurm_gives_the_exit_status_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    assert launch.run_command(tmp_path, ONE_NODE, None, ["-c", "raise SystemExit(3)"]) == 3
+    assert launch.run_command(tmp_path, ONE_NODE, None, ["-c", "pass"]) == 0
+
+
+WAITS_FOR_A_SIGNAL = """
+import signal, sys, time
+signal.signal(signal.{name}, lambda *_: sys.exit(75))
+open(sys.argv[1], "w").close()
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGUSR1", "SIGTERM"])
+def test_signal_is_passed_on_to_the_run(tmp_path: Path, name: str):
+    mark = tmp_path / "up"
+    run = [sys.executable, "-c", WAITS_FOR_A_SIGNAL.format(name=name), str(mark)]
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom entrobench.cluster import launch\n"
+        f"sys.exit(launch.run_command(Path({str(tmp_path)!r}), {ONE_NODE!r}, None, {run[1:]!r}))"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "SLURM_JOB_ID"}
+    process = subprocess.Popen([sys.executable, "-c", code], env=environment)
+    deadline = time.monotonic() + 30
+    while not mark.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(getattr(signal, name))
+    assert process.wait(20) == launch.UNFINISHED
+
+
+def test_job_without_a_new_checkpoint_is_not_requeued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(launch, "requeue", lambda job: pytest.fail("requeued"))
+    with pytest.raises(TrainingFailed, match="too short for one checkpoint"):
+        launch._go_on_in_another_job(tmp_path, Job("5", ["a"], None), before="")
+
+
+def test_sigterm_never_requeues():
+    stop = launch._Stop(None)
+    assert stop.may_requeue
+    stop.note(signal.SIGTERM, None)
+    assert stop.is_due
+    assert not stop.may_requeue
+
+
+def test_head_reports_the_exit_status_and_passes_on_the_request_to_stop(tmp_path: Path):
+    assert on_head.main(tmp_path, [sys.executable, "-c", "raise SystemExit(4)"]) == 4
+    assert read_json(tmp_path / on_head.HEAD_FILE) == {"exit": 4}
+    (tmp_path / on_head.STOP_FILE).touch()
+    # The handler may not be there yet when the signal comes: blocked until it is
+    code = (
+        "import signal, sys; signal.signal(signal.SIGUSR1, lambda *_: sys.exit(75)); "
+        "signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1]); import time; time.sleep(30)"
+    )
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    try:
+        assert on_head.main(tmp_path, [sys.executable, "-c", code]) == 75
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
+
+
+def test_jobs_of_other_folders_and_of_other_origin_are_no_orphans():
+    plugin = pytest.importorskip(
+        "snakemake_executor_plugin_slurm_resume", reason="the SLURM executor is not installed"
+    )
+    listing = (
+        "12|/work|/work/.snakemake/slurm_logs/rule_a/%j.log|rule_a_wildcards_x|\n"
+        "13|/elsewhere|/x.log|rule_a_wildcards_y|\n"
+        "14|/work|/x.log|my own job|\n"
+        "15|/work|/x.log||\n"
+    )
+    found = plugin.orphans_in(listing, Path("/work"))
+    assert list(found) == ["rule_a_wildcards_x"]
+    assert found["rule_a_wildcards_x"].jobid == "12"
+    assert found["rule_a_wildcards_x"].log == Path("/work/.snakemake/slurm_logs/rule_a/12.log")
+
+
+def a_model(**source: str) -> Model:
+    return Model(
+        model="tiny",
+        title="Tiny",
+        source={"kind": "hub", "repository": "me/tiny", "revision": "0" * 40} | source,
+    )
+
+
+def test_model_comes_from_the_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from support import make_model
+
+    mirror = tmp_path / "mirror"
+    make_model(mirror / "me/tiny")
+    (mirror / "me/tiny/pytorch_model.bin").write_bytes(b"pickle")
+    monkeypatch.setenv("ENTROBENCH_MIRROR", str(mirror))
+    fetch_model(a_model(), tmp_path / "model")
+    marker = read_json(tmp_path / "model/model.json")
+    assert marker["from"] == "mirror"
+    assert "model.safetensors" in marker["files"]
+    assert not (tmp_path / "model/pytorch_model.bin").exists()
+
+
+def test_model_that_is_not_here_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv("ENTROBENCH_MIRROR", raising=False)
+    with pytest.raises(MissingInput, match=r"\$ENTROBENCH_MIRROR/me/tiny/"):
+        fetch_model(a_model(), tmp_path / "model")
+    with pytest.raises(ConfigError, match=r"expected source\.kind: hub"):
+        fetch_model(a_model(kind="pretrained_here"), tmp_path / "model")
+
+
+def test_scratch_of_the_site_is_where_ray_works(tmp_path: Path):
+    site = SITE.model_copy(update={"paths": Paths(scratch="/local")})
+    command = launch.node_command(CELL, site, Job("5", ["a"], None), "a", "10.0.0.1:1", tmp_path, [])
+    assert command[command.index("--temp-dir") + 1] == "/local/ray-5-0"
