@@ -16,6 +16,15 @@ from entrobench.cells import (
     previous_cell,
 )
 from entrobench.configs import Configs
+from entrobench.images import (
+    LOCKS,
+    NAMES,
+    full_name,
+    image_file,
+    lock_file,
+    require_locked,
+)
+from entrobench.site import site_or_none
 
 min_version("9.27")
 
@@ -46,6 +55,7 @@ include: "workflow/rules/models.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/images.smk"
 
 
 rule all:

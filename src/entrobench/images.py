@@ -94,7 +94,9 @@ def lock_file() -> Path:
 
 def read_lock(lock: Path) -> ImageLock:
     """The lock; empty where there is no file. Raises ConfigError."""
-    return load_yaml(lock, ImageLock) if lock.exists() else ImageLock()
+    if not lock.exists():
+        return ImageLock()
+    return load_yaml.__wrapped__(lock, ImageLock)  # not from load_yaml's cache: a build writes this file
 
 
 def require_locked(path: Path, lock: Path) -> str:
@@ -103,8 +105,7 @@ def require_locked(path: Path, lock: Path) -> str:
     Raises MissingInput without the file, PinMismatch for another file or one that is not recorded.
     """
     image = path.stem
-    name, _, device = image.rpartition("-")
-    command = f"make images IMAGES={name} DEVICE={device}"
+    command = build_command(image)
     if not path.exists():
         raise MissingInput(f"{path} does not exist. Type: {command}")
     found = _digest(path)
@@ -129,7 +130,7 @@ def _digest(path: Path) -> str:
     status = path.stat()
     key = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
     kept = path.with_name(f".{path.name}.sha256")
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, LookupError, TypeError):
         known = json.loads(kept.read_text(encoding="utf-8"))
         if known["of"] == key and re.fullmatch("[0-9a-f]{64}", known["sha256"]):
             return str(known["sha256"])
@@ -226,3 +227,26 @@ def record(image: str, entry: LockedImage, lock: Path) -> None:
         "# Written by `make images`: one build of each image, and what it was built from (docs/images.md).\n"
     )
     write_atomic(lock, header + yaml.safe_dump(document, sort_keys=False, width=110))
+
+
+def report_states(images: Sequence[str], folder: Path, lock: Path, required: bool) -> None:
+    """Print the state of each image. Raises PinMismatch for a file that is not the recorded one; with
+    `required` also MissingInput for one that is missing, and PinMismatch for one whose recipe has changed.
+    """
+    states = {image: state_of(image, folder, lock) for image in images}
+    for image, (status, detail) in states.items():
+        print(f"{status:12}  {image:14}  {detail}".rstrip())
+    print(f"\nSIF files: {folder}; recorded in {lock}")
+    for image, (status, detail) in states.items():
+        path = folder / f"{image}.sif"
+        if status in ("another file", "not recorded"):
+            require_locked(path, lock)
+        elif required and status != "ok":
+            error = PinMismatch if status == "stale" else MissingInput
+            raise error(f"{path}: {status}{'; ' + detail if detail else ''}.\n  Type: {build_command(image)}")
+
+
+def build_command(image: str) -> str:
+    """What builds an image (`train-cuda`) and records it."""
+    name, _, device = image.rpartition("-")
+    return f"make images IMAGES={name} DEVICE={device}"

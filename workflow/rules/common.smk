@@ -78,3 +78,23 @@ def prompt_files(wildcards):
     """The prompt template that a benchmark is asked with, if it has one."""
     template = CONFIGS.benchmark(wildcards.benchmark).settings.get("template")
     return [] if template is None else [CONFIGS.root / "prompts" / f"{template}.txt"]
+
+
+def image(name):
+    """`container:` of a rule: the SIF file under `--sdm apptainer`, none without it."""
+    methods = workflow.deployment_settings.deployment_method
+    if not any(method.name == "APPTAINER" for method in methods):
+        return None
+    device = CONFIGS.scale(config["scale"]).device
+    return str(image_file(name, device, site_or_none(CONFIGS.root)).resolve())
+
+
+def check_images():
+    """Refuse images that are not the recorded ones, of the jobs that are about to run."""
+    for path in {job.container_img_url for job in workflow.dag.needrun_jobs()} - {None}:
+        require_locked(Path(path), lock_file())
+
+
+# Not in a dry run
+onstart:
+    check_images()

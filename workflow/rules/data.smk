@@ -25,6 +25,8 @@ rule smoke_data:
         RESULTS / "{scale}/logs/smoke_data.log",
     benchmark:
         RESULTS / "{scale}/logs/smoke_data.tsv"
+    container:
+        image("report")
     params:
         folder=str(RESULTS / "{scale}"),
         seed=CONFIGS.dataset("smoke_arithmetic").source["seed"],
@@ -47,6 +49,8 @@ rule training_set:
         RESULTS / "{scale}/logs/{dataset}.tsv"
     wildcard_constraints:
         dataset="|".join(PREPARED_DATASETS),
+    container:
+        image("report")
     resources:
         mem_mb=2000,
     params:
@@ -71,6 +75,8 @@ rule prepared_benchmark:
         RESULTS / "{scale}/logs/{benchmark}.tsv"
     wildcard_constraints:
         benchmark="|".join(PREPARED_BENCHMARKS),
+    container:
+        image("report")
     params:
         limit=lambda w: slice_option(w.scale, w.benchmark),
     message:
@@ -93,6 +99,8 @@ rule contamination:
         RESULTS / "logs/contamination.log",
     benchmark:
         RESULTS / "logs/contamination.tsv"
+    container:
+        image("report")
     resources:
         mem_mb=2000,
     params:

@@ -31,6 +31,8 @@ rule score_cell:
         RESULTS / "{scale}/{cell}/logs/score.log",
     benchmark:
         RESULTS / "{scale}/{cell}/logs/score.tsv"
+    container:
+        image("report")
     params:
         folder=str(RESULTS / "{scale}/{cell}"),
     message:

@@ -10,6 +10,8 @@ rule smoke_tiny:
         RESULTS / "{scale}/logs/smoke_tiny.log",
     benchmark:
         RESULTS / "{scale}/logs/smoke_tiny.tsv"
+    container:
+        image("train")
     threads: 2
     resources:
         mem_mb=2000,
@@ -29,6 +31,8 @@ rule smollm2_135m:
         RESULTS / "{scale}/logs/smollm2_135m.log",
     benchmark:
         RESULTS / "{scale}/logs/smollm2_135m.tsv"
+    container:
+        image("train")
     resources:
         mem_mb=3000,
     params:

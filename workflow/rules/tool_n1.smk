@@ -9,6 +9,8 @@ rule tool_n1:
         RESULTS / "{scale}/logs/tool_n1.log",
     benchmark:
         RESULTS / "{scale}/logs/tool_n1.tsv"
+    container:
+        image("report")
     params:
         limit=lambda w: slice_option(w.scale, "tool_n1"),
     message:
@@ -29,6 +31,8 @@ rule tool_n1_rebuilt:
         RESULTS / "{scale}/logs/tool_n1_rebuilt.log",
     benchmark:
         RESULTS / "{scale}/logs/tool_n1_rebuilt.tsv"
+    container:
+        image("report")
     params:
         limit=lambda w: slice_option(w.scale, "tool_n1_rebuilt"),
     message:
