@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from entrobench.errors import ConfigError, MissingInput, PinMismatch, UnknownName
+from entrobench.errors import ConfigError, MissingInput, PinMismatch, UnknownName, UnsupportedPlatform
 from entrobench.files import sha256_file
 from entrobench.image_build import build_images, machine_settings
 from entrobench.image_lint import lint_definition, lint_script
@@ -363,3 +363,13 @@ def test_a_build_is_refused_where_it_would_see_its_own_folder_emptied(tmp_path, 
         build_images(["report-cpu"], tmp_path, tmp_path / "lock.yaml")
     with pytest.raises(UnknownName, match="report-cuda"):
         build_images(["report-cuda"], tmp_path, tmp_path / "lock.yaml")
+
+
+def test_who_cannot_build_is_told_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    with pytest.raises(MissingInput, match=r"apptainer is not on PATH.*containers/install-apptainer.sh"):
+        build_images(["report-cpu"], tmp_path, tmp_path / "lock.yaml")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(UnsupportedPlatform, match="copy the SIF files"):
+        build_images(["report-cpu"], tmp_path, tmp_path / "lock.yaml")
