@@ -11,8 +11,8 @@ SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --profile workflow/profile
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONUNBUFFERED := 1
 
-.PHONY: smoke slice test check cells cell methods methods-smoke verify-data contamination lock estimate cells-run doctor \
-	bench bench-kernels bench-steps bench-grading bench-dag cluster-test
+.PHONY: smoke slice test check cells cell methods methods-smoke verify-data contamination lock lock-check images \
+	images-check estimate cells-run doctor bench bench-kernels bench-steps bench-grading bench-dag cluster-test
 
 smoke: $(INSTALLED)
 	@$(SNAKEMAKE) --config scale=smoke
@@ -97,6 +97,19 @@ bench: $(INSTALLED)
 # Resolve the locked requirements anew
 lock: $(INSTALLED)
 	@bash workflow/scripts/lock.sh
+
+# Do the locks hold what they resolve to today? Fails on a difference
+lock-check: $(INSTALLED)
+	@bash workflow/scripts/lock.sh --check
+
+# Container images (docs/images.md), as root: make images IMAGES="report train" DEVICE=cuda; default: all, for CPU
+DEVICE ?= cpu
+images: $(INSTALLED)
+	@$(BIN)/entrobench images build $(IMAGES) --device $(DEVICE)
+
+# Are the SIF files on disk the recorded ones?
+images-check: $(INSTALLED)
+	@$(BIN)/entrobench images check $(IMAGES) --device $(DEVICE)
 
 $(INSTALLED): requirements/cpu.lock requirements/torch.txt requirements/grader.lock pyproject.toml
 	@bash workflow/scripts/setup.sh

@@ -19,7 +19,15 @@ from entrobench.cells import (
 )
 from entrobench.cluster.resources import cell_job, cell_threads, cpu_job
 from entrobench.configs import Configs
-from entrobench.site import load_site
+from entrobench.images import (
+    LOCKS,
+    NAMES,
+    full_name,
+    image_file,
+    lock_file,
+    require_locked,
+)
+from entrobench.site import load_site, site_or_none
 
 min_version("9.27")
 
@@ -52,6 +60,7 @@ include: "workflow/rules/models.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/images.smk"
 
 
 # Seconds of work for each of hundreds of cells: not worth a job

@@ -1,5 +1,5 @@
 """The command line: `entrobench cells | methods | resolve | train | launch | verify-data | contamination |
-grade`, and what cli_site.py adds.
+grade | images`, and what cli_site.py adds.
 
 Errors are printed without a traceback; exit status 1.
 """
@@ -64,6 +64,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("source", type=Path, metavar="IN.jsonl")
     command.add_argument("target", type=Path, metavar="OUT.jsonl")
     cli_site.add_commands(commands)
+    text = "build the container images, or check that those on disk are the recorded ones (docs/images.md)"
+    command = commands.add_parser("images", help=text, description=text)
+    command.set_defaults(run=_images)
+    command.add_argument("action", choices=["build", "check"])
+    command.add_argument("names", nargs="*", help="train, evaluate, bfcl, report; default: all")
+    command.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    command.add_argument("--folder", type=Path, help="of the SIF files (default: paths.images of the site)")
+    command.add_argument("--lock", type=Path, help="default: containers/images.lock.yaml")
+    command.add_argument("--missing", action="store_true", help="build only what is not as recorded")
     return parser
 
 
@@ -169,6 +178,24 @@ def _contamination(arguments: argparse.Namespace) -> None:
     write_audit(_configs(), folder)
     print((folder / "contamination.md").read_text(encoding="utf-8"))
     print(f"Pairs by id: {folder / 'contamination.csv'}")
+
+
+def _images(arguments: argparse.Namespace) -> None:
+    from entrobench.images import NAMES, full_name, image_folder, lock_file, report_states, state_of
+    from entrobench.site import site_or_none
+
+    folder = arguments.folder or image_folder(site_or_none(repository_root() / "configs"))
+    lock = arguments.lock or lock_file()
+    images = list(dict.fromkeys(full_name(name, arguments.device) for name in arguments.names or NAMES))
+    if arguments.action == "build":
+        from entrobench.image_build import build_images
+
+        if arguments.missing:
+            images = [image for image in images if state_of(image, folder, lock)[0] != "ok"]
+        if images:
+            build_images(images, folder.resolve(), lock)
+    else:
+        report_states(images, folder, lock, required=bool(arguments.names))
 
 
 def _grade(arguments: argparse.Namespace) -> None:

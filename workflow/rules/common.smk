@@ -144,3 +144,26 @@ def inputs_of_papers(scale, papers):
         *(folder / "data" / name / "train.parquet" for name in sorted(datasets)),
         *(folder / "benchmarks" / f"{name}.jsonl" for name in sorted(benchmarks)),
     ]
+
+
+def image(name):
+    """`container:` of a rule: the SIF file under `--sdm apptainer`, none without it or where the site has none."""
+    methods = workflow.deployment_settings.deployment_method
+    site = site_or_none(CONFIGS.root)
+    if not any(method.name == "APPTAINER" for method in methods):
+        return None
+    if site is not None and not site.use_images:
+        return None
+    device = CONFIGS.scale(config["scale"]).device
+    return str(image_file(name, device, site).resolve())
+
+
+def check_images():
+    """Refuse images that are not the recorded ones, of the jobs that are about to run."""
+    for path in {job.container_img_url for job in workflow.dag.needrun_jobs()} - {None}:
+        require_locked(Path(path), lock_file())
+
+
+# Not in a dry run
+onstart:
+    check_images()

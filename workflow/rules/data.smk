@@ -25,6 +25,8 @@ rule smoke_data:
         RESULTS / "{scale}/logs/smoke_data.log",
     benchmark:
         RESULTS / "{scale}/logs/smoke_data.tsv"
+    container:
+        image("report")
     resources:
         **small_job(),
     params:
@@ -49,6 +51,8 @@ rule training_set:
         RESULTS / "{scale}/logs/{dataset}.tsv"
     wildcard_constraints:
         dataset="|".join(PREPARED_DATASETS),
+    container:
+        image("report")
     resources:
         **small_job(2000),
     params:
@@ -71,6 +75,8 @@ rule tool_n1_rebuilt:
         RESULTS / "{scale}/logs/tool_n1_rebuilt.log",
     benchmark:
         RESULTS / "{scale}/logs/tool_n1_rebuilt.tsv"
+    container:
+        image("report")
     resources:
         **small_job(2000),
     params:
@@ -95,6 +101,8 @@ rule prepared_benchmark:
         RESULTS / "{scale}/logs/{benchmark}.tsv"
     wildcard_constraints:
         benchmark="|".join(PREPARED_BENCHMARKS),
+    container:
+        image("report")
     resources:
         **small_job(),
     params:
@@ -119,6 +127,8 @@ rule contamination:
         RESULTS / "logs/contamination.log",
     benchmark:
         RESULTS / "logs/contamination.tsv"
+    container:
+        image("report")
     resources:
         **small_job(2000),
     params:

@@ -32,6 +32,8 @@ rule score_cell:
         RESULTS / "{scale}/{cell}/logs/score.log",
     benchmark:
         RESULTS / "{scale}/{cell}/logs/score.tsv"
+    container:
+        image("report")
     resources:
         **small_job(),
     params:

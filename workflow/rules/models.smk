@@ -17,6 +17,8 @@ rule smoke_tiny:
         RESULTS / "{scale}/logs/smoke_tiny.log",
     benchmark:
         RESULTS / "{scale}/logs/smoke_tiny.tsv"
+    container:
+        image("train")
     threads: 2
     resources:
         **small_job(2000),
@@ -36,6 +38,8 @@ rule smollm2_135m:
         RESULTS / "{scale}/logs/smollm2_135m.log",
     benchmark:
         RESULTS / "{scale}/logs/smollm2_135m.tsv"
+    container:
+        image("train")
     resources:
         **small_job(3000),
     params:

@@ -14,6 +14,8 @@ rule report:
         RESULTS / "{scale}/{paper}/logs/report.log",
     benchmark:
         RESULTS / "{scale}/{paper}/logs/report.tsv"
+    container:
+        image("report")
     resources:
         **small_job(),
     params:

@@ -8,6 +8,8 @@ rule resolve_cell:
         RESULTS / "{scale}/{cell}/logs/resolve.log",
     benchmark:
         RESULTS / "{scale}/{cell}/logs/resolve.tsv"
+    container:
+        image("report")
     resources:
         **small_job(),
     params:

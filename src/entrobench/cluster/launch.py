@@ -159,12 +159,13 @@ def _python(
     """
     if site is None or not site.use_images:
         return [sys.executable]
-    from entrobench.images import exec_prefix, image_file, require_locked
+    from entrobench.images import exec_prefix, image_file, lock_file, require_locked
 
     image = image_file(image_name, cell["device"], site)
-    require_locked(image, repository_root() / "containers" / "images.lock.yaml")
+    digest = require_locked(image, lock_file())
     folders = [site.paths.cache, site.paths.scratch, site.paths.mirror, *site.paths.binds]
     binds = [run_dir.resolve().parents[4], *(Path(folder) for folder in folders if folder)]
+    environment = {**environment, "ENTROBENCH_IMAGE_DIGEST": digest}  # for the cell's manifest
     return [*exec_prefix(image, nv=cell["device"] == "cuda", binds=binds, environment=environment), "python"]
 
 
