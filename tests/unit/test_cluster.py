@@ -218,15 +218,15 @@ def test_jobs_of_other_folders_and_of_other_origin_are_no_orphans():
         "snakemake_executor_plugin_slurm_resume", reason="the SLURM executor is not installed"
     )
     listing = (
-        "12|/work|/work/.snakemake/slurm_logs/rule_a/%j.log|rule_a_wildcards_x|\n"
+        "12|/project|/project/.snakemake/slurm_logs/rule_a/%j.log|rule_a_wildcards_x|\n"
         "13|/elsewhere|/x.log|rule_a_wildcards_y|\n"
-        "14|/work|/x.log|my own job|\n"
-        "15|/work|/x.log||\n"
+        "14|/project|/x.log|my own job|\n"
+        "15|/project|/x.log||\n"
     )
-    found = plugin.orphans_in(listing, Path("/work"))
+    found = plugin.orphans_in(listing, Path("/project"))
     assert list(found) == ["rule_a_wildcards_x"]
     assert found["rule_a_wildcards_x"].jobid == "12"
-    assert found["rule_a_wildcards_x"].log == Path("/work/.snakemake/slurm_logs/rule_a/12.log")
+    assert found["rule_a_wildcards_x"].log == Path("/project/.snakemake/slurm_logs/rule_a/12.log")
 
 
 def a_model(**source: str) -> Model:
