@@ -27,7 +27,7 @@ from entrobench.images import (
     lock_file,
     require_locked,
 )
-from entrobench.site import load_site, site_or_none
+from entrobench.site import export_paths, load_site, site_or_none
 
 min_version("9.27")
 
@@ -43,6 +43,7 @@ PAPERS = config["papers"]
 # Only a profile that submits jobs gives them a default runtime; then the site has to be known
 ON_CLUSTER = "runtime" in (workflow.resource_settings.default_resources or {})
 SITE = load_site(CONFIGS.root) if ON_CLUSTER else None
+export_paths(site_or_none(CONFIGS.root))
 
 
 wildcard_constraints:

@@ -4,6 +4,7 @@ configs/site.example.yaml explains every key.
 Light: the Snakefile imports this at parse time.
 """
 
+import os
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -93,6 +94,18 @@ def load_site(configs_root: Path) -> Site:
             f"set at least slurm.partition"
         )
     return load_yaml(path, Site)
+
+
+def export_paths(site: Site | None) -> None:
+    """Tell this process and what it starts where downloads lie; variables that are set already stay."""
+    paths = site.paths if site is not None else Paths()
+    for name, value in (
+        ("ENTROBENCH_MIRROR", paths.mirror),
+        ("ENTROBENCH_CACHE", paths.cache),
+        ("HF_HOME", paths.cache and f"{paths.cache}/huggingface"),
+    ):
+        if value:
+            os.environ.setdefault(name, value)
 
 
 def site_or_none(configs_root: Path) -> Site | None:

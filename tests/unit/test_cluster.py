@@ -19,7 +19,7 @@ from entrobench.errors import ConfigError, MissingInput, TrainingFailed, Unsuppo
 from entrobench.files import read_json
 from entrobench.models.hub import fetch_model
 from entrobench.paths import repository_root
-from entrobench.site import Gpus, Paths, Site, Slurm
+from entrobench.site import Gpus, Paths, Site, Slurm, export_paths
 
 CONFIGS = Configs(repository_root() / "configs")
 SITE = Site(
@@ -264,3 +264,13 @@ def test_scratch_of_the_site_is_where_ray_works(tmp_path: Path):
     site = SITE.model_copy(update={"paths": Paths(scratch="/local")})
     command = launch.node_command(CELL, site, Job("5", ["a"], None), "a", "10.0.0.1:1", tmp_path, [])
     assert command[command.index("--temp-dir") + 1] == "/local/ray-5-0"
+
+
+def test_the_sites_mirror_and_cache_reach_downloads_and_a_variable_wins(monkeypatch: pytest.MonkeyPatch):
+    for name in ("ENTROBENCH_MIRROR", "ENTROBENCH_CACHE", "HF_HOME"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("ENTROBENCH_MIRROR", "/mine")
+    export_paths(Site(slurm=Slurm(partition="gpu"), paths=Paths(mirror="/theirs", cache="/cache")))
+    assert os.environ["ENTROBENCH_MIRROR"] == "/mine"
+    assert (os.environ["ENTROBENCH_CACHE"], os.environ["HF_HOME"]) == ("/cache", "/cache/huggingface")

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import pytest
 from support import make_model
 
+from entrobench.cells import resolve, write_cell
 from entrobench.configs import Configs
 from entrobench.errors import PinMismatch, UnknownName, UnsafeModel, run_script
 from entrobench.files import read_json, sha256_file, write_json, write_jsonl
@@ -16,8 +17,10 @@ from entrobench.models.check import UNSAFE, check_model
 from entrobench.paths import repository_root
 from entrobench.report.page import render_page
 from entrobench.rewards.graders import GRADERS, RUNS_CODE, grader_of
+from entrobench.training import launch as launch_module
 
 SOURCE = repository_root() / "src/entrobench"
+CONFIGS = Configs(repository_root() / "configs")
 
 
 @pytest.fixture
@@ -147,3 +150,15 @@ def test_the_page_needs_no_other_machine_and_no_other_file(tmp_path):
     assert "data:image/png;base64," in page
     assert requests(hostile) == ["https://example.org/x.js", "https://example.org/x.png"]
     assert requests("<style>@import 'https://x/y.css'; a {b: url(https://x)}</style>") != []
+
+
+def test_training_gets_no_secret_but_rays(tmp_path, monkeypatch):
+    given = {}
+    monkeypatch.setattr(launch_module, "supervise", lambda command, folder, limits, env: given.update(env))
+    monkeypatch.setenv("HF_TOKEN", "hf_0123456789abcdefghij")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "token")
+    cell = resolve("papo/7b-math/dapo/seed0", "smoke", CONFIGS, tmp_path)
+    write_cell(cell, tmp_path / "cell.yaml", repository_root())
+    launch_module.launch(tmp_path)
+    assert "HF_TOKEN" not in given
+    assert (given["RAY_AUTH_TOKEN_PATH"], given["HF_HUB_OFFLINE"]) == ("token", "1")

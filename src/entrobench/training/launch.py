@@ -10,6 +10,7 @@ from entrobench.backend import CPU_ENVIRONMENT, choose_backend, require_compiler
 from entrobench.cells import read_cell
 from entrobench.errors import ConfigError, TrainingFailed, Unfinished
 from entrobench.paths import repository_root
+from entrobench.redact import is_secret_name
 from entrobench.site import Site, site_or_none
 from entrobench.training.guard import Limits, supervise
 from entrobench.training.run_files import Lives
@@ -39,7 +40,9 @@ def launch(run_dir: Path) -> None:
     cell = read_cell(run_dir / "cell.yaml")
     if not cell["trains"]:
         raise ConfigError(f"{cell['cell']} is the untrained base model: there is nothing to train")
-    environment = os.environ | ENVIRONMENT
+    # Training needs no secret but Ray's own between nodes; its processes write logs that are shown to others
+    inherited = {k: v for k, v in os.environ.items() if k.startswith("RAY_") or not is_secret_name(k)}
+    environment = inherited | ENVIRONMENT
     # A Ray that runs elsewhere on this machine, or a job's own, is not ours to join
     environment.pop("RAY_ADDRESS", None)
     if cell["device"] == "cpu":
