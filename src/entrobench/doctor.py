@@ -20,6 +20,7 @@ from typing import Literal
 from entrobench.backend import why_not_vllm
 from entrobench.configs import Configs
 from entrobench.errors import EntrobenchError
+from entrobench.images import build_command, image_file, require_locked
 from entrobench.redact import redact
 from entrobench.site import SITE_FILE, Site, load_site
 
@@ -307,22 +308,17 @@ def check_images(place: Place) -> Iterator[Check]:
     if place.site is not None and not place.site.use_images:
         yield Check("images", "ok", "not used: site.yaml says use_images: false")
         return
-    try:
-        from entrobench.images import image_file, require_locked
-    except ImportError:
-        yield Check("images", "missing", "this checkout cannot build images", "git pull")
-        return
     lock = place.root / "containers" / "images.lock.yaml"
     for name in ("train", "evaluate", "report"):
-        device = "cpu" if name == "report" else place.device
+        path = image_file(name, place.device, place.site)
+        command = build_command(path.stem)
         try:
-            path = image_file(name, device, place.site)
             if not path.exists():
-                yield Check(f"image {name}", "missing", f"{path}: not built", "make images")
+                yield Check(f"image {name}", "missing", f"{path}: not built", command)
                 continue
             digest = require_locked(path, lock)
         except EntrobenchError as error:
-            yield Check(f"image {name}", "missing", str(error).replace("\n", " "), "make images")
+            yield Check(f"image {name}", "missing", str(error).replace("\n", " "), command)
             continue
         yield Check(f"image {name}", "ok", f"{path} {digest[:19]}")
 
