@@ -44,7 +44,7 @@ Status = Literal["ok", "not built", "not recorded", "stale", "another file"]
 class LockedImage(BaseModel):
     """One image of containers/images.lock.yaml.
 
-    sha256, bytes: of the SIF file. content: SHA-256 over the paths and SHA-256 of the files in it. recipe:
+    sha256, bytes: of the SIF file. content: SHA-256 over paths and SHA-256 of its files. recipe:
     SHA-256 of the definition and what it copies. requirements: lock file -> SHA-256. packages: SHA-256 of
     locks/<image>.packages.tsv (name, version, licence). debian: suite, snapshot, SHA-256 of the base.
     """
