@@ -88,7 +88,8 @@ def content_digest() -> str:
         paths = [os.path.join(folder, name) for name in [*names, *files]]
         names[:] = [name for name in names if not f"{os.path.join(folder, name)}/".startswith(LEFT_OUT)]
         for path in paths:
-            if path.startswith(LEFT_OUT):
+            # Compiled Python follows from its source, but not byte for byte
+            if path.startswith(LEFT_OUT) or path.endswith(".pyc"):
                 continue
             if os.path.islink(path):
                 lines.append(f"{path}\t{os.readlink(path)}")

@@ -35,6 +35,8 @@ LOCKS = {
 }
 NAMES = ("train", "evaluate", "bfcl", "report")
 SHARED_FILES = ("install.sh", "environment.sh")
+# Of an environment outside; an empty value counts as none, which is all that the option can say
+NOT_OF_THE_CALLER = {"PYTHONHOME": "", "VIRTUAL_ENV": "", "LD_PRELOAD": ""}
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 Status = Literal["ok", "not built", "not recorded", "stale", "another file"]
 
@@ -42,7 +44,7 @@ Status = Literal["ok", "not built", "not recorded", "stale", "another file"]
 class LockedImage(BaseModel):
     """One image of containers/images.lock.yaml.
 
-    sha256, bytes: of the SIF file. content: SHA-256 over the paths and SHA-256 of the files in it. recipe:
+    sha256, bytes: of the SIF file. content: SHA-256 over paths and SHA-256 of its files. recipe:
     SHA-256 of the definition and what it copies. requirements: lock file -> SHA-256. packages: SHA-256 of
     locks/<image>.packages.tsv (name, version, licence). debian: suite, snapshot, SHA-256 of the base.
     """
@@ -170,7 +172,8 @@ def exec_prefix(
                 f"{folder}: a folder that a container sees may have no colon or comma in its name"
             )
         argv += ["--bind", f"{folder}:{folder}"]
-    settings = {"ENTROBENCH_ROOT": str(root), "LD_PRELOAD": "", **OFFLINE, **environment}
+    settings = {"ENTROBENCH_ROOT": str(root), "PYTHONPATH": f"{root}/src", **NOT_OF_THE_CALLER, **OFFLINE}
+    settings |= environment
     for name, value in settings.items():
         argv += ["--env", _env_option(name, value)]
     return [*argv, "--pwd", str(root), str(image)]

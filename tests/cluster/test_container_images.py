@@ -112,6 +112,8 @@ def test_what_a_command_sees(built, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     secret = Path.home() / ".entrobench_test_of_home"
     secret.touch()
+    beside = ROOT.resolve().parent / ".entrobench_test_of_parent"
+    beside.touch()
     script = f"""
 import json, os, entrobench, pandas, matplotlib.pyplot
 def writable(folder):
@@ -121,7 +123,8 @@ def writable(folder):
     except OSError:
         return False
 print(json.dumps({{
-    "source": entrobench.__file__, "home": os.path.exists({str(secret)!r}), "host": os.path.exists("/work"),
+    "source": entrobench.__file__, "home": os.path.exists({str(secret)!r}),
+    "host": os.path.exists({str(beside)!r}),
     "repository": writable({str(ROOT)!r}), "image": writable("/opt"), "results": writable({str(tmp_path)!r}),
     "environment": dict(os.environ),
 }}))
@@ -130,6 +133,7 @@ print(json.dumps({{
         seen = json.loads(inside(image, tmp_path, script, LIST="a,b").splitlines()[-1])
     finally:
         secret.unlink()
+        beside.unlink()
     assert seen["source"] == str(ROOT.resolve() / "src/entrobench/__init__.py")
     assert not seen["home"]
     assert not seen["host"]
