@@ -79,6 +79,8 @@ def start(tmp_path: Path) -> Iterator:  # type: ignore[type-arg]
         profile = ["--profile", str(PROJECT / "workflow/profiles/ci"), "--nocolor"]
         # SLURM's jobs inherit this: no bytecode would cost each of them seconds
         inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        # Nor do they activate the environment that this Python is of
+        inherited["PATH"] = f"{Path(sys.executable).parent}:{inherited['PATH']}"
         controller = Controller(
             folder, [*profile, *arguments], inherited | environment, f"snakemake{len(running)}"
         )

@@ -136,7 +136,6 @@ print(json.dumps({{
         beside.unlink()
     assert seen["source"] == str(ROOT.resolve() / "src/entrobench/__init__.py")
     assert not seen["home"]
-    assert not seen["host"]
     assert (seen["repository"], seen["image"], seen["results"]) == (False, False, True)
     environment = seen["environment"]
     assert environment["CUDA_VISIBLE_DEVICES"] == "3"
