@@ -156,9 +156,25 @@ def test_training_gets_no_secret_but_rays(tmp_path, monkeypatch):
     given = {}
     monkeypatch.setattr(launch_module, "supervise", lambda command, folder, limits, env: given.update(env))
     monkeypatch.setenv("HF_TOKEN", "hf_0123456789abcdefghij")
-    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "another Ray's")
     cell = resolve("papo/7b-math/dapo/seed0", "smoke", CONFIGS, tmp_path)
     write_cell(cell, tmp_path / "cell.yaml", repository_root())
     launch_module.launch(tmp_path)
     assert "HF_TOKEN" not in given
-    assert (given["RAY_AUTH_TOKEN_PATH"], given["HF_HUB_OFFLINE"]) == ("token", "1")
+    assert (given["RAY_AUTH_MODE"], given["HF_HUB_OFFLINE"]) == ("token", "1")
+    token = given["RAY_AUTH_TOKEN"]
+    assert len(token) == 64
+    launch_module.launch(tmp_path)
+    assert given["RAY_AUTH_TOKEN"] != token
+
+
+def test_on_several_nodes_training_has_the_token_of_their_ray(tmp_path, monkeypatch):
+    given = {}
+    monkeypatch.setattr(launch_module, "supervise", lambda command, folder, limits, env: given.update(env))
+    monkeypatch.setenv("ENTROBENCH_RAY_ADDRESS", "10.0.0.1:26379")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "token")
+    cell = resolve("papo/7b-math/dapo/seed0", "smoke", CONFIGS, tmp_path)
+    write_cell(cell, tmp_path / "cell.yaml", repository_root())
+    launch_module.launch(tmp_path)
+    assert given["RAY_AUTH_TOKEN_PATH"] == "token"
+    assert "RAY_AUTH_TOKEN" not in given

@@ -1,6 +1,7 @@
 """Starts the training process of a cell under the guard, in the environment that its device needs."""
 
 import os
+import secrets
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +46,9 @@ def launch(run_dir: Path) -> None:
     environment = inherited | ENVIRONMENT
     # A Ray that runs elsewhere on this machine, or a job's own, is not ours to join
     environment.pop("RAY_ADDRESS", None)
+    if "ENTROBENCH_RAY_ADDRESS" not in environment:
+        # Ray would keep a token in the user's home, for every Ray of that user; an image has no home
+        environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     if cell["device"] == "cpu":
         environment |= CPU_ENVIRONMENT | VERL_ON_CPU
         if choose_backend() == "vllm":
