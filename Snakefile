@@ -3,6 +3,7 @@
 Parsed again in every job of a cluster run: imports nothing heavy, touches no network (contract 7).
 """
 
+import shutil
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from entrobench.cells import (
 )
 from entrobench.cluster.resources import cell_job, cell_threads, cpu_job
 from entrobench.configs import Configs
+from entrobench.errors import MissingInput
 from entrobench.images import (
     LOCKS,
     NAMES,
