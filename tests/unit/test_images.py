@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -373,3 +374,16 @@ def test_who_cannot_build_is_told_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     with pytest.raises(UnsupportedPlatform, match="copy the SIF files"):
         build_images(["report-cpu"], tmp_path, tmp_path / "lock.yaml")
+
+
+@pytest.mark.parametrize("image", ["train-cpu", "evaluate-cpu"])
+def test_what_torch_asks_for_is_locked_beside_it(image):
+    # Images install torch without its requirements; setuptools comes with Debian's venv
+    text = "".join((ROOT / "requirements" / name).read_text(encoding="utf-8") for name in LOCKS[image])
+    locked = set(re.findall(r"^([a-z0-9._-]+)==", text, re.MULTILINE))
+    asked = {
+        re.split(r"[^A-Za-z0-9._-]", line)[0].lower() for line in requires("torch") if "extra" not in line
+    }
+    on_cpu = {name for name in asked if not name.startswith(("nvidia", "cuda", "triton"))}
+    assert "sympy" in on_cpu
+    assert on_cpu - locked <= {"setuptools"}
