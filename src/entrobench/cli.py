@@ -154,7 +154,9 @@ def _resolved_cell(arguments: argparse.Namespace) -> Path:
         )
     if arguments.allow_dirty:
         os.environ["ENTROBENCH_ALLOW_DIRTY"] = "1"
-    require_clean_tree(arguments.scale, repository_root(), read_cell(folder / "cell.yaml")["git_commit"])
+    require_clean_tree(
+        arguments.scale, repository_root(), read_cell(folder / "cell.yaml").get("git_commit", "unknown")
+    )
     return folder
 
 

@@ -65,7 +65,7 @@ def test_rule_fields_of_a_line(run):
             "in.jsonl:2: gold: expected text, a number or an object, found ''",
         ),
         ('{"completion": "x", "gold": "1", "unit": 5}', "in.jsonl:2: gold: unit: expected str, found 5"),
-        ('{"completion": "x", "gold": {"a": 1}}', "in.jsonl:2: gold: expected the keys answer"),
+        ('{"completion": "x", "gold": {"a": 1}}', "in.jsonl:2: gold: expected the key answer"),
         ("[1]", "in.jsonl:2: expected a JSON object, found list"),
         ("{", "in.jsonl:2: not valid JSON"),
         ("[" * 100_000, "in.jsonl:2: not valid JSON"),

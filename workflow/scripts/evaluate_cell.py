@@ -24,7 +24,7 @@ def main() -> None:
     if cell["device"] == "cpu":
         os.environ |= CPU_ENVIRONMENT  # before torch starts its threads
     own_model = arguments.folder / "model" if cell["trains"] else Path(cell["model"]["path"])
-    require_clean_tree(cell["scale"], repository_root(), cell["git_commit"])
+    require_clean_tree(cell["scale"], repository_root(), cell.get("git_commit", "unknown"))
     with evaluation_life(arguments.folder):
         evaluate_cell(cell, arguments.model or own_model, arguments.folder)
     write_manifest(arguments.folder, "evaluate", repository_root())
