@@ -42,7 +42,9 @@ def make_cell(folder: Path) -> Path:
         }  # fmt: skip
     cell = {"cell": "test", "scale": "smoke", "trains": False, "device": "cpu", "verl": {}}
     cell |= {
-        "model": {"path": str(folder / "model")},
+        "seed": 3,
+        "model": {"name": "random", "path": str(folder / "model")},
+        "dataset": {"name": "none", "train_file": str(folder / "train.parquet")},
         "evaluation": evaluation,
         "in_domain": ["smoke_short", "smoke_mixed"],
     }
