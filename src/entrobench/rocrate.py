@@ -12,6 +12,7 @@ import shutil
 import stat
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -139,7 +140,8 @@ def import_crate(archive: Path, results: Path) -> Imported:
             entries = _checked_entries(archive, crate)
             expected = _expected(archive, crate, entries)
             return _unpack(archive, crate, entries, expected, results)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError) as error:
+    # zipfile's NotImplementedError is a compression that it does not know, zlib's error a damaged stream
+    except (zipfile.BadZipFile, NotImplementedError, zlib.error, EOFError) as error:
         raise CorruptFile(f"{archive} is no sound zip file: {error}. Get it again.") from error
     except OSError as error:
         raise EntrobenchError(

@@ -2,6 +2,7 @@
 
 import json
 import stat
+import struct
 import zipfile
 
 import pytest
@@ -224,6 +225,21 @@ def test_what_is_no_crate_is_named(archive, tmp_path):
         )
         with pytest.raises(CorruptFile):
             import_crate(odd, tmp_path / "elsewhere")
+
+
+def test_a_damaged_stream_is_named_and_nothing_is_written(archive, tmp_path):
+    with zipfile.ZipFile(archive) as crate:
+        info = crate.getinfo(METADATA)
+        assert info.compress_type == zipfile.ZIP_DEFLATED
+    content = bytearray(archive.read_bytes())
+    # The local header: 30 bytes, the last four of which are the lengths of the name and of what follows it
+    lengths = struct.unpack_from("<HH", content, info.header_offset + 26)
+    start = info.header_offset + 30 + sum(lengths)
+    content[start : start + 20] = b"\xff" * 20
+    archive.write_bytes(content)
+    with pytest.raises(CorruptFile, match="no sound zip file"):
+        import_crate(archive, tmp_path / "elsewhere")
+    assert not list((tmp_path / "elsewhere").rglob("*"))
 
 
 def test_export_refuses_other_folders_links_and_secrets(table, tmp_path, monkeypatch):
