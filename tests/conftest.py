@@ -25,3 +25,16 @@ def real_data():
     if folder is None:
         pytest.skip("the folder of real data is absent (set ENTROBENCH_SHARED_DATA)")
     return folder
+
+
+@pytest.fixture
+def real_path(real_data):
+    """A function from a path below the folder of real data to what lies there, or a skip that names it."""
+
+    def find(relative):
+        path = real_data / relative
+        if not path.exists():
+            pytest.skip(f"the folder of real data has no {relative}")
+        return path
+
+    return find

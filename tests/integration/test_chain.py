@@ -7,7 +7,8 @@ import time
 import pandas as pd
 from test_real_training import controller_after, finish, make_run, run_processes, start
 
-from entrobench.cost_model import checkpoint_bytes
+from entrobench.cost_model import Architecture, checkpoint_bytes
+from entrobench.files import read_json
 from entrobench.training.checkpoints import check_checkpoint, checkpoint_folders
 from entrobench.training.disk import folder_shapes, parameter_count
 
@@ -38,7 +39,10 @@ def test_a_signalled_run_stops_with_a_checkpoint_and_the_next_job_finishes_it(tm
     found = sum(
         path.stat().st_size for path in (checkpoints / f"global_step_{step}").rglob("*") if path.is_file()
     )
-    expected = checkpoint_bytes(parameter_count(folder_shapes(tmp_path / "model")))
+    parameters = parameter_count(folder_shapes(tmp_path / "model"))
+    model = Architecture.of(read_json(tmp_path / "model" / "config.json"), "the test's model")
+    assert model.parameters == parameters, "as the estimate before the launch counts them"
+    expected = checkpoint_bytes(parameters)
     assert expected <= found <= expected + 200_000
 
     second = start(run_dir)

@@ -37,10 +37,8 @@ REAL = {
 
 
 @pytest.fixture(scope="session")
-def real():
+def real(real_data):
     """name -> all problems of a real benchmark, or a skip that says so."""
-    if shared_data() is None:
-        pytest.skip("the folder of real data is absent (set ENTROBENCH_SHARED_DATA)")
     made = {}
 
     def load(name):

@@ -20,6 +20,7 @@ from entrobench.files import read_json
 from entrobench.models.hub import fetch_model
 from entrobench.paths import repository_root
 from entrobench.site import Gpus, Paths, Site, Slurm, export_paths
+from snakemake_executor_plugin_slurm_resume import orphans_in
 
 CONFIGS = Configs(repository_root() / "configs")
 SITE = Site(
@@ -214,16 +215,13 @@ def test_head_reports_the_exit_status_and_passes_on_the_request_to_stop(tmp_path
 
 
 def test_jobs_of_other_folders_and_of_other_origin_are_no_orphans():
-    plugin = pytest.importorskip(
-        "snakemake_executor_plugin_slurm_resume", reason="the SLURM executor is not installed"
-    )
     listing = (
         "12|/project|/project/.snakemake/slurm_logs/rule_a/%j.log|rule_a_wildcards_x|\n"
         "13|/elsewhere|/x.log|rule_a_wildcards_y|\n"
         "14|/project|/x.log|my own job|\n"
         "15|/project|/x.log||\n"
     )
-    found = plugin.orphans_in(listing, Path("/project"))
+    found = orphans_in(listing, Path("/project"))
     assert list(found) == ["rule_a_wildcards_x"]
     assert found["rule_a_wildcards_x"].jobid == "12"
     assert found["rule_a_wildcards_x"].log == Path("/project/.snakemake/slurm_logs/rule_a/12.log")

@@ -19,9 +19,8 @@ from entrobench.data.contamination import (
 )
 from entrobench.errors import MissingInput
 from entrobench.evaluation.samples import Sample, clean_samples, score
-from entrobench.paths import repository_root, shared_data
+from entrobench.paths import repository_root
 
-pytest.importorskip("datasketch")
 CONFIGS = Configs(repository_root() / "configs")
 WORDS = list("abcdefghijklmnopqrstuvwxyz")
 
@@ -114,9 +113,7 @@ def test_ids_for_an_evaluation(tmp_path, monkeypatch):
         contaminated_ids("b", "set", tmp_path / "none")
 
 
-def test_the_real_overlap_of_dapo_math_17k(tmp_path):
-    if shared_data() is None:
-        pytest.skip("the folder of real data is absent (set ENTROBENCH_SHARED_DATA)")
+def test_the_real_overlap_of_dapo_math_17k(real_data, tmp_path):
     summary = write_audit(CONFIGS, tmp_path)
     exact = {
         pair["benchmark"]: (pair["exact"], pair["problems"])

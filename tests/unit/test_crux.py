@@ -5,7 +5,6 @@ import json
 
 import pytest
 
-from entrobench.paths import shared_data
 from entrobench.rewards.crux import extract_answer, grade_crux
 
 
@@ -60,12 +59,9 @@ def test_deep_json_falls_back_and_nothing_is_executed(tmp_path):
 
 
 @pytest.mark.parametrize("model", ["Qwen2.5-7B-Instruct", "Qwen2.5-3B-Instruct"])
-def test_the_published_accuracy_is_reached_exactly(model):
+def test_the_published_accuracy_is_reached_exactly(real_path, model):
     # 7B: 422 of 800 = 52.75 %, 4 without an answer = 0.50 %. 3B: 265 = 33.125, printed 33.12; 8 = 1.00 %.
-    folder = shared_data()
-    outputs = None if folder is None else folder / "outputs" / "zeroeval_crux"
-    if outputs is None or not outputs.is_dir():
-        pytest.skip("ZeroEval's outputs are absent (set ENTROBENCH_SHARED_DATA)")
+    outputs = real_path("outputs/zeroeval_crux")
     summary = json.loads((outputs / "crux.summary.json").read_text(encoding="utf-8"))
     published = next(row for row in summary if row["Model"] == model)
     with gzip.open(outputs / f"{model}.jsonl.gz", "rt", encoding="utf-8") as stream:

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrobench.paths import shared_data
 from entrobench.rewards.detectors import (
     has_format_violation,
     has_language_mixing,
@@ -80,15 +79,8 @@ def test_quality_of_a_good_and_of_a_bad_response():
     )
 
 
-def test_real_responses_do_not_repeat_themselves_and_a_loop_does():
-    folder = shared_data()
-    path = (
-        None
-        if folder is None
-        else folder / "outputs" / "math_qwen25math_cot100" / "math_cot_100.slim.jsonl.gz"
-    )
-    if path is None or not path.is_file():
-        pytest.skip("the labelled outputs are absent (set ENTROBENCH_SHARED_DATA)")
+def test_real_responses_do_not_repeat_themselves_and_a_loop_does(real_path):
+    path = real_path("outputs/math_qwen25math_cot100/math_cot_100.slim.jsonl.gz")
     with gzip.open(path, "rt", encoding="utf-8") as stream:
         responses = [text for line in stream for text in json.loads(line)["response"]]
     found = [response_quality(text, text.split()) for text in responses]
@@ -126,10 +118,9 @@ def test_penalty_lies_between_zero_and_factor_and_never_rises(length, max_length
 
 
 def test_same_rewards_as_verls_reward_manager():
-    torch = pytest.importorskip("torch", reason="torch is not installed")
-    pytest.importorskip("verl", reason="verl is not installed")
     from types import SimpleNamespace
 
+    import torch
     from verl import DataProto
     from verl.workers.reward_manager.dapo import DAPORewardManager
 

@@ -9,7 +9,6 @@ import pytest
 
 from entrobench.errors import MissingInput
 from entrobench.files import read_jsonl
-from entrobench.paths import shared_data
 from entrobench.rewards.function_call_ast import check_calls, grade_function_calls
 
 HAS_CHECKER = find_spec("bfcl_eval") is not None
@@ -82,15 +81,13 @@ def test_a_gold_that_the_checker_cannot_use_is_an_error():
         ("parallel_multiple", "parallel_multiple_function", 197),
     ],
 )
-def test_agreement_with_the_leaderboards_labels(category, file, agreeing):
-    folder = shared_data()
-    outputs = None if folder is None else folder / "outputs" / "bfcl_NousResearch_Hermes-2-Pro-Llama-3-8B"
-    if folder is None or outputs is None or not outputs.is_dir():
-        pytest.skip("BFCL's labelled outputs are absent (set ENTROBENCH_SHARED_DATA)")
+def test_agreement_with_the_leaderboards_labels(real_path, category, file, agreeing):
+    outputs = real_path("outputs/bfcl_NousResearch_Hermes-2-Pro-Llama-3-8B")
+    folder = real_path("bfcl_v3")
     results = read_jsonl(outputs / f"gorilla_openfunctions_v1_test_{file}_result.json")
     wrong = {row["id"] - 1 for row in read_jsonl(outputs / f"{file}_score.json")[1:]}
-    questions = read_jsonl(folder / "bfcl_v3" / "question" / f"BFCL_v3_{category}.json")
-    answers = read_jsonl(folder / "bfcl_v3" / "possible_answer" / f"BFCL_v3_{category}.json")
+    questions = read_jsonl(folder / "question" / f"BFCL_v3_{category}.json")
+    answers = read_jsonl(folder / "possible_answer" / f"BFCL_v3_{category}.json")
     agree = 0
     for number, (result, question, answer) in enumerate(zip(results, questions, answers, strict=True)):
         try:

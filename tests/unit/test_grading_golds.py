@@ -9,13 +9,11 @@ from grading_data import MATH_SETS, aime_outputs, golds, labelled_outputs, train
 
 from entrobench.configs import Configs
 from entrobench.data.benchmarks import load_benchmark
-from entrobench.paths import repository_root, shared_data
+from entrobench.paths import repository_root
 from entrobench.rewards.graders import GRADERS, grade_many, grader_of
 from entrobench.rewards.math_answers import MAX_ANSWER_CHARACTERS, canonical_integer, compare, gold_text
 
-real_data = pytest.mark.skipif(
-    shared_data() is None, reason="the folder of real data is absent (set ENTROBENCH_SHARED_DATA)"
-)
+real_data = pytest.mark.usefixtures("real_data")
 COUNTS = {"aime24": 30, "aime25": 30, "amc23": 40, "math500": 500, "minerva": 272, "olympiadbench": 675}
 
 

@@ -152,29 +152,35 @@ def test_the_page_needs_no_other_machine_and_no_other_file(tmp_path):
     assert requests("<style>@import 'https://x/y.css'; a {b: url(https://x)}</style>") != []
 
 
-def test_training_gets_no_secret_but_rays(tmp_path, monkeypatch):
-    given = {}
-    monkeypatch.setattr(launch_module, "supervise", lambda command, folder, limits, env: given.update(env))
-    monkeypatch.setenv("HF_TOKEN", "hf_0123456789abcdefghij")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "another Ray's")
+@pytest.fixture
+def training_environment(tmp_path, monkeypatch):
+    """Starts a training run, of which only the environment is looked at, and returns that."""
+    given = []
+    monkeypatch.setattr(launch_module, "supervise", lambda command, folder, limits, env: given.append(env))
     cell = resolve("papo/7b-math/dapo/seed0", "smoke", CONFIGS, tmp_path)
     write_cell(cell, tmp_path / "cell.yaml", repository_root())
-    launch_module.launch(tmp_path)
+
+    def start():
+        launch_module.launch(tmp_path)
+        return given[-1]
+
+    return start
+
+
+def test_training_gets_no_secret_but_rays(training_environment, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_0123456789abcdefghij")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "another Ray's")
+    given = training_environment()
     assert "HF_TOKEN" not in given
     assert (given["RAY_AUTH_MODE"], given["HF_HUB_OFFLINE"]) == ("token", "1")
     token = given["RAY_AUTH_TOKEN"]
     assert len(token) == 64
-    launch_module.launch(tmp_path)
-    assert given["RAY_AUTH_TOKEN"] != token
+    assert training_environment()["RAY_AUTH_TOKEN"] != token
 
 
-def test_on_several_nodes_training_has_the_token_of_their_ray(tmp_path, monkeypatch):
-    given = {}
-    monkeypatch.setattr(launch_module, "supervise", lambda command, folder, limits, env: given.update(env))
+def test_on_several_nodes_training_has_the_token_of_their_ray(training_environment, monkeypatch):
     monkeypatch.setenv("ENTROBENCH_RAY_ADDRESS", "10.0.0.1:26379")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "token")
-    cell = resolve("papo/7b-math/dapo/seed0", "smoke", CONFIGS, tmp_path)
-    write_cell(cell, tmp_path / "cell.yaml", repository_root())
-    launch_module.launch(tmp_path)
+    given = training_environment()
     assert given["RAY_AUTH_TOKEN_PATH"] == "token"
     assert "RAY_AUTH_TOKEN" not in given

@@ -9,7 +9,6 @@ import time
 
 import pytest
 
-from entrobench.paths import shared_data
 from entrobench.rewards.crux import grade_crux
 from entrobench.rewards.json_text import MAX_DEPTH
 from entrobench.rewards.multiple_choice import grade_gpqa, grade_mmlu_pro
@@ -233,11 +232,8 @@ def test_100_000_generated_strings_crash_no_grader():
     assert min(seen.values()) > 500, f"a generator that never reaches a verdict tests nothing: {seen}"
 
 
-def test_same_reward_as_the_authors_code_wherever_it_gives_one():
-    folder = shared_data()
-    source = None if folder is None else folder / "tool_n1" / "toolcall.py"
-    if source is None or not source.is_file():
-        pytest.skip("the authors' reward code is absent (set ENTROBENCH_SHARED_DATA)")
+def test_same_reward_as_the_authors_code_wherever_it_gives_one(real_path):
+    source = real_path("tool_n1/toolcall.py")
     spec = importlib.util.spec_from_file_location("authors_tool_reward", source)
     authors = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(authors)

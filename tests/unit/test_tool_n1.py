@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,12 +46,8 @@ def test_the_prompt_is_the_appendix_character_for_character(real_data):
     assert tool_prompt([], [{"role": "user", "content": "{input}"}])[1]["content"] == user
 
 
-def test_qwens_chat_template_makes_the_appendix_of_the_messages(real_data):
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-    folder = real_data / "tokenizer_qwen2_5"
-    if not folder.is_dir():
-        pytest.skip("the Qwen2.5 tokenizer is absent")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+def test_qwens_chat_template_makes_the_appendix_of_the_messages(real_path):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(real_path("tokenizer_qwen2_5"))
     messages = tool_prompt([TOOLS[1]], [{"role": "user", "content": "Price?"}])
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     tool = (
@@ -428,9 +425,8 @@ def test_the_scripts_say_what_is_missing(tmp_path):
         assert "tool_n1/" in done.stderr
 
 
-def test_the_authors_real_file(real_data, tmp_path):
-    if not (real_data / "tool_n1" / "train.parquet").is_file():
-        pytest.skip("the authors' train.parquet is absent (it lies in Git LFS)")
+def test_the_authors_real_file(real_path, tmp_path):
+    real_path("tool_n1/train.parquet")
     config = Configs(repository_root() / "configs").dataset("tool_n1")
     manifest = prepare_training_set(config, tmp_path / "train.parquet")
     assert manifest["rows_in"] == 62687
@@ -439,10 +435,8 @@ def test_the_authors_real_file(real_data, tmp_path):
 # -- real rows of relatives ----------------------------------------------------------------------------------
 
 
-def test_real_masked_xlam_rows_go_through_the_rebuild(real_data, tmp_path):
-    path = real_data / "tool_hammer_xlam" / "masking_sft_data_example.json"
-    if not path.is_file():
-        pytest.skip("Hammer's example rows are absent")
+def test_real_masked_xlam_rows_go_through_the_rebuild(real_path, tmp_path):
+    path = real_path("tool_hammer_xlam/masking_sft_data_example.json")
     rows = []
     for number, row in enumerate(read_json(path)):
         tools = re.search(r"\[BEGIN OF AVAILABLE TOOLS\]\n(.*?)\n\[END", row["instruction"], re.DOTALL).group(
@@ -461,10 +455,8 @@ def test_real_masked_xlam_rows_go_through_the_rebuild(real_data, tmp_path):
         assert grade_tool_call(f"<think></think><tool_call>{gold}</tool_call>", gold).verdict == "correct"
 
 
-def test_real_calls_of_toolrl_survive_both_syntaxes(real_data):
-    path = real_data / "tool_rlla_toolrl" / "rlla_4k_test.parquet"
-    if not path.is_file():
-        pytest.skip("ToolRL's test rows are absent")
+def test_real_calls_of_toolrl_survive_both_syntaxes(real_path):
+    path = real_path("tool_rlla_toolrl/rlla_4k_test.parquet")
     seen = damaged = 0
     for model in pd.read_parquet(path)["reward_model"]:
         block = re.search(r"<tool_call>\n(.*?)\n</tool_call>", model["ground_truth"], re.DOTALL)

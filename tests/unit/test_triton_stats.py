@@ -5,10 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import torch
-
-pytest.importorskip("triton")
 
 if torch.cuda.is_available():
     from triton_cases import *  # noqa: F403

@@ -11,7 +11,7 @@ from entrobench.configs import Configs
 from entrobench.data.verification import report, row_count, verify_all
 from entrobench.errors import CorruptFile
 from entrobench.files import read_json, sha256_file
-from entrobench.paths import repository_root, shared_data
+from entrobench.paths import repository_root
 
 ROWS = '{"problem": "p", "answer": "1"}\n{"problem": "q", "answer": "2"}\n'
 
@@ -137,9 +137,7 @@ KNOWN = {
 }
 
 
-def test_the_real_data_are_what_they_are_known_to_be():
-    if shared_data() is None:
-        pytest.skip("the folder of real data is absent (set ENTROBENCH_SHARED_DATA)")
+def test_the_real_data_are_what_they_are_known_to_be(real_data):
     checks = {check.name: check for check in verify_all(Configs(repository_root() / "configs"))}
     assert not [check for check in checks.values() if check.status == "mismatch"]
     assert {name: checks[name].rows for name in KNOWN} == KNOWN
