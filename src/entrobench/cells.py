@@ -341,6 +341,14 @@ def read_cell(path: Path) -> dict[str, Any]:
     return cell
 
 
+def read_training_cell(path: Path) -> dict[str, Any]:
+    """Read the cell.yaml of a cell that trains. Raises as read_cell, and ConfigError for a base model."""
+    cell = read_cell(path)
+    if not cell["trains"]:
+        raise ConfigError(f"{cell['cell']} is the untrained base model: there is nothing to train")
+    return cell
+
+
 class _PlainDumper(yaml.SafeDumper):
     """Writes a repeated value out again instead of `*id001`."""
 

@@ -15,7 +15,7 @@ from entrobench.cluster import launch, on_head
 from entrobench.cluster.job import Job, job_fields, time_of
 from entrobench.cluster.resources import CPU_CELL_THREADS, cell_job, cell_threads, cpu_job
 from entrobench.configs import Configs, Model
-from entrobench.errors import ConfigError, MissingInput, TrainingFailed, UnsupportedPlatform
+from entrobench.errors import ConfigError, MissingInput, TrainingFailed, Unfinished, UnsupportedPlatform
 from entrobench.files import read_json
 from entrobench.models.hub import fetch_model
 from entrobench.paths import repository_root
@@ -181,20 +181,20 @@ def test_signal_is_passed_on_to_the_run(tmp_path: Path, name: str):
     while not mark.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(getattr(signal, name))
-    assert process.wait(20) == launch.UNFINISHED
+    assert process.wait(20) == Unfinished.exit_status
 
 
 def test_job_without_a_new_checkpoint_is_not_requeued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(launch, "requeue", lambda job: pytest.fail("requeued"))
     with pytest.raises(TrainingFailed, match="too short for one checkpoint"):
-        launch._go_on_in_another_job(tmp_path, Job("5", ["a"], None), before="")
+        launch._go_on_in_another_job(tmp_path, Job("5", ["a"], None), before=None)
 
 
 def test_sigterm_never_requeues():
     stop = launch._Stop(None)
     assert stop.may_requeue
     stop.note(signal.SIGTERM, None)
-    assert stop.is_due
+    assert stop.due() == signal.SIGTERM
     assert not stop.may_requeue
 
 

@@ -21,22 +21,22 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from entrobench.cells import read_cell
+from entrobench.cells import read_cell, read_training_cell
 from entrobench.cluster.job import Job, address_of, current_job, requeue
-from entrobench.cluster.on_head import HEAD_FILE, STOP_FILE
+from entrobench.cluster.on_head import HEAD_FILE, POLL_SECONDS, STOP_FILE, run_passing_on
 from entrobench.cluster.resources import cell_threads
-from entrobench.errors import ConfigError, EntrobenchError, TrainingFailed, UnsupportedPlatform
+from entrobench.errors import EntrobenchError, TrainingFailed, Unfinished, UnsupportedPlatform
 from entrobench.files import read_json, write_atomic
+from entrobench.images import exec_prefix, image_file, lock_file, require_locked
 from entrobench.paths import repository_root
 from entrobench.site import Site
+from entrobench.training.checkpoints import latest_step
 
-# EX_TEMPFAIL of sysexits.h: the run was asked to stop and is not finished
-UNFINISHED = 75
-POLL_SECONDS = 1.0
 # Seconds that all nodes have to join Ray; a cold file system may take minutes for Python's imports
 JOIN_SECONDS = 600
 # From the command's end until its Ray has stopped on all nodes
@@ -61,13 +61,11 @@ class _Stop:
     def note(self, signum: int, frame: FrameType | None) -> None:
         self.signals.append(signum)
 
-    @property
-    def is_due(self) -> bool:
-        return bool(self.signals) or (self.at is not None and time.time() >= self.at)
-
-    @property
-    def signal(self) -> int:
-        return self.signals[0] if self.signals else signal.SIGUSR1
+    def due(self) -> int | None:
+        """The signal that the run is to get now, or None."""
+        if self.signals:
+            return self.signals[0]
+        return signal.SIGUSR1 if self.at is not None and time.time() >= self.at else None
 
     @property
     def may_requeue(self) -> bool:
@@ -79,9 +77,7 @@ def launch_cell(run_dir: Path, site: Site | None) -> int:
 
     Raises TrainingFailed, UnsupportedPlatform, or an input error.
     """
-    cell = read_cell(run_dir / "cell.yaml")
-    if not cell["trains"]:
-        raise ConfigError(f"{cell['cell']} is the untrained base model: there is nothing to train")
+    cell = read_training_cell(run_dir / "cell.yaml")
     results = run_dir.parents[4]
     arguments = ["train", cell["cell"], "--scale", cell["scale"], "--results", str(results)]
     return run_command(run_dir, cell, site, ["-m", "entrobench.cli", *arguments])
@@ -94,10 +90,10 @@ def run_command(run_dir: Path, cell: dict[str, Any], site: Site | None, argument
     # A limit that is nearer than the notice is none that this could meet
     notice = site.slurm.signal_seconds if site is not None else 0
     at = job.ends - notice if job is not None and job.ends and job.ends - notice > time.time() else None
-    before = _newest_checkpoint(run_dir)
+    before = latest_step(run_dir / "checkpoints")
     with _signals(_Stop(at)) as stop:
         if nodes == 1:
-            status = _run_here([*_python(cell, site, run_dir, {}), *arguments], stop)
+            status = run_passing_on([*_python(cell, site, run_dir, {}), *arguments], stop.due)
         elif job is None or site is None:
             target = f"results/{cell['scale']}/{cell['cell']}/train.done.json"
             raise UnsupportedPlatform(
@@ -111,7 +107,7 @@ def run_command(run_dir: Path, cell: dict[str, Any], site: Site | None, argument
             )
         else:
             status = _Nodes(run_dir, cell, site, job).run(arguments, stop)
-    if status == UNFINISHED and job is not None and stop.may_requeue:
+    if status == Unfinished.exit_status and job is not None and stop.may_requeue:
         _go_on_in_another_job(run_dir, job, before)
     return status
 
@@ -121,12 +117,15 @@ def evaluate_cell(run_dir: Path, site: Site | None) -> int:
     cell = read_cell(run_dir / "cell.yaml")
     script = repository_root() / "workflow" / "scripts" / "evaluate_cell.py"
     python = _python(cell, site, run_dir, {}, image_name="evaluate")
-    return _run_here([*python, str(script), str(run_dir)], _Stop(None))
+    return run_passing_on([*python, str(script), str(run_dir)], lambda: None)
 
 
-def _go_on_in_another_job(run_dir: Path, job: Job, before: str) -> None:
-    """Requeue the job, which ends this process; returns where the site does not allow it."""
-    if _newest_checkpoint(run_dir) == before:
+def _go_on_in_another_job(run_dir: Path, job: Job, before: int | None) -> None:
+    """Requeue the job, which ends this process; returns where the site does not allow it.
+
+    before: step of the newest checkpoint when this job began.
+    """
+    if latest_step(run_dir / "checkpoints") == before:
         raise TrainingFailed(
             f"job {job.id} was too short for one checkpoint of {run_dir}: a chain of such jobs would never "
             f"end.\n  Raise slurm.max_minutes or lower slurm.signal_seconds in configs/site.yaml, or lower "
@@ -138,12 +137,6 @@ def _go_on_in_another_job(run_dir: Path, job: Job, before: str) -> None:
         )
         time.sleep(STOP_SECONDS)  # until SLURM ends this job
     print("entrobench: not finished; Snakemake submits it again, up to `retries` of the profile", flush=True)
-
-
-def _newest_checkpoint(run_dir: Path) -> str:
-    """Name of the step that the run's last checkpoint is of; empty for none."""
-    tracker = run_dir / "checkpoints" / "latest_checkpointed_iteration.txt"
-    return tracker.read_text(encoding="utf-8").strip() if tracker.exists() else ""
 
 
 def _python(
@@ -159,25 +152,24 @@ def _python(
     """
     if site is None or not site.use_images:
         return [sys.executable]
-    from entrobench.images import exec_prefix, image_file, lock_file, require_locked
-
     image = image_file(image_name, cell["device"], site)
-    digest = require_locked(image, lock_file())
+    digest = _locked(image)
     folders = [site.paths.cache, site.paths.scratch, site.paths.mirror, *site.paths.binds]
     binds = [run_dir.resolve().parents[4], *(Path(folder) for folder in folders if folder)]
     environment = {**environment, "ENTROBENCH_IMAGE_DIGEST": digest}  # for the cell's manifest
-    return [*exec_prefix(image, nv=cell["device"] == "cuda", binds=binds, environment=environment), "python"]
+    scratch = Path(site.paths.scratch) if site.paths.scratch else None
+    is_cuda = cell["device"] == "cuda"
+    prefix = exec_prefix(image, nv=is_cuda, binds=binds, environment=environment, scratch=scratch)
+    return [*prefix, "python"]
 
 
-def _run_here(command: list[str], stop: _Stop) -> int:
-    process = subprocess.Popen(command)
-    is_asked = False
-    while process.poll() is None:
-        time.sleep(POLL_SECONDS)
-        if stop.is_due and not is_asked:
-            is_asked = True
-            process.send_signal(stop.signal)
-    return process.returncode if process.returncode >= 0 else 128 - process.returncode
+@cache
+def _locked(image: Path) -> str:
+    """Digest of an image, looked at once: an exchange in mid-run must not hide how the run has ended.
+
+    Raises MissingInput, PinMismatch.
+    """
+    return require_locked(image, lock_file())
 
 
 @contextmanager
@@ -242,13 +234,13 @@ class _Nodes:
             time.sleep(POLL_SECONDS)
             head = self._head()
             if head.get("exit") is not None:
-                return int(head["exit"]) if head["exit"] >= 0 else 128 - int(head["exit"])
+                return int(head["exit"])
             ended = [node for node, process in self.processes.items() if process.poll() is not None]
             if ended and self._head().get("exit") is None:
                 raise TrainingFailed(self._loss(ended, is_joined=bool(head)))
             if not head and time.monotonic() - started > JOIN_SECONDS + STOP_SECONDS:
                 raise TrainingFailed(self._loss([], is_joined=False))
-            if stop.is_due and not (self.folder / STOP_FILE).exists():
+            if stop.due() is not None and not (self.folder / STOP_FILE).exists():
                 write_atomic(self.folder / STOP_FILE, "")
 
     def _head(self) -> dict[str, Any]:
@@ -296,7 +288,9 @@ class _Nodes:
         stop = shlex.join([*python, "-m", "ray.scripts.scripts", "stop", "--force"])
         tasks = []
         for rank, node in enumerate(self.job.nodes):
-            remove = shlex.join(["rm", "-rf", ray_folder(self.site.paths.scratch, self.job.id, rank)])
+            # Where Ray has made it: an image's /tmp may be another than the machine's
+            folder = ray_folder(self.site.paths.scratch, self.job.id, rank)
+            remove = shlex.join([*python[:-1], "rm", "-rf", folder])
             with (self.folder / f"{node}.stop.log").open("wb") as log:
                 command = [*_task_on(node, 1), "sh", "-c", f"{stop}; {remove}"]
                 tasks.append(subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL))

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from entrobench.backend import CPU_ENVIRONMENT, choose_backend, require_compiler
-from entrobench.cells import read_cell
-from entrobench.errors import ConfigError, TrainingFailed, Unfinished
+from entrobench.cells import read_training_cell
+from entrobench.errors import TrainingFailed, Unfinished
 from entrobench.paths import repository_root
 from entrobench.redact import is_secret_name
 from entrobench.site import Site, site_or_none
@@ -38,9 +38,7 @@ def launch(run_dir: Path) -> None:
     Raises Unfinished when the run was stopped by SIGTERM or SIGUSR1 and the same command would go on;
     TrainingFailed, UnsupportedPlatform, or an input error; KeyboardInterrupt on SIGINT.
     """
-    cell = read_cell(run_dir / "cell.yaml")
-    if not cell["trains"]:
-        raise ConfigError(f"{cell['cell']} is the untrained base model: there is nothing to train")
+    cell = read_training_cell(run_dir / "cell.yaml")
     # Training needs no secret but Ray's own between nodes; its processes write logs that are shown to others
     inherited = {k: v for k, v in os.environ.items() if k.startswith("RAY_") or not is_secret_name(k)}
     environment = inherited | ENVIRONMENT
