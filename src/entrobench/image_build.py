@@ -1,6 +1,5 @@
 """Builds the images of containers/*.def: as root, in a namespace with its own /tmp, /var/tmp and /dev/shm."""
 
-import hashlib
 import os
 import re
 import shlex
@@ -14,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from entrobench.errors import ConfigError, EntrobenchError, MissingInput, UnknownName, UnsupportedPlatform
-from entrobench.files import sha256_file, write_atomic
-from entrobench.image_lint import lint_definition
+from entrobench.files import sha256_file, sha256_text, write_atomic
+from entrobench.image_lint import SHARED_WITH_HOST, lint_definition
 from entrobench.images import LOCKS, SHARED_FILES, LockedImage, recipe_digest, record, requirement_digests
 from entrobench.paths import repository_root
 
@@ -38,7 +37,7 @@ def build_images(images: Sequence[str], folder: Path, lock: Path) -> None:
     workshop = (
         Path(os.environ.get("ENTROBENCH_BUILD_DIR", "~/.cache/entrobench/images")).expanduser().resolve()
     )
-    if any(workshop.is_relative_to(shared) for shared in ("/tmp", "/var/tmp", "/dev")):
+    if any(workshop.is_relative_to(shared) for shared in SHARED_WITH_HOST):
         raise ConfigError(
             f"ENTROBENCH_BUILD_DIR: expected a folder outside /tmp, /var/tmp and /dev, which a build sees "
             f"emptied; found {workshop}"
@@ -175,7 +174,7 @@ def _build(image: str, work: Path, folder: Path, lock: Path, debian: dict[str, s
         content=describe(sif, "content").strip(),
         recipe=recipe_digest(image, root / "containers"),
         requirements=requirement_digests(image, root),
-        packages=hashlib.sha256(packages.encode()).hexdigest(),
+        packages=sha256_text(packages),
         debian=debian,
         apptainer=_output(["apptainer", "--version"]).split()[-1],
         built=datetime.now(UTC).date().isoformat(),

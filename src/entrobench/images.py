@@ -7,8 +7,6 @@ has the digest of one build, and a digest of its content that any build of the s
 Light: the Snakefile imports this at parse time.
 """
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -20,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from entrobench.configs import load_yaml
 from entrobench.errors import ConfigError, EntrobenchError, MissingInput, PinMismatch, UnknownName
-from entrobench.files import sha256_file, write_atomic
+from entrobench.files import read_json, sha256_file, sha256_text, write_atomic, write_json
 from entrobench.paths import repository_root
 from entrobench.site import Site
 
@@ -133,12 +131,12 @@ def _digest(path: Path) -> str:
     key = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
     kept = path.with_name(f".{path.name}.sha256")
     with suppress(OSError, ValueError, LookupError, TypeError):
-        known = json.loads(kept.read_text(encoding="utf-8"))
+        known = read_json(kept)
         if known["of"] == key and re.fullmatch("[0-9a-f]{64}", known["sha256"]):
             return str(known["sha256"])
     digest = sha256_file(path)
     with suppress(EntrobenchError):  # a folder that only its administrator may write
-        write_atomic(kept, json.dumps({"of": key, "sha256": digest}))
+        write_json(kept, {"of": key, "sha256": digest})
     return digest
 
 
@@ -190,7 +188,7 @@ def recipe_digest(image: str, containers: Path) -> str:
     """SHA-256 of the definition and the scripts that it copies."""
     files = [f"{image.rpartition('-')[0]}.def", *SHARED_FILES]
     text = "".join(f"{name} {sha256_file(containers / name)}\n" for name in files)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return sha256_text(text)
 
 
 def requirement_digests(image: str, root: Path) -> dict[str, str]:

@@ -10,6 +10,7 @@ import shutil
 import time
 import zipfile
 from collections.abc import Collection
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -139,16 +140,17 @@ def prune(
     verl's own retention forgets what an earlier life of the run has saved, and leaves each deleted
     checkpoint's data.pt behind.
     """
-    folders = checkpoint_folders(checkpoints)
     newest = latest_step(checkpoints)
-    whole = []
-    for step in sorted(folders, reverse=True):
-        if newest is not None and step <= newest and _is_whole(folders[step], world_size, needs_controller):
-            whole.append(step)
-    if not keep or not whole:
+    if not keep or newest is None:
         return []
-    kept = {*whole[:keep], *milestones}
-    deleted = [folder for step, folder in folders.items() if step < whole[0] and step not in kept]
+    folders = checkpoint_folders(checkpoints)
+    saved = (step for step in sorted(folders, reverse=True) if step <= newest)
+    whole = (step for step in saved if _is_whole(folders[step], world_size, needs_controller))
+    newest_whole = list(islice(whole, keep))
+    if not newest_whole:
+        return []
+    kept = {*newest_whole, *milestones}
+    deleted = [folder for step, folder in folders.items() if step < newest_whole[0] and step not in kept]
     for folder in deleted:
         shutil.rmtree(folder, ignore_errors=True)  # what is left of it goes with the next checkpoint
     return deleted

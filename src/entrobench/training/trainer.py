@@ -346,7 +346,7 @@ class EntropyTrainer(PPOTrainerSync):
 
     def _load_checkpoint(self) -> None:
         super()._load_checkpoint()
-        last_row = self._curve.truncate_after(self.global_steps)
+        last_row = self._curve.last_step()
         if last_row < self.global_steps:
             print(
                 f"entrobench: no metrics of steps {last_row + 1} to {self.global_steps}: the run was killed "
