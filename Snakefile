@@ -85,21 +85,13 @@ rule all:
 rule cells:
     """Train and evaluate every cell of config["papers"] at config["scale"]."""
     input:
-        [
-            cell_folder(config["scale"], cell) / "scores.csv"
-            for paper in PAPERS
-            for cell in report_cells(config["scale"], paper)
-        ],
+        lambda w: scores_of(config["scale"], PAPERS),
 
 
 rule all_papers:
     """Every listed cell of the four papers at config["scale"], and the report of each paper that has one."""
     input:
-        [
-            cell_folder(config["scale"], cell) / "scores.csv"
-            for paper in CONFIGS.papers()
-            for cell in report_cells(config["scale"], paper)
-        ],
+        lambda w: scores_of(config["scale"], CONFIGS.papers()),
         [
             RESULTS / config["scale"] / paper / "index.html"
             for paper in CONFIGS.papers()
@@ -110,7 +102,7 @@ rule all_papers:
 rule all_inputs:
     """Every model, data set and benchmark that all_papers needs, for machines whose jobs have no internet."""
     input:
-        inputs_of_papers(config["scale"], CONFIGS.papers()),
+        lambda w: inputs_of_papers(config["scale"], CONFIGS.papers()),
 
 
 # A paper's name as a target: its listed cells at config["scale"]
@@ -120,7 +112,4 @@ for paper in CONFIGS.papers():
         name:
             paper
         input:
-            [
-                cell_folder(config["scale"], cell) / "scores.csv"
-                for cell in report_cells(config["scale"], paper)
-            ],
+            lambda w, paper=paper: scores_of(config["scale"], [paper]),

@@ -16,6 +16,15 @@ def report_cells(scale, paper):
     ]
 
 
+def scores_of(scale, papers):
+    """Scores of every cell that the reports of `papers` show at this scale."""
+    return [
+        cell_folder(scale, cell) / "scores.csv"
+        for paper in papers
+        for cell in report_cells(scale, paper)
+    ]
+
+
 def config_files(wildcards):
     """Every file that resolving a cell reads; an edit elsewhere reruns nothing."""
     cell = CellId.parse(wildcards.cell, CONFIGS)
@@ -89,12 +98,17 @@ def small_job(mem_mb=1000):
 
 
 @cache
+def devices_for(step, scale, name):
+    """(nodes, GPUs per node) of training or evaluating one cell."""
+    nodes, gpus = devices_of(CellId.parse(name, CONFIGS), CONFIGS.scale(scale), CONFIGS)
+    # lm-eval starts the model on one GPU
+    return (1, min(gpus, 1)) if step == "evaluate" else (nodes, gpus)
+
+
+@cache
 def job_of(step, mem_mb, scale, name):
     """Resources of training or evaluating one cell."""
-    cell = CellId.parse(name, CONFIGS)
-    nodes, gpus = devices_of(cell, CONFIGS.scale(scale), CONFIGS)
-    if step == "evaluate":
-        nodes, gpus = 1, min(gpus, 1)  # lm-eval starts the model on one GPU
+    nodes, gpus = devices_for(step, scale, name)
     return cell_job(SITE, nodes, gpus, mem_mb, f"{step} {name} at scale {scale}")
 
 
@@ -115,12 +129,7 @@ def heavy_threads(step):
         return workflow.cores
 
     def threads(wildcards):
-        nodes, gpus = devices_of(
-            CellId.parse(wildcards.cell, CONFIGS),
-            CONFIGS.scale(wildcards.scale),
-            CONFIGS,
-        )
-        return cell_threads(SITE, gpus if step == "train" else min(gpus, 1))
+        return cell_threads(SITE, devices_for(step, wildcards.scale, wildcards.cell)[1])
 
     return threads
 

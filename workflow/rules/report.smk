@@ -1,10 +1,7 @@
 rule report:
     """Table 1, Figure 5 and the page of a paper."""
     input:
-        scores=lambda w: [
-            cell_folder(w.scale, cell) / "scores.csv"
-            for cell in report_cells(w.scale, w.paper)
-        ],
+        scores=lambda w: scores_of(w.scale, [w.paper]),
         artifacts="configs/papers/{paper}/artifacts.yaml",
     output:
         RESULTS / "{scale}/{paper}/index.html",
