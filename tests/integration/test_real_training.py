@@ -65,6 +65,16 @@ def start(run_dir: Path) -> subprocess.Popen:
     )
 
 
+def wait_for_steps(process: subprocess.Popen, run_dir: Path, number: int) -> None:
+    """Until the run has noted that many steps; it has to go on until then."""
+    metrics = run_dir / "metrics.jsonl"
+    deadline = time.time() + 400
+    while not (metrics.exists() and metrics.read_text().count("\n") >= number):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.time() < deadline, f"not {number} steps within 400 s"
+        time.sleep(0.1)
+
+
 def finish(process: subprocess.Popen, seconds: float) -> str:
     """Output of the process, which has to end by itself within `seconds`."""
     try:
@@ -91,12 +101,8 @@ def run_processes(run_dir: Path) -> list[str]:
 def test_killed_run_resumes_with_the_controller_of_an_uninterrupted_one(tmp_path):
     run_dir = make_run(tmp_path, {})
     first = start(run_dir)
+    wait_for_steps(first, run_dir, 3)
     metrics = run_dir / "metrics.jsonl"
-    deadline = time.time() + 400
-    while not (metrics.exists() and metrics.read_text().count("\n") >= 3):
-        assert first.poll() is None, first.communicate()[0]
-        assert time.time() < deadline, "no third step within 400 s"
-        time.sleep(0.2)
     for process in [*psutil.Process(first.pid).children(recursive=True), psutil.Process(first.pid)]:
         process.kill()
     first.wait()

@@ -75,6 +75,18 @@ def wait_for(condition, seconds: float = 20) -> None:
         time.sleep(0.05)
 
 
+def pid_in(path: Path) -> int:
+    """The number that a process writes into a file; waits for it."""
+    wait_for(lambda: path.exists() and path.read_text().strip() != "")
+    return int(path.read_text())
+
+
+def kill_guard(process: subprocess.Popen) -> None:
+    process.kill()
+    process.wait()
+    time.sleep(1)  # the lock goes with the killed guard's child
+
+
 def is_alive(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
@@ -138,9 +150,9 @@ def test_a_dead_essential_process_ends_the_run(guard, tmp_path):
     time.sleep(600)
     """
     process = guard(script, stall=600)
-    wait_for((tmp_path / "child").exists)
+    child = pid_in(tmp_path / "child")
     time.sleep(13)  # the guard has to have seen it alive and settled
-    os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
+    os.kill(child, signal.SIGKILL)
     output = process.communicate(timeout=40)[0]
     assert process.returncode == 1
     assert "a process of the run has died: raylet" in output
@@ -153,9 +165,7 @@ def test_interrupt_leaves_no_process_behind_not_even_a_daemon(guard, tmp_path):
     time.sleep(600)
     """
     process = guard(script)
-    wait_for((tmp_path / "daemon").exists)
-    wait_for(lambda: (tmp_path / "daemon").read_text().strip() != "")
-    daemon = int((tmp_path / "daemon").read_text())
+    daemon = pid_in(tmp_path / "daemon")
     assert is_alive(daemon)
     process.send_signal(signal.SIGINT)
     assert "interrupted by SIGINT" in process.communicate(timeout=40)[0]
@@ -188,9 +198,7 @@ def test_shared_memory_of_the_run_is_removed_and_that_of_others_is_not(guard, tm
 
 def test_a_run_does_not_outlive_a_killed_guard(guard, tmp_path):
     process = guard("(run_dir / 'pid').write_text(str(os.getpid())); beat('generate', 1); time.sleep(600)")
-    wait_for((tmp_path / "pid").exists)
-    wait_for(lambda: (tmp_path / "pid").read_text() != "")
-    child = int((tmp_path / "pid").read_text())
+    child = pid_in(tmp_path / "pid")
     process.kill()
     wait_for(lambda: not is_alive(child))
 
@@ -199,10 +207,8 @@ def test_the_next_run_removes_the_folder_that_a_killed_guard_left(guard, tmp_pat
     process = guard("beat('generate', 1); time.sleep(600)")
     wait_for((tmp_path / "progress.json").exists)
     left_over = Path((tmp_path / "ray_folder.txt").read_text())
-    process.kill()
-    process.wait()
+    kill_guard(process)
     assert left_over.is_dir()
-    time.sleep(1)  # the lock goes with the killed guard's child
     assert guard("beat('generate', 1)").wait(timeout=30) == 0
     assert not left_over.exists()
     assert not (tmp_path / "ray_folder.txt").exists()
@@ -361,9 +367,7 @@ def test_the_end_of_a_pipe_does_not_end_the_run(guard, tmp_path):
 def test_lives_of_a_killed_guard_and_of_a_failed_run_are_closed(guard, tmp_path):
     process = guard(STEPS)
     wait_for_a_step(tmp_path)
-    process.kill()
-    process.wait()
-    time.sleep(1)  # the lock goes with the killed guard's child
+    kill_guard(process)
     failing = STEPS.replace("begin(0)", "begin(1)").replace("time.sleep(0.3)", "raise ValueError('reason')")
     process = guard(failing)
     process.communicate(timeout=30)
