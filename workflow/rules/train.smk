@@ -41,4 +41,4 @@ rule train_cell:
     message:
         "Training {wildcards.cell} at scale {wildcards.scale}"
     shell:
-        "entrobench launch {wildcards.cell} --scale {wildcards.scale} --results {params.results} 2>&1 | tee -a {log}"
+        "entrobench launch {wildcards.cell} --scale {wildcards.scale} --results {params.results} 2>&1 | tee {log}"
