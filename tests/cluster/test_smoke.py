@@ -16,9 +16,12 @@ import pytest
 import yaml
 from slurm import Cluster
 
+from entrobench.images import image_file
+
 PROJECT = Path(__file__).parents[2]
 CELL = "papo/7b-math/papo_polarity/seed0"
 DAPO = "papo/7b-math/dapo/seed0"
+GRPO = "papo/7b-math/grpo/seed0"
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -52,22 +55,22 @@ def write_short_scale(folder: Path, steps: int, save_every: int) -> None:
     (folder / "configs/scales/short.yaml").write_text(yaml.safe_dump(scale))
 
 
-def write_site(folder: Path, image: Path | None) -> None:
-    site = {"slurm": {"partition": "gpu", "cpu_partition": "cpu"}, "use_images": image is not None}
-    if image is not None:
-        site["paths"] = {"images": str(image.parent)}
+def write_site(folder: Path, images: Path | None) -> None:
+    site = {"slurm": {"partition": "gpu", "cpu_partition": "cpu"}, "use_images": images is not None}
+    if images is not None:
+        site["paths"] = {"images": str(images)}
     (folder / "configs/site.yaml").write_text(yaml.safe_dump(site))
 
 
-def cpu_image() -> Path:
-    """The train image; skips without Apptainer or without the image."""
+def cpu_images() -> Path:
+    """The folder of the images that a cell at smoke scale runs in; skips without Apptainer or one of them."""
     if shutil.which("apptainer") is None:
         pytest.skip("no apptainer; containers/install-apptainer.sh installs it")
-    images = pytest.importorskip("entrobench.images", reason="this checkout has no images")
-    image: Path = images.image_file("train", "cpu", None)
-    if not image.exists():
-        pytest.skip(f"{image} is not built; type: make images IMAGES=train DEVICE=cpu")
-    return image
+    files = [image_file(name, "cpu", None) for name in ("train", "evaluate", "report")]
+    missing = [file.name for file in files if not file.exists()]
+    if missing:
+        pytest.skip(f"not built: {', '.join(missing)}; type: make images DEVICE=cpu")
+    return files[0].parent
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -81,7 +84,7 @@ def metrics(folder: Path, cell: str) -> list[int]:
 
 @pytest.mark.parametrize("where", ["venv", "image"])
 def test_smoke_dag_of_one_cell(queue: Cluster, start, checkout: Path, where: str) -> None:
-    write_site(checkout, cpu_image() if where == "image" else None)
+    write_site(checkout, cpu_images() if where == "image" else None)
     shutil.rmtree(checkout / "results/short" / CELL, ignore_errors=True)
     target = f"results/short/{CELL}/scores.csv"
     started = time.monotonic()
@@ -114,3 +117,24 @@ def test_scancel_in_mid_training_then_resume(queue: Cluster, start, checkout: Pa
     done = json.loads((folder / "train.done.json").read_text())
     assert re.fullmatch(r"global_step_\d+", done["resumed_from"]), "from a checkpoint, not from the beginning"
     assert metrics(checkout, DAPO) == list(range(1, 9)), "every step once"
+
+
+def test_signalled_training_goes_on_in_the_same_job(queue: Cluster, start, checkout: Path) -> None:
+    # The signal is what the launcher sends ahead of the time limit too; no checkpoint but the one it asks for
+    write_site(checkout, None)
+    write_short_scale(checkout, steps=8, save_every=100)
+    folder = checkout / "results/short" / GRPO
+    steps = folder / "metrics.jsonl"
+    controller = start(checkout, f"results/short/{GRPO}/train.done.json", **environment(checkout))
+    queue.wait_until(
+        lambda: steps.exists() or controller.process.poll() is not None, 500, "the first step of training"
+    )
+    assert steps.exists(), controller.text()[-8000:]
+    [job] = queue.jobs()
+    queue.run("scancel", "--signal=USR1", "--full", job)
+    assert controller.wait(500) == 0, controller.text()[-8000:]
+    done = json.loads((folder / "train.done.json").read_text())
+    assert [life["exit"] for life in done["lives"]] == ["stopped by SIGUSR1", "finished"]
+    assert {life["job"] for life in done["lives"]} == {job}, "requeued, not submitted again"
+    assert 0 < done["lives"][1]["from_step"] < 8
+    assert metrics(checkout, GRPO) == list(range(1, 9)), "every step once"
