@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONUNBUFFERED := 1
 
 .PHONY: smoke slice test check cells cell methods methods-smoke verify-data contamination lock lock-check images \
-	images-check estimate cells-run doctor bench bench-kernels bench-steps bench-grading bench-dag cluster-test
+	images-check estimate cells-run doctor bench bench-kernels bench-steps bench-grading bench-dag bench-jobs cluster-test
 
 smoke: $(INSTALLED)
 	@$(SNAKEMAKE) --config scale=smoke
@@ -86,6 +86,10 @@ bench-grading: $(INSTALLED)
 # Dry run of every cell with three seeds: seconds, memory, cost of parsing
 bench-dag: $(INSTALLED)
 	@$(BIN)/python benchmarks/dag.py
+
+# Seconds that Snakemake and Apptainer add to a job, on a throw-away SLURM
+bench-jobs: $(INSTALLED)
+	@$(BIN)/python benchmarks/jobs.py
 
 # A throw-away SLURM of two nodes on this machine: needs root and Debian's SLURM, and says what is missing
 cluster-test: $(INSTALLED)

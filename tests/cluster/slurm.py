@@ -86,7 +86,15 @@ def why_not() -> str:
     conf = ETC / "slurm.conf"
     if conf.exists() and not conf.read_text(encoding="utf-8").startswith(MARK):
         return f"{conf} is that of a real cluster"
+    if conf.exists() and _is_running(conf.resolve().parent):
+        return f"another throw-away cluster is running: {conf.resolve().parent}"
     return ""
+
+
+def _is_running(root: Path) -> bool:
+    """Whether the controller of the cluster in `root` lives."""
+    pid = root / "slurmctld.pid"
+    return pid.exists() and Path("/proc", pid.read_text(encoding="ascii").strip(), "comm").exists()
 
 
 def _die_with_parent() -> None:
