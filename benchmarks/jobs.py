@@ -3,8 +3,8 @@ the workflow in the environment, and as one in the report image, on a throw-away
 
     make bench-jobs        (as root; about 4 minutes; nothing else should run on the machine)
 
-Prints the median seconds that SLURM counts from start to end of a job, which is all but the time in the queue.
-Limit: 5 s more than the job of its own.
+Prints the median seconds that SLURM counts from start to end of a job: all but its time in the queue. Limit:
+5 s more than the job of its own.
 """
 
 import os
@@ -70,13 +70,10 @@ def through_snakemake(folder: Path, use_images: bool) -> None:
     shutil.rmtree(folder / "nothing", ignore_errors=True)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    subprocess.run(
-        [sys.executable, "-m", "snakemake", "--profile", str(ROOT / "workflow/profiles/ci"), "--jobs", "1"]
-        + ["--quiet", "all", "--", *(f"nothing/{number}" for number in range(JOBS))],
-        cwd=folder,
-        env=environment,
-        check=True,
-    )
+    targets = [f"nothing/{number}" for number in range(JOBS)]
+    command = [sys.executable, "-m", "snakemake", "--profile", str(ROOT / "workflow/profiles/ci")]
+    command += ["--jobs", "1", "--quiet", "all", "--", *targets]
+    subprocess.run(command, cwd=folder, env=environment, check=True)
 
 
 def main() -> None:

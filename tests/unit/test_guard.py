@@ -97,6 +97,13 @@ def test_a_run_that_ends_well_is_left_alone(guard):
     assert process.returncode == 0
 
 
+def test_logs_of_earlier_lives_stay(guard, tmp_path):
+    for life in ("first", "second", "third"):
+        assert guard(f"print('{life}')").wait(timeout=30) == 0
+    logs = ("train.1.log", "train.2.log", "train.log")
+    assert [(tmp_path / name).read_text().strip() for name in logs] == ["first", "second", "third"]
+
+
 def test_what_the_run_has_to_tell_is_told(guard):
     script = """
     print("entrobench: resuming from global_step_4", flush=True)

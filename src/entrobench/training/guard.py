@@ -11,6 +11,7 @@ step, make a checkpoint and end (stop.json, see run_files.StopRequest); what it 
 
 import ctypes
 import fcntl
+import itertools
 import os
 import re
 import shutil
@@ -90,7 +91,7 @@ class _Run:
 
 def supervise(command: list[str], run_dir: Path, limits: Limits, environment: dict[str, str]) -> None:
     """Run `command` (a training process that writes run_dir/progress.json) to its end; its output goes to
-    train.log.
+    train.log. That of earlier lives of the run stays, as train.1.log and so on.
 
     Raises TrainingFailed with the worker's error when the run fails, hangs, or loses a process; Unfinished
     after SIGTERM or SIGUSR1, with the checkpoint that it goes on from; KeyboardInterrupt on SIGINT. In every
@@ -105,6 +106,7 @@ def supervise(command: list[str], run_dir: Path, limits: Limits, environment: di
         _become_subreaper()
         StopRequest(run_dir).clear()
         run = _Run(run_dir / "train.log", signals)
+        _set_aside(run.log)
         with run.log.open("wb") as log:
             child = subprocess.Popen(
                 command,
@@ -119,6 +121,12 @@ def supervise(command: list[str], run_dir: Path, limits: Limits, environment: di
             _watch(child, run, run_dir, limits)
         finally:
             _clean_up(run)
+
+
+def _set_aside(log: Path) -> None:
+    if log.exists():
+        names = (log.with_name(f"train.{number}.log") for number in itertools.count(1))
+        log.rename(next(name for name in names if not name.exists()))
 
 
 def _watch(child: subprocess.Popen[bytes], run: _Run, run_dir: Path, limits: Limits) -> None:
