@@ -162,8 +162,11 @@ def _resolved_cell(arguments: argparse.Namespace) -> Path:
 
 def _verify_data(arguments: argparse.Namespace) -> None:
     from entrobench.data.verification import as_json, report, verify_all
+    from entrobench.site import export_paths, site_or_none
 
-    checks = verify_all(_configs())
+    configs = _configs()
+    export_paths(site_or_none(configs.root))
+    checks = verify_all(configs)
     target = arguments.results / "data" / "verification.json"
     write_json(target, as_json(checks))
     print(report(checks))
@@ -175,9 +178,11 @@ def _verify_data(arguments: argparse.Namespace) -> None:
 
 def _contamination(arguments: argparse.Namespace) -> None:
     from entrobench.data.contamination import write_audit
+    from entrobench.site import export_paths, site_or_none
 
-    folder = arguments.results / "data"
-    write_audit(_configs(), folder)
+    configs, folder = _configs(), arguments.results / "data"
+    export_paths(site_or_none(configs.root))
+    write_audit(configs, folder)
     print((folder / "contamination.md").read_text(encoding="utf-8"))
     print(f"Pairs by id: {folder / 'contamination.csv'}")
 

@@ -19,10 +19,11 @@ from typing import Literal
 
 from entrobench.backend import why_not_vllm
 from entrobench.configs import Configs
+from entrobench.data.sources import cache_folder, is_offline
 from entrobench.errors import EntrobenchError
 from entrobench.images import build_command, image_file, require_locked
 from entrobench.redact import redact
-from entrobench.site import SITE_FILE, Site, load_site
+from entrobench.site import SITE_FILE, Site, export_paths, load_site
 
 Status = Literal["ok", "warn", "missing"]
 
@@ -65,6 +66,7 @@ def examine(root: Path, configs: Configs, results: Path, scale: str) -> list[Che
     """All checks for a scale. Raises UnknownName for a scale that does not exist."""
     device = configs.scale(scale).device
     site_check, site = check_site(configs, needed=device == "cuda")
+    export_paths(site)
     place = Place(root, configs, results, scale, device, site)
     checks = [check_environment(place), site_check]
     if place.is_cluster or site is not None:
@@ -235,10 +237,9 @@ def check_driver(place: Place) -> Check:
 
 def check_disks(place: Place) -> Iterator[Check]:
     """Space and writability of results, cache and scratch; the user's quota where the machine tells it."""
-    cache = _path(place, "cache") or Path(os.environ.get("ENTROBENCH_CACHE", "~/.cache/entrobench"))
-    folders = {"results": place.results, "cache": cache.expanduser()}
-    if scratch := _path(place, "scratch"):
-        folders["scratch"] = scratch
+    folders = {"results": place.results, "cache": cache_folder()}
+    if place.site is not None and place.site.paths.scratch:
+        folders["scratch"] = Path(place.site.paths.scratch)
     for name, folder in folders.items():
         yield _check_folder(place, name, folder)
     printed = ask("quota", "-s") if shutil.which("quota") else None
@@ -248,11 +249,6 @@ def check_disks(place: Place) -> Iterator[Check]:
         yield Check(
             "quota", status, "over the limit" if over else "within its limits", "quota -s" if over else ""
         )
-
-
-def _path(place: Place, name: str) -> Path | None:
-    value = getattr(place.site.paths, name) if place.site is not None else ""
-    return Path(value) if value else None
 
 
 def _check_folder(place: Place, name: str, folder: Path) -> Check:
@@ -274,7 +270,7 @@ def _check_folder(place: Place, name: str, folder: Path) -> Check:
 
 def check_hub(place: Place) -> Check:
     """The mirror of the hub where one is set, else whether the hub answers. Scales on a CPU need none."""
-    mirror = os.environ.get("ENTROBENCH_MIRROR") or str(_path(place, "mirror") or "")
+    mirror = os.environ.get("ENTROBENCH_MIRROR")
     if mirror:
         if Path(mirror).is_dir():
             return Check("hub", "ok", f"mirror {mirror}")
@@ -283,7 +279,7 @@ def check_hub(place: Place) -> Check:
     if not place.is_cluster:
         return Check("hub", "ok", "not needed at this scale")
     endpoint = os.environ.get("HF_ENDPOINT", HUB)
-    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+    if is_offline():
         return Check(
             "hub", "warn", "HF_HUB_OFFLINE forbids it", "unset it on a login node, or set paths.mirror"
         )
