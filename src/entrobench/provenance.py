@@ -298,7 +298,8 @@ def _training_lives(folder: Path) -> list[dict[str, Any]]:
 
 def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The JSON objects of a file of lines; a line that was cut by a kill is left out."""
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    # split("\n"), not splitlines(): the reason of a failure may hold U+2028, which is no line end in JSONL
+    for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else []:
         try:
             entry = json.loads(line)
         except ValueError:
