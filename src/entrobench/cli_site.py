@@ -113,7 +113,7 @@ def _submit(arguments: argparse.Namespace) -> None:
 def _doctor(arguments: argparse.Namespace) -> None:
     from entrobench.doctor import as_text, examine, exit_status
 
-    checks = examine(repository_root(), _configs(), arguments.results, arguments.scale)
+    checks = examine(_configs(), arguments.results, arguments.scale)
     print(as_text(checks))
     raise SystemExit(exit_status(checks))
 

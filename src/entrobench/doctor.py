@@ -21,7 +21,7 @@ from entrobench.backend import why_not_vllm
 from entrobench.configs import Configs
 from entrobench.data.sources import cache_folder, is_offline
 from entrobench.errors import EntrobenchError
-from entrobench.images import build_command, image_file, require_locked
+from entrobench.images import build_command, image_file, lock_file, require_locked
 from entrobench.redact import redact
 from entrobench.site import SITE_FILE, Site, export_paths, load_site
 
@@ -47,9 +47,8 @@ class Check:
 
 @dataclass(frozen=True)
 class Place:
-    """What the checks look at: checkout, configuration, results, scale and its kind of device."""
+    """What the checks look at: configuration, results, scale and its kind of device."""
 
-    root: Path
     configs: Configs
     results: Path
     scale: str
@@ -62,12 +61,12 @@ class Place:
         return self.device == "cuda"
 
 
-def examine(root: Path, configs: Configs, results: Path, scale: str) -> list[Check]:
+def examine(configs: Configs, results: Path, scale: str) -> list[Check]:
     """All checks for a scale. Raises UnknownName for a scale that does not exist."""
     device = configs.scale(scale).device
     site_check, site = check_site(configs, needed=device == "cuda")
     export_paths(site)
-    place = Place(root, configs, results, scale, device, site)
+    place = Place(configs, results, scale, device, site)
     checks = [check_environment(place), site_check]
     if place.is_cluster or site is not None:
         checks += [check_slurm(place), check_partition(place), check_apptainer(place), check_driver(place)]
@@ -242,7 +241,7 @@ def check_disks(place: Place) -> Iterator[Check]:
         folders["scratch"] = Path(place.site.paths.scratch)
     for name, folder in folders.items():
         yield _check_folder(place, name, folder)
-    printed = ask("quota", "-s") if shutil.which("quota") else None
+    printed = ask("quota", "-s")
     if printed:
         over = [line for line in printed.splitlines() if "*" in line]
         status: Status = "warn" if over else "ok"
@@ -304,7 +303,6 @@ def check_images(place: Place) -> Iterator[Check]:
     if place.site is not None and not place.site.use_images:
         yield Check("images", "ok", "not used: site.yaml says use_images: false")
         return
-    lock = place.root / "containers" / "images.lock.yaml"
     for name in ("train", "evaluate", "report"):
         path = image_file(name, place.device, place.site)
         command = build_command(path.stem)
@@ -312,7 +310,7 @@ def check_images(place: Place) -> Iterator[Check]:
             if not path.exists():
                 yield Check(f"image {name}", "missing", f"{path}: not built", command)
                 continue
-            digest = require_locked(path, lock)
+            digest = require_locked(path, lock_file())
         except EntrobenchError as error:
             yield Check(f"image {name}", "missing", str(error).replace("\n", " "), command)
             continue

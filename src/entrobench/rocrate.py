@@ -21,14 +21,14 @@ from typing import Any
 from entrobench.configs import Configs
 from entrobench.errors import ConfigError, CorruptFile, EntrobenchError, MissingInput, PinMismatch
 from entrobench.files import atomic_path, read_json, sha256_file
-from entrobench.provenance import MANIFEST
+from entrobench.provenance import EVALUATIONS, LIVES, MANIFEST
 from entrobench.redact import secrets
 
 METADATA = "ro-crate-metadata.json"
 SHA256_TERM = "https://w3id.org/ro/terms/workflow-run#sha256"
 TABLE_FILES = ("*.csv", "*.md", "*.tex", "*.png", "*.pdf", "*.html")
 CELL_FILES = (
-    "cell.yaml", MANIFEST, "lives.jsonl", "evaluations.jsonl", "scores.csv", "scores_clean.csv",
+    "cell.yaml", MANIFEST, LIVES, EVALUATIONS, "scores.csv", "scores_clean.csv",
     "train.done.json", "eval.done.json", "metrics.parquet", "token_stats.parquet",
     "eval/*/samples.jsonl", "eval/*/samples.meta.json",
 )  # fmt: skip

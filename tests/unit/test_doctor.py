@@ -50,7 +50,7 @@ def path(tmp_path, monkeypatch):
 
 def place(tmp_path, scale="paper", site=SITE, configs=CONFIGS):
     device = configs.scale(scale).device
-    return Place(repository_root(), configs, tmp_path / "results", scale, device, site)
+    return Place(configs, tmp_path / "results", scale, device, site)
 
 
 def sinfo(path, rows):
@@ -204,7 +204,7 @@ def test_paths_of_the_site_are_looked_into_and_a_variable_wins(path, tmp_path, m
         "entrobench.data.verification.verify_all",
         lambda _: seen.append(os.environ["ENTROBENCH_MIRROR"]) or [],
     )
-    checks = {check.name: check for check in examine(repository_root(), CONFIGS, tmp_path, "paper")}
+    checks = {check.name: check for check in examine(CONFIGS, tmp_path, "paper")}
     assert checks["cache"].found.startswith(f"{tmp_path / 'mine'}: ")
     assert checks["hub"].found == f"mirror {tmp_path}"
     assert seen == [str(tmp_path)]
@@ -273,6 +273,6 @@ def test_a_laptop_passes_smoke_and_fails_paper(path, tmp_path, monkeypatch, caps
             cli.main()
         assert end.value.code == 0
         assert "generated at this scale" in capsys.readouterr().out
-    checks = examine(repository_root(), CONFIGS, Path(results), "paper")
+    checks = examine(CONFIGS, Path(results), "paper")
     assert exit_status(checks) == 1
     assert all(check.do for check in checks if check.status == "missing")
