@@ -130,9 +130,9 @@ def _import(arguments: argparse.Namespace) -> None:
 
     done = import_crate(arguments.archive, arguments.results)
     print(f"{done.written} files written, {done.kept} there already, every hash verified")
-    for table in done.tables:
+    for table, cells in done.tables.items():
         scale, _, paper = table.partition("/")
-        for problem in check_manifests(arguments.results, done.cells, scale):
+        for problem in check_manifests(arguments.results, cells, scale):
             print(f"notice: {problem}")
         print(f"Table: {arguments.results / table}. To render it anew:")
         render = "python workflow/scripts/render_report.py"
