@@ -4,7 +4,7 @@ From the cell as it resolves, the model's architecture (cost_model.py), configs/
 Nothing is measured here; every assumption is printed beside the figures.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -144,13 +144,14 @@ def estimate(
     for cell in [*earlier, *wanted]:
         resolved = resolve(str(cell), scale, configs, results)
         is_wanted = cell not in earlier
-        arguments = (cell, resolved, configs, results, assumptions, is_wanted)
+        model = architecture_of(resolved["model"]["name"], scale, configs, results)
+        arguments = (cell, resolved, model, configs, results, assumptions, is_wanted)
         costs.append(cost_of(*arguments, gpu))
         hardware = assumptions.hardware.get(cell.paper)
         if hardware is not None:
             theirs = papers_gpu(hardware, assumptions, gpu)
             on_papers_gpus[str(cell)] = cost_of(*arguments, theirs)
-        shared |= _shared(resolved, architecture_of(resolved["model"]["name"], scale, configs, results))
+        shared |= _shared(resolved, model)
     return Estimate(target, scale, gpu, site is None, costs, on_papers_gpus, shared)
 
 
@@ -174,20 +175,13 @@ def papers_gpu(hardware: Hardware, assumptions: Assumptions, site: Gpu) -> Gpu:
         raise ConfigError(
             f"configs/estimate.yaml: gpus has no {hardware.gpu}, only {sorted(assumptions.gpus)}"
         )
-    return Gpu(
-        hardware.gpu,
-        kind.bf16_tflops,
-        kind.memory_tb_s,
-        kind.memory_gb,
-        site.mfu_train,
-        site.mfu_generate,
-        site.mbu_generate,
-    )
+    return replace(site, name=hardware.gpu, tflops=kind.bf16_tflops, tb_s=kind.memory_tb_s, gb=kind.memory_gb)
 
 
 def cost_of(
     cell: CellId,
     resolved: dict[str, Any],
+    model: Architecture,
     configs: Configs,
     results: Path,
     assumptions: Assumptions,
@@ -195,7 +189,6 @@ def cost_of(
     gpu: Gpu,
 ) -> Cost:
     """Cost of one cell. evaluates: False for a cell that is trained only because another starts from it."""
-    model = architecture_of(resolved["model"]["name"], resolved["scale"], configs, results)
     folder = results / resolved["scale"] / str(cell)
     reused: list[str] = []
     gpus = 1
@@ -301,7 +294,7 @@ def _step(
     per_server = min(verl["actor_rollout_ref.rollout.tensor_model_parallel_size"], gpus)
     share = verl["actor_rollout_ref.rollout.gpu_memory_utilization"]
     while not fits(model, gpu, per_server, share, prompt + longest) and per_server < gpus:
-        per_server *= 2
+        per_server = min(2 * per_server, gpus)
     decode = decode_seconds(
         model,
         gpu,

@@ -18,7 +18,7 @@ from entrobench.cost_model import (
     update_factor,
 )
 from entrobench.errors import ConfigError, LimitExceeded, MissingInput, UnknownName, UnsupportedPlatform
-from entrobench.estimate import architecture_of, estimate, load_assumptions, problems_of
+from entrobench.estimate import _step, architecture_of, estimate, load_assumptions, problems_of
 from entrobench.estimate_text import as_json, as_text
 from entrobench.files import write_json
 from entrobench.paths import repository_root
@@ -111,6 +111,15 @@ def test_sequences_that_do_not_fit_wait_and_models_that_do_not_fit_are_refused()
     # 300 fit at once by the cache (64 x 2 x 8 x 128 x 2 x 2 bytes a token): more of them take more steps
     few, many = (decode_seconds(model, H100, 2, 0.8, n, 150, 3686, 4096) for n in (50, 600))
     assert many > 6 * few
+
+
+def test_a_server_has_no_more_gpus_than_the_experiment():
+    # 15.2 GB of weights and 0.5 GB of cache in 80 % of 3 GB a GPU: 8 GPUs would hold them, 2, 4 and 6 do not
+    resolved = resolve(DAPO, "paper", CONFIGS, Path("results"))
+    model = Architecture.of(CONFIGS.model("qwen2_5_7b").architecture, "")
+    small = replace(H100, gb=3)
+    with pytest.raises(ConfigError, match="do not fit on 6 x h100 of 3 GB"):
+        _step(CellId.parse(DAPO, CONFIGS), resolved, model, small, 6, load_assumptions(CONFIGS))
 
 
 def test_an_update_of_full_training_and_lora():
