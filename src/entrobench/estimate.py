@@ -26,9 +26,9 @@ from entrobench.errors import ConfigError, MissingInput, UnsupportedPlatform
 from entrobench.files import read_json
 from entrobench.site import Gpus, Site
 from entrobench.targets import earlier_cells, target_cells
+from entrobench.training.checkpoints import latest_step
 
 EVALUATION_MEMORY = 0.9  # vLLM's default share of a GPU's memory
-TRACKER = "checkpoints/latest_checkpointed_iteration.txt"
 
 
 class _Strict(BaseModel):
@@ -325,12 +325,12 @@ def _remaining_steps(total: int, folder: Path, reused: list[str]) -> int:
     if (folder / "train.done.json").exists():
         reused.append("training")
         return 0
-    tracker = folder / TRACKER
-    if tracker.exists() and tracker.read_text(encoding="utf-8").strip().isdigit():
-        done = min(total, int(tracker.read_text(encoding="utf-8")))
-        reused.append(f"{done} of {total} steps")
-        return total - done
-    return total
+    latest = latest_step(folder / "checkpoints")
+    if latest is None:
+        return total
+    done = min(total, latest)
+    reused.append(f"{done} of {total} steps")
+    return total - done
 
 
 def _evaluation(

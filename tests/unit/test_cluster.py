@@ -187,7 +187,7 @@ def test_signal_is_passed_on_to_the_run(tmp_path: Path, name: str):
 def test_job_without_a_new_checkpoint_is_not_requeued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(launch, "requeue", lambda job: pytest.fail("requeued"))
     with pytest.raises(TrainingFailed, match="too short for one checkpoint"):
-        launch._go_on_in_another_job(tmp_path, Job("5", ["a"], None), before="")
+        launch._go_on_in_another_job(tmp_path, Job("5", ["a"], None), before=None)
 
 
 def test_sigterm_never_requeues():

@@ -33,6 +33,7 @@ from entrobench.errors import ConfigError, EntrobenchError, TrainingFailed, Unsu
 from entrobench.files import read_json, write_atomic
 from entrobench.paths import repository_root
 from entrobench.site import Site
+from entrobench.training.checkpoints import latest_step
 
 # EX_TEMPFAIL of sysexits.h: the run was asked to stop and is not finished
 UNFINISHED = 75
@@ -94,7 +95,7 @@ def run_command(run_dir: Path, cell: dict[str, Any], site: Site | None, argument
     # A limit that is nearer than the notice is none that this could meet
     notice = site.slurm.signal_seconds if site is not None else 0
     at = job.ends - notice if job is not None and job.ends and job.ends - notice > time.time() else None
-    before = _newest_checkpoint(run_dir)
+    before = latest_step(run_dir / "checkpoints")
     with _signals(_Stop(at)) as stop:
         if nodes == 1:
             status = _run_here([*_python(cell, site, run_dir, {}), *arguments], stop)
@@ -124,9 +125,9 @@ def evaluate_cell(run_dir: Path, site: Site | None) -> int:
     return _run_here([*python, str(script), str(run_dir)], _Stop(None))
 
 
-def _go_on_in_another_job(run_dir: Path, job: Job, before: str) -> None:
+def _go_on_in_another_job(run_dir: Path, job: Job, before: int | None) -> None:
     """Requeue the job, which ends this process; returns where the site does not allow it."""
-    if _newest_checkpoint(run_dir) == before:
+    if latest_step(run_dir / "checkpoints") == before:
         raise TrainingFailed(
             f"job {job.id} was too short for one checkpoint of {run_dir}: a chain of such jobs would never "
             f"end.\n  Raise slurm.max_minutes or lower slurm.signal_seconds in configs/site.yaml, or lower "
@@ -138,12 +139,6 @@ def _go_on_in_another_job(run_dir: Path, job: Job, before: str) -> None:
         )
         time.sleep(STOP_SECONDS)  # until SLURM ends this job
     print("entrobench: not finished; Snakemake submits it again, up to `retries` of the profile", flush=True)
-
-
-def _newest_checkpoint(run_dir: Path) -> str:
-    """Name of the step that the run's last checkpoint is of; empty for none."""
-    tracker = run_dir / "checkpoints" / "latest_checkpointed_iteration.txt"
-    return tracker.read_text(encoding="utf-8").strip() if tracker.exists() else ""
 
 
 def _python(
