@@ -1,4 +1,4 @@
-"""Secrets stay out of what is written: manifests, logs, copied environments, texts of errors."""
+"""Secrets stay out of what is written: manifests, logs, texts of errors."""
 
 import os
 import re
@@ -53,12 +53,3 @@ def redact_all(value: Any, environment: Mapping[str, str] | None = None) -> Any:
     if isinstance(value, list | tuple):
         return [redact_all(entry, environment) for entry in value]
     return value
-
-
-def safe_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """A copy of the environment that can be written down: a secret's value is replaced, its name kept."""
-    environment = os.environ if environment is None else environment
-    return {
-        name: REPLACEMENT if is_secret_name(name) and value else redact(value, environment)
-        for name, value in sorted(environment.items())
-    }

@@ -3,7 +3,6 @@
 The size of one checkpoint is cost_model.checkpoint_bytes.
 """
 
-import functools
 import json
 import math
 import os
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from entrobench.cost_model import checkpoint_bytes
-from entrobench.errors import ConfigError, NotEnoughSpace
+from entrobench.errors import NotEnoughSpace
 from entrobench.training.checkpoints import checkpoint_folders
 
 IGNORE_DISK = "ENTROBENCH_IGNORE_DISK"
@@ -50,28 +49,6 @@ def folder_shapes(model: Path) -> Shapes:
             header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
         shapes |= {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
     return shapes
-
-
-def architecture_shapes(architecture: dict[str, Any]) -> Shapes:
-    """Shape of each weight of a model that is not here, from its config.json or `architecture` (see
-    configs/models). Tied weights count once. Raises ConfigError for a model type that transformers has not.
-    """
-    return _architecture_shapes(json.dumps(architecture, sort_keys=True))
-
-
-@functools.cache
-def _architecture_shapes(architecture: str) -> Shapes:
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    settings = json.loads(architecture)
-    try:
-        config = AutoConfig.for_model(settings.pop("model_type"), **settings)
-    except (KeyError, ValueError) as error:
-        raise ConfigError(f"architecture {architecture}: {error}") from error
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
 
 def parameter_count(shapes: Shapes) -> int:
