@@ -8,10 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from entrobench.cells import CellId, resolve, status_of
-from entrobench.configs import Configs, Setting, load_yaml
+from entrobench.configs import Configs, Setting, Strict, load_yaml
 from entrobench.cost_model import (
     Architecture,
     Gpu,
@@ -31,11 +29,7 @@ from entrobench.training.checkpoints import latest_step
 EVALUATION_MEMORY = 0.9  # vLLM's default share of a GPU's memory
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Hardware(_Strict):
+class Hardware(Strict):
     """The machine that a paper names. hours: of one run, where it gives them."""
 
     gpu: str
@@ -45,7 +39,7 @@ class Hardware(_Strict):
     note: str = ""
 
 
-class GpuKind(_Strict):
+class GpuKind(Strict):
     """A maker's figures: see site.Gpus."""
 
     bf16_tflops: float
@@ -53,7 +47,7 @@ class GpuKind(_Strict):
     memory_gb: float
 
 
-class Assumptions(_Strict):
+class Assumptions(Strict):
     """configs/estimate.yaml."""
 
     response_share: Setting
