@@ -262,20 +262,15 @@ class Configs:
 
     def protocol(self, paper: str) -> Protocol:
         """What a paper states. Raises UnknownName, ConfigError."""
-        path = self.root / "papers" / paper / "protocol.yaml"
-        if "/" in paper or not path.exists():
-            require_known("paper", paper, self.papers(), "ls configs/papers")
-        return load_yaml(path, Protocol)
+        return self._of_paper(paper, "protocol.yaml", Protocol)
 
     def cell_groups(self, paper: str) -> list[CellGroup]:
         """The cells that a paper's artifacts need. Raises UnknownName, ConfigError."""
-        require_known("paper", paper, self.papers(), "ls configs/papers")
-        return load_yaml(self.root / "papers" / paper / "cells.yaml", CellList).cells
+        return self._of_paper(paper, "cells.yaml", CellList).cells
 
     def target_groups(self, paper: str) -> dict[str, list[TargetGroup]]:
         """Artifact of a paper -> the cells that it needs. Raises UnknownName, ConfigError."""
-        require_known("paper", paper, self.papers(), "ls configs/papers")
-        return load_yaml(self.root / "papers" / paper / "cells.yaml", CellList).targets
+        return self._of_paper(paper, "cells.yaml", CellList).targets
 
     def trainer(self) -> dict[str, Setting]:
         """Settings of every training run."""
@@ -289,9 +284,16 @@ class Configs:
         """Names of the files of one kind: methods, scales, models, datasets or benchmarks."""
         return sorted(path.stem for path in (self.root / kind).glob("*.yaml"))
 
+    def _of_paper(self, paper: str, file: str, model: type[Loaded]) -> Loaded:
+        folder = self.root / "papers" / paper
+        # Asked thousands of times, as _named is; a listing each time would show
+        if "/" in paper or not (folder / "protocol.yaml").exists():
+            require_known("paper", paper, self.papers(), "ls configs/papers")
+        return load_yaml(folder / file, model)
+
     def _named(self, kind: str, name: str, model: type[Loaded]) -> Loaded:
         path = self.root / kind / f"{name}.yaml"
-        if "/" in name or not path.exists():  # asked thousands of times; a listing each time would show
+        if "/" in name or not path.exists():
             require_known(kind.removesuffix("s"), name, self.names(kind), f"ls configs/{kind}")
         return load_yaml(path, model)
 
