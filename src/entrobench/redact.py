@@ -37,19 +37,27 @@ def secrets(environment: Mapping[str, str] | None = None) -> list[str]:
 
 def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
     """`text` without the environment's secrets and without what looks like one."""
-    for value in secrets(environment):
+    return _redact(text, secrets(environment))
+
+
+def redact_all(value: Any, environment: Mapping[str, str] | None = None) -> Any:
+    """`redact` for every text in nested dicts and lists, keys included."""
+    return _redact_all(value, secrets(environment))
+
+
+def _redact(text: str, values: list[str]) -> str:
+    for value in values:
         text = text.replace(value, REPLACEMENT)
     for pattern in _PATTERNS:
         text = pattern.sub(REPLACEMENT, text)
     return text
 
 
-def redact_all(value: Any, environment: Mapping[str, str] | None = None) -> Any:
-    """`redact` for every text in nested dicts and lists, keys included."""
+def _redact_all(value: Any, values: list[str]) -> Any:
     if isinstance(value, str):
-        return redact(value, environment)
+        return _redact(value, values)
     if isinstance(value, dict):
-        return {redact(str(key), environment): redact_all(entry, environment) for key, entry in value.items()}
+        return {_redact(str(key), values): _redact_all(entry, values) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [redact_all(entry, environment) for entry in value]
+        return [_redact_all(entry, values) for entry in value]
     return value
