@@ -14,6 +14,7 @@ from entrobench.cost_model import (
     Architecture,
     Gpu,
     checkpoint_bytes,
+    checkpoints_at_once,
     decode_seconds,
     fits,
     pass_seconds,
@@ -197,11 +198,9 @@ def cost_of(
         hours = {phase: remaining * value * gpus / 3600 for phase, value in seconds.items()}
         tokens = {"generated": remaining * step.generated, "trained": remaining * step.trained}
         if remaining:
-            # One more than is kept: the new checkpoint is written before the oldest is deleted
-            kept = resolved["verl"]["trainer.max_actor_ckpt_to_keep"] + 1
-            kept += len(resolved.get("milestones", []))
+            at_once = checkpoints_at_once(resolved["verl"], resolved.get("milestones", []))
             # The moments of an adapter are next to nothing
-            disk += kept * checkpoint_bytes(model.parameters, adapter=int(_lora(resolved)))
+            disk += at_once * checkpoint_bytes(model.parameters, adapter=int(_lora(resolved)))
     evaluation_gpus = 1
     evaluation, evaluated = 0.0, 0.0
     if evaluates:

@@ -135,6 +135,16 @@ def test_pass_time_is_linear_in_tokens_and_falls_with_gpus():
     assert pass_seconds(model, H100, 8, 1e6, 4096) > once
 
 
+def test_disk_where_every_checkpoint_is_kept(tmp_path):
+    shutil.copytree(CONFIGS.root, tmp_path / "configs")
+    scale = tmp_path / "configs/scales/paper.yaml"
+    text = scale.read_text()
+    scale.write_text(text.replace("ckpt_to_keep: {value: 2}", "ckpt_to_keep: {value: null}"))
+    found = estimate(DAPO, "paper", Configs(tmp_path / "configs"), tmp_path, None).costs[0]
+    # 402 steps, one checkpoint every 20 and the last: 20 + 1, 16 bytes a parameter; samples 3 bytes a token
+    assert found.disk_gb == pytest.approx((21 * 16 * 7_615_616_512 + 3 * found.tokens_evaluated) / 1e9)
+
+
 def test_what_is_done_costs_nothing_more(tmp_path):
     fresh = estimate(DAPO, "paper", CONFIGS, tmp_path, None).costs[0]
     folder = tmp_path / "paper" / DAPO

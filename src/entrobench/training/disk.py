@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from entrobench.cost_model import checkpoint_bytes
+from entrobench.cost_model import checkpoint_bytes, checkpoints_at_once
 from entrobench.errors import NotEnoughSpace
 from entrobench.training.checkpoints import checkpoint_folders
 
@@ -78,11 +78,7 @@ def disk_need(cell: dict[str, Any], shapes: Shapes) -> DiskNeed:
     targets = verl.get("actor_rollout_ref.model.target_modules", "all-linear")
     adapter = adapter_count(shapes, verl.get("actor_rollout_ref.model.lora_rank", 0), targets)
     checkpoint = checkpoint_bytes(parameter_count(shapes), adapter, precision)
-    steps, interval = verl["trainer.total_training_steps"], verl["trainer.save_freq"]
-    made = len({*range(interval, steps, interval), steps} | set(cell.get("milestones", [])))
-    keep = verl.get("trainer.max_actor_ckpt_to_keep") or made
-    # One more is there while the newest is written, before the oldest goes
-    at_once = min(keep + 1 + len(cell.get("milestones", [])), made)
+    at_once = checkpoints_at_once(verl, cell.get("milestones", []))
     merged = 4 * parameter_count(shapes) if adapter else 0
     return DiskNeed(checkpoint, at_once * checkpoint + merged, _sample_bytes(cell) + _record_bytes(cell))
 
