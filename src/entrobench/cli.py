@@ -9,9 +9,8 @@ import os
 import sys
 from pathlib import Path
 
-from entrobench import cli_site
 from entrobench.cells import CellId, listed_cells, missing_data, read_cell, resolve, status_of, write_cell
-from entrobench.configs import Configs
+from entrobench.cli_site import add_allow_dirty, add_commands, allow_dirty, checkout_configs
 from entrobench.errors import PinMismatch, run_script
 from entrobench.files import read_json, write_json
 from entrobench.paths import repository_root
@@ -50,9 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         elif name != "methods":
             command.add_argument("cell", help="<paper>/<experiment>/<method>/seed<k>")
         if name in ("train", "launch"):
-            command.add_argument(
-                "--allow-dirty", action="store_true", help="although the checkout has changes"
-            )
+            add_allow_dirty(command)
         if name == "launch":
             command.add_argument("--step", choices=["train", "evaluate"], default="train")
     text = "grade completions: lines {completion, gold[, rule fields]} in, the same with verdicts out"
@@ -63,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("source", type=Path, metavar="IN.jsonl")
     command.add_argument("target", type=Path, metavar="OUT.jsonl")
-    cli_site.add_commands(commands)
+    add_commands(commands)
     text = "build the container images, or check that those on disk are the recorded ones (docs/images.md)"
     command = commands.add_parser("images", help=text, description=text)
     command.set_defaults(run=_images)
@@ -76,12 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _configs() -> Configs:
-    return Configs(repository_root() / "configs")
-
-
 def _cells(arguments: argparse.Namespace) -> None:
-    configs = _configs()
+    configs = checkout_configs()
     scale = configs.scale(arguments.scale)
     for paper in configs.papers() if arguments.paper == "all" else [arguments.paper]:
         for cell in listed_cells(paper, configs):
@@ -96,7 +89,7 @@ def _cells(arguments: argparse.Namespace) -> None:
 def _methods(arguments: argparse.Namespace) -> None:
     from entrobench.algorithms import SHAPERS
 
-    configs = _configs()
+    configs = checkout_configs()
     status_file = arguments.results / "methods_smoke" / "status.json"
     ran = read_json(status_file) if status_file.exists() else {}
     header = ("method", "paper", "equation", "file", "config", "test", "smoke")
@@ -115,11 +108,17 @@ def _methods(arguments: argparse.Namespace) -> None:
 
 
 def _resolve(arguments: argparse.Namespace) -> None:
-    configs = _configs()
+    print(_written_cell(arguments, anew=True).read_text(encoding="utf-8"), end="")
+
+
+def _written_cell(arguments: argparse.Namespace, anew: bool) -> Path:
+    """The cell's cell.yaml, written where it is not there yet or is wanted `anew`."""
+    configs = checkout_configs()
     cell = CellId.parse(arguments.cell, configs)
-    path = arguments.results / arguments.scale / str(cell) / "cell.yaml"
-    write_cell(resolve(str(cell), arguments.scale, configs, arguments.results), path, repository_root())
-    print(path.read_text(encoding="utf-8"), end="")
+    path: Path = arguments.results / arguments.scale / str(cell) / "cell.yaml"
+    if anew or not path.exists():
+        write_cell(resolve(str(cell), arguments.scale, configs, arguments.results), path, repository_root())
+    return path
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -143,27 +142,19 @@ def _resolved_cell(arguments: argparse.Namespace) -> Path:
     """The cell's folder, with its cell.yaml. Raises DirtyTree for a cell at paper scale."""
     from entrobench.provenance import require_clean_tree
 
-    configs = _configs()
-    cell = CellId.parse(arguments.cell, configs)
-    folder: Path = arguments.results / arguments.scale / str(cell)
-    if not (folder / "cell.yaml").exists():
-        write_cell(
-            resolve(str(cell), arguments.scale, configs, arguments.results),
-            folder / "cell.yaml",
-            repository_root(),
-        )
-    if arguments.allow_dirty:
-        os.environ["ENTROBENCH_ALLOW_DIRTY"] = "1"
-    require_clean_tree(
-        arguments.scale, repository_root(), read_cell(folder / "cell.yaml").get("git_commit", "unknown")
-    )
-    return folder
+    path = _written_cell(arguments, anew=False)
+    allow_dirty(arguments)
+    require_clean_tree(arguments.scale, repository_root(), read_cell(path).get("git_commit", "unknown"))
+    return path.parent
 
 
 def _verify_data(arguments: argparse.Namespace) -> None:
     from entrobench.data.verification import as_json, report, verify_all
+    from entrobench.site import export_paths, site_or_none
 
-    checks = verify_all(_configs())
+    configs = checkout_configs()
+    export_paths(site_or_none(configs.root))
+    checks = verify_all(configs)
     target = arguments.results / "data" / "verification.json"
     write_json(target, as_json(checks))
     print(report(checks))
@@ -175,9 +166,11 @@ def _verify_data(arguments: argparse.Namespace) -> None:
 
 def _contamination(arguments: argparse.Namespace) -> None:
     from entrobench.data.contamination import write_audit
+    from entrobench.site import export_paths, site_or_none
 
-    folder = arguments.results / "data"
-    write_audit(_configs(), folder)
+    configs, folder = checkout_configs(), arguments.results / "data"
+    export_paths(site_or_none(configs.root))
+    write_audit(configs, folder)
     print((folder / "contamination.md").read_text(encoding="utf-8"))
     print(f"Pairs by id: {folder / 'contamination.csv'}")
 

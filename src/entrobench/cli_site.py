@@ -34,9 +34,7 @@ def add_commands(commands: Any) -> None:
             command.add_argument("--list", action="store_true", help="list the targets")
         else:
             command.add_argument("--go", action="store_true", help="submit although a limit is exceeded")
-            command.add_argument(
-                "--allow-dirty", action="store_true", help="although the checkout has changes"
-            )
+            add_allow_dirty(command)
             command.add_argument(
                 "--dry-run", action="store_true", help="show Snakemake's plan, submit nothing"
             )
@@ -61,8 +59,20 @@ def _command(commands: Any, name: str, run: Any, text: str, scale: str) -> argpa
     return command
 
 
-def _configs() -> Configs:
+def checkout_configs() -> Configs:
+    """The configuration of this checkout."""
     return Configs(repository_root() / "configs")
+
+
+def add_allow_dirty(command: argparse.ArgumentParser) -> None:
+    """Add the option that allow_dirty reads."""
+    command.add_argument("--allow-dirty", action="store_true", help="although the checkout has changes")
+
+
+def allow_dirty(arguments: argparse.Namespace) -> None:
+    """Tell this process and what it starts to run although the checkout has changes, where that is asked."""
+    if arguments.allow_dirty:
+        os.environ["ENTROBENCH_ALLOW_DIRTY"] = "1"
 
 
 def _estimate(arguments: argparse.Namespace) -> None:
@@ -71,7 +81,7 @@ def _estimate(arguments: argparse.Namespace) -> None:
     from entrobench.site import site_or_none
     from entrobench.targets import target_names
 
-    configs = _configs()
+    configs = checkout_configs()
     if arguments.list:
         print("\n".join(target_names(configs)))
         return
@@ -93,13 +103,12 @@ def _submit(arguments: argparse.Namespace) -> None:
     from entrobench.submit import check_limits, run_snakemake, snakemake_command
     from entrobench.targets import target_cells
 
-    configs, root = _configs(), repository_root()
+    configs, root = checkout_configs(), repository_root()
     site = load_site(configs.root)
     target = arguments.target or ""
     found = estimate(target, arguments.scale, configs, arguments.results, site, arguments.seeds)
     print(as_text(found, load_assumptions(configs), site), flush=True)
-    if arguments.allow_dirty:
-        os.environ["ENTROBENCH_ALLOW_DIRTY"] = "1"
+    allow_dirty(arguments)
     if not arguments.dry_run:
         require_clean_tree(arguments.scale, root)
         check_limits(found, site, arguments.go)
@@ -113,7 +122,7 @@ def _submit(arguments: argparse.Namespace) -> None:
 def _doctor(arguments: argparse.Namespace) -> None:
     from entrobench.doctor import as_text, examine, exit_status
 
-    checks = examine(repository_root(), _configs(), arguments.results, arguments.scale)
+    checks = examine(checkout_configs(), arguments.results, arguments.scale)
     print(as_text(checks))
     raise SystemExit(exit_status(checks))
 
@@ -121,7 +130,7 @@ def _doctor(arguments: argparse.Namespace) -> None:
 def _export(arguments: argparse.Namespace) -> None:
     from entrobench.rocrate import export_crate
 
-    files = export_crate(arguments.folder, arguments.out, _configs())
+    files = export_crate(arguments.folder, arguments.out, checkout_configs())
     print(f"{len(files)} files, {arguments.out.stat().st_size:,} bytes: {arguments.out}")
 
 
@@ -130,9 +139,9 @@ def _import(arguments: argparse.Namespace) -> None:
 
     done = import_crate(arguments.archive, arguments.results)
     print(f"{done.written} files written, {done.kept} there already, every hash verified")
-    for table in done.tables:
+    for table, cells in done.tables.items():
         scale, _, paper = table.partition("/")
-        for problem in check_manifests(arguments.results, done.cells, scale):
+        for problem in check_manifests(arguments.results, cells, scale):
             print(f"notice: {problem}")
         print(f"Table: {arguments.results / table}. To render it anew:")
         render = "python workflow/scripts/render_report.py"

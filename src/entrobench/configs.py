@@ -15,11 +15,13 @@ from entrobench.errors import ConfigError, UnknownName
 Status = Literal["stated", "inferred", "authors_code", "ours"]
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A part of a configuration file: no key but the stated ones, and no change after reading."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Setting(_Strict):
+class Setting(Strict):
     """One value with where it comes from.
 
     verl: dotted key of verl's configuration, or one of DERIVED or TRAINER_SETTINGS in cells.py. shaper:
@@ -34,14 +36,14 @@ class Setting(_Strict):
     shaper: str | None = None
 
 
-class ShaperConfig(_Strict):
+class ShaperConfig(Strict):
     """Which Shaper a method uses, and its settings."""
 
     name: str
     settings: dict[str, Setting]
 
 
-class Method(_Strict):
+class Method(Strict):
     """configs/methods/<name>.yaml.
 
     source: equation, algorithm or appendix of the paper. test: the test file that would notice a mistake.
@@ -58,7 +60,7 @@ class Method(_Strict):
     shaper: ShaperConfig | None = None
 
 
-class Experiment(_Strict):
+class Experiment(Strict):
     """One training setup of a paper.
 
     starts_from: the experiment of the same paper whose cell, of the same method and seed, this one goes on
@@ -78,7 +80,7 @@ class Experiment(_Strict):
     evaluation: dict[str, Setting] = {}
 
 
-class Protocol(_Strict):
+class Protocol(Strict):
     """configs/papers/<paper>/protocol.yaml.
 
     methods: what the paper sets for one method only. evaluation_of: what it sets for one benchmark only.
@@ -94,7 +96,7 @@ class Protocol(_Strict):
     experiments: dict[str, Experiment]
 
 
-class Guard(_Strict):
+class Guard(Strict):
     """Seconds without a sign of life after which a training run is ended; stop: seconds that it has to end
     when it is asked to. See training.guard.Limits.
     """
@@ -105,21 +107,21 @@ class Guard(_Strict):
     stop: float = 600
 
 
-class Device(_Strict):
+class Device(Strict):
     """configs/devices/<name>.yaml: what a kind of machine sets in verl."""
 
     device: Literal["cpu", "cuda"]
     verl: dict[str, Setting]
 
 
-class Recording(_Strict):
+class Recording(Strict):
     """What token_stats.parquet holds: the tokens of `sequences` responses of every `every`-th step."""
 
     every: int
     sequences: int
 
 
-class Scale(_Strict):
+class Scale(Strict):
     """configs/scales/<name>.yaml. It maps models, data sets, benchmarks and sizes; never a method's
     mathematics.
 
@@ -141,7 +143,7 @@ class Scale(_Strict):
     guard: Guard
 
 
-class Model(_Strict):
+class Model(Strict):
     """configs/models/<name>.yaml. architecture: what stands in the model's config.json, for checks without
     it.
     """
@@ -152,7 +154,7 @@ class Model(_Strict):
     architecture: dict[str, Any] = {}
 
 
-class Dataset(_Strict):
+class Dataset(Strict):
     """configs/datasets/<name>.yaml. needs: what a user has to get by hand before a cell with it can run.
 
     source: see data/sources.py. recipe: the function of data/training_sets.py that makes the set, with
@@ -169,7 +171,7 @@ class Dataset(_Strict):
     note: str = ""
 
 
-class Benchmark(_Strict):
+class Benchmark(Strict):
     """configs/benchmarks/<name>.yaml.
 
     source: see data/sources.py. adapter: the function of data/benchmarks.py that reads it, with `settings`.
@@ -185,7 +187,7 @@ class Benchmark(_Strict):
     note: str = ""
 
 
-class CellGroup(_Strict):
+class CellGroup(Strict):
     """Cells of one experiment: every method with every seed."""
 
     experiment: str
@@ -193,7 +195,7 @@ class CellGroup(_Strict):
     seeds: list[int]
 
 
-class Trainer(_Strict):
+class Trainer(Strict):
     """configs/trainer.yaml."""
 
     verl: dict[str, Setting]
@@ -205,7 +207,7 @@ class TargetGroup(CellGroup):
     seeds: list[int] = []
 
 
-class CellList(_Strict):
+class CellList(Strict):
     """configs/papers/<paper>/cells.yaml. targets: name of an artifact -> the cells that it needs."""
 
     cells: list[CellGroup]
@@ -260,20 +262,15 @@ class Configs:
 
     def protocol(self, paper: str) -> Protocol:
         """What a paper states. Raises UnknownName, ConfigError."""
-        path = self.root / "papers" / paper / "protocol.yaml"
-        if "/" in paper or not path.exists():
-            require_known("paper", paper, self.papers(), "ls configs/papers")
-        return load_yaml(path, Protocol)
+        return self._of_paper(paper, "protocol.yaml", Protocol)
 
     def cell_groups(self, paper: str) -> list[CellGroup]:
         """The cells that a paper's artifacts need. Raises UnknownName, ConfigError."""
-        require_known("paper", paper, self.papers(), "ls configs/papers")
-        return load_yaml(self.root / "papers" / paper / "cells.yaml", CellList).cells
+        return self._of_paper(paper, "cells.yaml", CellList).cells
 
     def target_groups(self, paper: str) -> dict[str, list[TargetGroup]]:
         """Artifact of a paper -> the cells that it needs. Raises UnknownName, ConfigError."""
-        require_known("paper", paper, self.papers(), "ls configs/papers")
-        return load_yaml(self.root / "papers" / paper / "cells.yaml", CellList).targets
+        return self._of_paper(paper, "cells.yaml", CellList).targets
 
     def trainer(self) -> dict[str, Setting]:
         """Settings of every training run."""
@@ -287,9 +284,16 @@ class Configs:
         """Names of the files of one kind: methods, scales, models, datasets or benchmarks."""
         return sorted(path.stem for path in (self.root / kind).glob("*.yaml"))
 
+    def _of_paper(self, paper: str, file: str, model: type[Loaded]) -> Loaded:
+        folder = self.root / "papers" / paper
+        # Asked thousands of times, as _named is; a listing each time would show
+        if "/" in paper or not (folder / "protocol.yaml").exists():
+            require_known("paper", paper, self.papers(), "ls configs/papers")
+        return load_yaml(folder / file, model)
+
     def _named(self, kind: str, name: str, model: type[Loaded]) -> Loaded:
         path = self.root / kind / f"{name}.yaml"
-        if "/" in name or not path.exists():  # asked thousands of times; a listing each time would show
+        if "/" in name or not path.exists():
             require_known(kind.removesuffix("s"), name, self.names(kind), f"ls configs/{kind}")
         return load_yaml(path, model)
 

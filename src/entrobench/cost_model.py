@@ -16,6 +16,7 @@ longer of the two times. Means stand for lengths, so the attention term is a lit
 """
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,6 +153,16 @@ def checkpoint_bytes(parameters: int, adapter: int = 0, precision_bytes: int = 4
     weights = parameters + adapter
     trained = adapter or parameters
     return precision_bytes * (weights + 2 * trained + weights)
+
+
+def checkpoints_at_once(verl: dict[str, Any], milestones: Collection[int]) -> int:
+    """Most checkpoints of a run that stand on disk at once: the kept ones (all where verl's settings name no
+    number), the milestones and one more, written before the oldest is deleted; never more than are made.
+    """
+    steps, interval = verl["trainer.total_training_steps"], verl["trainer.save_freq"]
+    made = len({*range(interval, steps, interval), steps, *milestones})
+    keep = verl.get("trainer.max_actor_ckpt_to_keep") or made
+    return min(keep + 1 + len(milestones), made)
 
 
 def servers(gpus: int, gpus_per_server: int) -> int:

@@ -19,10 +19,11 @@ from typing import Literal
 
 from entrobench.backend import why_not_vllm
 from entrobench.configs import Configs
+from entrobench.data.sources import cache_folder, is_offline
 from entrobench.errors import EntrobenchError
-from entrobench.images import build_command, image_file, require_locked
+from entrobench.images import build_command, image_file, lock_file, require_locked
 from entrobench.redact import redact
-from entrobench.site import SITE_FILE, Site, load_site
+from entrobench.site import SITE_FILE, Site, export_paths, load_site
 
 Status = Literal["ok", "warn", "missing"]
 
@@ -46,9 +47,8 @@ class Check:
 
 @dataclass(frozen=True)
 class Place:
-    """What the checks look at: checkout, configuration, results, scale and its kind of device."""
+    """What the checks look at: configuration, results, scale and its kind of device."""
 
-    root: Path
     configs: Configs
     results: Path
     scale: str
@@ -61,11 +61,12 @@ class Place:
         return self.device == "cuda"
 
 
-def examine(root: Path, configs: Configs, results: Path, scale: str) -> list[Check]:
+def examine(configs: Configs, results: Path, scale: str) -> list[Check]:
     """All checks for a scale. Raises UnknownName for a scale that does not exist."""
     device = configs.scale(scale).device
     site_check, site = check_site(configs, needed=device == "cuda")
-    place = Place(root, configs, results, scale, device, site)
+    export_paths(site)
+    place = Place(configs, results, scale, device, site)
     checks = [check_environment(place), site_check]
     if place.is_cluster or site is not None:
         checks += [check_slurm(place), check_partition(place), check_apptainer(place), check_driver(place)]
@@ -235,24 +236,18 @@ def check_driver(place: Place) -> Check:
 
 def check_disks(place: Place) -> Iterator[Check]:
     """Space and writability of results, cache and scratch; the user's quota where the machine tells it."""
-    cache = _path(place, "cache") or Path(os.environ.get("ENTROBENCH_CACHE", "~/.cache/entrobench"))
-    folders = {"results": place.results, "cache": cache.expanduser()}
-    if scratch := _path(place, "scratch"):
-        folders["scratch"] = scratch
+    folders = {"results": place.results, "cache": cache_folder()}
+    if place.site is not None and place.site.paths.scratch:
+        folders["scratch"] = Path(place.site.paths.scratch)
     for name, folder in folders.items():
         yield _check_folder(place, name, folder)
-    printed = ask("quota", "-s") if shutil.which("quota") else None
+    printed = ask("quota", "-s")
     if printed:
         over = [line for line in printed.splitlines() if "*" in line]
         status: Status = "warn" if over else "ok"
         yield Check(
             "quota", status, "over the limit" if over else "within its limits", "quota -s" if over else ""
         )
-
-
-def _path(place: Place, name: str) -> Path | None:
-    value = getattr(place.site.paths, name) if place.site is not None else ""
-    return Path(value) if value else None
 
 
 def _check_folder(place: Place, name: str, folder: Path) -> Check:
@@ -274,7 +269,7 @@ def _check_folder(place: Place, name: str, folder: Path) -> Check:
 
 def check_hub(place: Place) -> Check:
     """The mirror of the hub where one is set, else whether the hub answers. Scales on a CPU need none."""
-    mirror = os.environ.get("ENTROBENCH_MIRROR") or str(_path(place, "mirror") or "")
+    mirror = os.environ.get("ENTROBENCH_MIRROR")
     if mirror:
         if Path(mirror).is_dir():
             return Check("hub", "ok", f"mirror {mirror}")
@@ -283,7 +278,7 @@ def check_hub(place: Place) -> Check:
     if not place.is_cluster:
         return Check("hub", "ok", "not needed at this scale")
     endpoint = os.environ.get("HF_ENDPOINT", HUB)
-    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+    if is_offline():
         return Check(
             "hub", "warn", "HF_HUB_OFFLINE forbids it", "unset it on a login node, or set paths.mirror"
         )
@@ -308,7 +303,6 @@ def check_images(place: Place) -> Iterator[Check]:
     if place.site is not None and not place.site.use_images:
         yield Check("images", "ok", "not used: site.yaml says use_images: false")
         return
-    lock = place.root / "containers" / "images.lock.yaml"
     for name in ("train", "evaluate", "report"):
         path = image_file(name, place.device, place.site)
         command = build_command(path.stem)
@@ -316,7 +310,7 @@ def check_images(place: Place) -> Iterator[Check]:
             if not path.exists():
                 yield Check(f"image {name}", "missing", f"{path}: not built", command)
                 continue
-            digest = require_locked(path, lock)
+            digest = require_locked(path, lock_file())
         except EntrobenchError as error:
             yield Check(f"image {name}", "missing", str(error).replace("\n", " "), command)
             continue

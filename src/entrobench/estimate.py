@@ -4,18 +4,17 @@ From the cell as it resolves, the model's architecture (cost_model.py), configs/
 Nothing is measured here; every assumption is printed beside the figures.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from entrobench.cells import CellId, resolve, status_of
-from entrobench.configs import Configs, Setting, load_yaml
+from entrobench.configs import Configs, Setting, Strict, load_yaml
 from entrobench.cost_model import (
     Architecture,
     Gpu,
     checkpoint_bytes,
+    checkpoints_at_once,
     decode_seconds,
     fits,
     pass_seconds,
@@ -26,16 +25,12 @@ from entrobench.errors import ConfigError, MissingInput, UnsupportedPlatform
 from entrobench.files import read_json
 from entrobench.site import Gpus, Site
 from entrobench.targets import earlier_cells, target_cells
+from entrobench.training.checkpoints import latest_step
 
 EVALUATION_MEMORY = 0.9  # vLLM's default share of a GPU's memory
-TRACKER = "checkpoints/latest_checkpointed_iteration.txt"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Hardware(_Strict):
+class Hardware(Strict):
     """The machine that a paper names. hours: of one run, where it gives them."""
 
     gpu: str
@@ -45,7 +40,7 @@ class Hardware(_Strict):
     note: str = ""
 
 
-class GpuKind(_Strict):
+class GpuKind(Strict):
     """A maker's figures: see site.Gpus."""
 
     bf16_tflops: float
@@ -53,7 +48,7 @@ class GpuKind(_Strict):
     memory_gb: float
 
 
-class Assumptions(_Strict):
+class Assumptions(Strict):
     """configs/estimate.yaml."""
 
     response_share: Setting
@@ -144,13 +139,14 @@ def estimate(
     for cell in [*earlier, *wanted]:
         resolved = resolve(str(cell), scale, configs, results)
         is_wanted = cell not in earlier
-        arguments = (cell, resolved, configs, results, assumptions, is_wanted)
+        model = architecture_of(resolved["model"]["name"], scale, configs, results)
+        arguments = (cell, resolved, model, configs, results, assumptions, is_wanted)
         costs.append(cost_of(*arguments, gpu))
         hardware = assumptions.hardware.get(cell.paper)
         if hardware is not None:
             theirs = papers_gpu(hardware, assumptions, gpu)
             on_papers_gpus[str(cell)] = cost_of(*arguments, theirs)
-        shared |= _shared(resolved, architecture_of(resolved["model"]["name"], scale, configs, results))
+        shared |= _shared(resolved, model)
     return Estimate(target, scale, gpu, site is None, costs, on_papers_gpus, shared)
 
 
@@ -174,20 +170,13 @@ def papers_gpu(hardware: Hardware, assumptions: Assumptions, site: Gpu) -> Gpu:
         raise ConfigError(
             f"configs/estimate.yaml: gpus has no {hardware.gpu}, only {sorted(assumptions.gpus)}"
         )
-    return Gpu(
-        hardware.gpu,
-        kind.bf16_tflops,
-        kind.memory_tb_s,
-        kind.memory_gb,
-        site.mfu_train,
-        site.mfu_generate,
-        site.mbu_generate,
-    )
+    return replace(site, name=hardware.gpu, tflops=kind.bf16_tflops, tb_s=kind.memory_tb_s, gb=kind.memory_gb)
 
 
 def cost_of(
     cell: CellId,
     resolved: dict[str, Any],
+    model: Architecture,
     configs: Configs,
     results: Path,
     assumptions: Assumptions,
@@ -195,7 +184,6 @@ def cost_of(
     gpu: Gpu,
 ) -> Cost:
     """Cost of one cell. evaluates: False for a cell that is trained only because another starts from it."""
-    model = architecture_of(resolved["model"]["name"], resolved["scale"], configs, results)
     folder = results / resolved["scale"] / str(cell)
     reused: list[str] = []
     gpus = 1
@@ -210,11 +198,9 @@ def cost_of(
         hours = {phase: remaining * value * gpus / 3600 for phase, value in seconds.items()}
         tokens = {"generated": remaining * step.generated, "trained": remaining * step.trained}
         if remaining:
-            # One more than is kept: the new checkpoint is written before the oldest is deleted
-            kept = resolved["verl"]["trainer.max_actor_ckpt_to_keep"] + 1
-            kept += len(resolved.get("milestones", []))
+            at_once = checkpoints_at_once(resolved["verl"], resolved.get("milestones", []))
             # The moments of an adapter are next to nothing
-            disk += kept * checkpoint_bytes(model.parameters, adapter=int(_lora(resolved)))
+            disk += at_once * checkpoint_bytes(model.parameters, adapter=int(_lora(resolved)))
     evaluation_gpus = 1
     evaluation, evaluated = 0.0, 0.0
     if evaluates:
@@ -301,7 +287,7 @@ def _step(
     per_server = min(verl["actor_rollout_ref.rollout.tensor_model_parallel_size"], gpus)
     share = verl["actor_rollout_ref.rollout.gpu_memory_utilization"]
     while not fits(model, gpu, per_server, share, prompt + longest) and per_server < gpus:
-        per_server *= 2
+        per_server = min(2 * per_server, gpus)
     decode = decode_seconds(
         model,
         gpu,
@@ -332,12 +318,12 @@ def _remaining_steps(total: int, folder: Path, reused: list[str]) -> int:
     if (folder / "train.done.json").exists():
         reused.append("training")
         return 0
-    tracker = folder / TRACKER
-    if tracker.exists() and tracker.read_text(encoding="utf-8").strip().isdigit():
-        done = min(total, int(tracker.read_text(encoding="utf-8")))
-        reused.append(f"{done} of {total} steps")
-        return total - done
-    return total
+    latest = latest_step(folder / "checkpoints")
+    if latest is None:
+        return total
+    done = min(total, latest)
+    reused.append(f"{done} of {total} steps")
+    return total - done
 
 
 def _evaluation(

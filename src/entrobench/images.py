@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
-from entrobench.configs import load_yaml
+from entrobench.configs import Strict, load_yaml
 from entrobench.errors import ConfigError, EntrobenchError, MissingInput, PinMismatch, UnknownName
 from entrobench.files import read_json, sha256_file, sha256_text, write_atomic, write_json
 from entrobench.paths import repository_root
@@ -39,15 +39,13 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFL
 Status = Literal["ok", "not built", "not recorded", "stale", "another file"]
 
 
-class LockedImage(BaseModel):
+class LockedImage(Strict):
     """One image of containers/images.lock.yaml.
 
     sha256, bytes: of the SIF file. content: SHA-256 over paths and SHA-256 of its files. recipe:
     SHA-256 of the definition and what it copies. requirements: lock file -> SHA-256. packages: SHA-256 of
     locks/<image>.packages.tsv (name, version, licence). debian: suite, snapshot, SHA-256 of the base.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     sha256: str
     bytes: int
@@ -61,12 +59,10 @@ class LockedImage(BaseModel):
     seconds: int
 
 
-class ImageLock(BaseModel):
+class ImageLock(Strict):
     """containers/images.lock.yaml: image (`train-cpu`) -> its record."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    images: dict[str, LockedImage] = {}
+    images: dict[str, LockedImage] = Field(default_factory=dict)
 
 
 def full_name(name: str, device: str) -> str:

@@ -9,7 +9,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from entrobench.cells import SEED_KEYS, read_cell
 from entrobench.errors import CorruptFile, DirtyTree
 from entrobench.files import read_json, sha256_file, sha256_text, write_json
 from entrobench.redact import redact_all
+from entrobench.training.checkpoints import CONTROLLER_FILE, LAST_FILE, checkpoint_folders
 
 VERSION = 1
 MANIFEST = "manifest.json"
@@ -179,8 +179,6 @@ def machine() -> dict[str, Any]:
 
 def gpus() -> list[dict[str, str]]:
     """Model, driver and memory of each GPU by nvidia-smi; empty where there is none."""
-    if shutil.which("nvidia-smi") is None:
-        return []
     fields = ("name", "driver_version", "memory.total")
     try:
         done = subprocess.run(
@@ -244,11 +242,11 @@ def rng_sha256(checkpoints: Path) -> str | None:
     """One hash over the random states of the newest checkpoint: every rank's, the data loader's, the
     method's. None without a checkpoint.
     """
-    steps = [p for p in checkpoints.glob("global_step_*") if p.name.rpartition("_")[2].isdigit()]
-    if not steps:
+    folders = checkpoint_folders(checkpoints)
+    if not folders:
         return None
-    newest = max(steps, key=lambda path: int(path.name.rpartition("_")[2]))
-    names = ("actor/extra_state_*.pt", "data.pt", "controller.json")
+    newest = folders[max(folders)]
+    names = ("actor/extra_state_*.pt", LAST_FILE, CONTROLLER_FILE)
     files = sorted(path for name in names for path in newest.glob(name))
     content = "".join(f"{path.relative_to(newest)} {sha256_file(path)}\n" for path in files)
     return sha256_text(content) if files else None
@@ -298,7 +296,8 @@ def _training_lives(folder: Path) -> list[dict[str, Any]]:
 
 def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The JSON objects of a file of lines; a line that was cut by a kill is left out."""
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    # split("\n"), not splitlines(): the reason of a failure may hold U+2028, which is no line end in JSONL
+    for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else []:
         try:
             entry = json.loads(line)
         except ValueError:

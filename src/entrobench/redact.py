@@ -1,4 +1,4 @@
-"""Secrets stay out of what is written: manifests, logs, copied environments, texts of errors."""
+"""Secrets stay out of what is written: manifests, logs, texts of errors."""
 
 import os
 import re
@@ -37,28 +37,27 @@ def secrets(environment: Mapping[str, str] | None = None) -> list[str]:
 
 def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
     """`text` without the environment's secrets and without what looks like one."""
-    for value in secrets(environment):
+    return _redact(text, secrets(environment))
+
+
+def redact_all(value: Any, environment: Mapping[str, str] | None = None) -> Any:
+    """`redact` for every text in nested dicts and lists, keys included."""
+    return _redact_all(value, secrets(environment))
+
+
+def _redact(text: str, values: list[str]) -> str:
+    for value in values:
         text = text.replace(value, REPLACEMENT)
     for pattern in _PATTERNS:
         text = pattern.sub(REPLACEMENT, text)
     return text
 
 
-def redact_all(value: Any, environment: Mapping[str, str] | None = None) -> Any:
-    """`redact` for every text in nested dicts and lists, keys included."""
+def _redact_all(value: Any, values: list[str]) -> Any:
     if isinstance(value, str):
-        return redact(value, environment)
+        return _redact(value, values)
     if isinstance(value, dict):
-        return {redact(str(key), environment): redact_all(entry, environment) for key, entry in value.items()}
+        return {_redact(str(key), values): _redact_all(entry, values) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [redact_all(entry, environment) for entry in value]
+        return [_redact_all(entry, values) for entry in value]
     return value
-
-
-def safe_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """A copy of the environment that can be written down: a secret's value is replaced, its name kept."""
-    environment = os.environ if environment is None else environment
-    return {
-        name: REPLACEMENT if is_secret_name(name) and value else redact(value, environment)
-        for name, value in sorted(environment.items())
-    }

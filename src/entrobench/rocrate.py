@@ -21,14 +21,14 @@ from typing import Any
 from entrobench.configs import Configs
 from entrobench.errors import ConfigError, CorruptFile, EntrobenchError, MissingInput, PinMismatch
 from entrobench.files import atomic_path, read_json, sha256_file
-from entrobench.provenance import MANIFEST
+from entrobench.provenance import EVALUATIONS, LIVES, MANIFEST
 from entrobench.redact import secrets
 
 METADATA = "ro-crate-metadata.json"
 SHA256_TERM = "https://w3id.org/ro/terms/workflow-run#sha256"
 TABLE_FILES = ("*.csv", "*.md", "*.tex", "*.png", "*.pdf", "*.html")
 CELL_FILES = (
-    "cell.yaml", MANIFEST, "lives.jsonl", "evaluations.jsonl", "scores.csv", "scores_clean.csv",
+    "cell.yaml", MANIFEST, LIVES, EVALUATIONS, "scores.csv", "scores_clean.csv",
     "train.done.json", "eval.done.json", "metrics.parquet", "token_stats.parquet",
     "eval/*/samples.jsonl", "eval/*/samples.meta.json",
 )  # fmt: skip
@@ -42,10 +42,11 @@ CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import did. written, kept: files that were new, and that were there with the same content."""
+    """What an import did. tables: <scale>/<paper> -> its cells. written, kept: files that were new, and that
+    were there with the same content.
+    """
 
-    tables: list[str]
-    cells: list[str]
+    tables: dict[str, list[str]]
     written: int
     kept: int
 
@@ -244,9 +245,11 @@ def _unpack(
             shutil.move(staged / name, target)
             written += 1
     parts = [PurePosixPath(name).parts for name in expected]
-    tables = sorted({"/".join(part[:2]) for part in parts})
-    cells = sorted({"/".join(part[1:5]) for part in parts if part[-1] == "cell.yaml"})
-    return Imported(tables, cells, written, kept)
+    tables: dict[str, list[str]] = {"/".join(part[:2]): [] for part in sorted(parts)}
+    for part in sorted(parts):
+        if part[-1] == "cell.yaml":
+            tables["/".join(part[:2])].append("/".join(part[1:5]))
+    return Imported(tables, written, kept)
 
 
 def _extract(

@@ -7,19 +7,15 @@ Light: the Snakefile imports this at parse time.
 import os
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from entrobench.configs import load_yaml
+from entrobench.configs import Strict, load_yaml
 from entrobench.errors import MissingInput
 
 SITE_FILE = "site.yaml"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Slurm(_Strict):
+class Slurm(Strict):
     """How jobs are submitted. constraint and qos: passed on where they are set."""
 
     partition: str
@@ -31,7 +27,7 @@ class Slurm(_Strict):
     signal_seconds: int = Field(default=900, gt=0)
 
 
-class Gpus(_Strict):
+class Gpus(Strict):
     """The GPUs of one node. model: the name in its gres, gpu:<model>:<count>, or empty.
 
     bf16_tflops: dense bf16 peak of one GPU; mfu_train, mfu_generate: the shares of it that training and
@@ -51,7 +47,7 @@ class Gpus(_Strict):
     mbu_generate: float = Field(default=0.5, gt=0, le=1)
 
 
-class Paths(_Strict):
+class Paths(Strict):
     """Folders on the site's file systems; empty for the default.
 
     cache: downloads of models and data (default: the user's cache folder). scratch: fast node-local folder
@@ -63,17 +59,17 @@ class Paths(_Strict):
     scratch: str = ""
     images: str = ""
     mirror: str = ""
-    binds: list[str] = []
+    binds: list[str] = Field(default_factory=list)
 
 
-class Limits(_Strict):
+class Limits(Strict):
     """What asks for `--go`: a submission of more GPU-hours or of more disk than this."""
 
     gpu_hours: float = Field(default=100, ge=0)
     disk_gb: float = Field(default=2000, ge=0)
 
 
-class Site(_Strict):
+class Site(Strict):
     """configs/site.yaml. ray_port: first of ten ports for Ray's head. use_images: run jobs in SIF files."""
 
     slurm: Slurm

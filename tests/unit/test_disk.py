@@ -8,13 +8,12 @@ from support import make_model
 
 from entrobench.cells import listed_cells, resolve
 from entrobench.configs import Configs
-from entrobench.cost_model import checkpoint_bytes
-from entrobench.errors import ConfigError, NotEnoughSpace
+from entrobench.cost_model import Architecture, checkpoint_bytes
+from entrobench.errors import NotEnoughSpace
 from entrobench.paths import repository_root
 from entrobench.training import disk
 from entrobench.training.disk import (
     adapter_count,
-    architecture_shapes,
     disk_need,
     folder_shapes,
     parameter_count,
@@ -30,18 +29,15 @@ CONFIGS = Configs(repository_root() / "configs")
     [("qwen2_5_7b", 7_615_616_512), ("qwen2_5_14b", 14_770_033_664), ("qwen3_32b", 32_762_123_264)],
 )
 def test_parameters_of_published_models(model, parameters):
-    assert parameter_count(architecture_shapes(CONFIGS.model(model).architecture)) == parameters
+    assert Architecture.of(CONFIGS.model(model).architecture, model).parameters == parameters
 
 
 def test_folder_and_architecture_agree(tmp_path):
     make_model(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    assert folder_shapes(tmp_path) == architecture_shapes(config)
-
-
-def test_an_unknown_architecture_is_named():
-    with pytest.raises(ConfigError, match="no_such_model"):
-        architecture_shapes({"model_type": "no_such_model"})
+    shapes = folder_shapes(tmp_path)
+    assert shapes["model.layers.1.mlp.down_proj.weight"] == (64, 128)
+    assert parameter_count(shapes) == Architecture.of(config, "").parameters
 
 
 def test_checkpoint_bytes():

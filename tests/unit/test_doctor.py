@@ -50,7 +50,7 @@ def path(tmp_path, monkeypatch):
 
 def place(tmp_path, scale="paper", site=SITE, configs=CONFIGS):
     device = configs.scale(scale).device
-    return Place(repository_root(), configs, tmp_path / "results", scale, device, site)
+    return Place(configs, tmp_path / "results", scale, device, site)
 
 
 def sinfo(path, rows):
@@ -191,6 +191,25 @@ def test_hub_mirror_or_neither(tmp_path, monkeypatch):
     assert len(asked) == 1, "with a mirror, or offline, no machine is asked"
 
 
+def test_paths_of_the_site_are_looked_into_and_a_variable_wins(path, tmp_path, monkeypatch):
+    for name in ("ENTROBENCH_MIRROR", "ENTROBENCH_CACHE", "HF_HOME"):
+        monkeypatch.setenv(name, "")  # so that what the checks set goes with the test
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("ENTROBENCH_CACHE", str(tmp_path / "mine"))
+    paths = Paths(cache=str(tmp_path / "theirs"), mirror=str(tmp_path))
+    site = SITE.model_copy(update={"paths": paths})
+    monkeypatch.setattr(doctor, "check_site", lambda *_, **__: (Check("site.yaml", "ok", ""), site))
+    seen = []
+    monkeypatch.setattr(
+        "entrobench.data.verification.verify_all",
+        lambda _: seen.append(os.environ["ENTROBENCH_MIRROR"]) or [],
+    )
+    checks = {check.name: check for check in examine(CONFIGS, tmp_path, "paper")}
+    assert checks["cache"].found.startswith(f"{tmp_path / 'mine'}: ")
+    assert checks["hub"].found == f"mirror {tmp_path}"
+    assert seen == [str(tmp_path)]
+
+
 def test_images_that_are_not_built_are_named(tmp_path):
     assert [c.status for c in check_images(place(tmp_path, "smoke", None))] == ["ok"]
     site = Site(slurm=Slurm(partition="gpu"), paths=Paths(images=str(tmp_path)))
@@ -254,6 +273,6 @@ def test_a_laptop_passes_smoke_and_fails_paper(path, tmp_path, monkeypatch, caps
             cli.main()
         assert end.value.code == 0
         assert "generated at this scale" in capsys.readouterr().out
-    checks = examine(repository_root(), CONFIGS, Path(results), "paper")
+    checks = examine(CONFIGS, Path(results), "paper")
     assert exit_status(checks) == 1
     assert all(check.do for check in checks if check.status == "missing")

@@ -18,7 +18,7 @@ from entrobench.cost_model import (
     update_factor,
 )
 from entrobench.errors import ConfigError, LimitExceeded, MissingInput, UnknownName, UnsupportedPlatform
-from entrobench.estimate import architecture_of, estimate, load_assumptions, problems_of
+from entrobench.estimate import _step, architecture_of, estimate, load_assumptions, problems_of
 from entrobench.estimate_text import as_json, as_text
 from entrobench.files import write_json
 from entrobench.paths import repository_root
@@ -113,6 +113,15 @@ def test_sequences_that_do_not_fit_wait_and_models_that_do_not_fit_are_refused()
     assert many > 6 * few
 
 
+def test_a_server_has_no_more_gpus_than_the_experiment():
+    # 15.2 GB of weights and 0.5 GB of cache in 80 % of 3 GB a GPU: 8 GPUs would hold them, 2, 4 and 6 do not
+    resolved = resolve(DAPO, "paper", CONFIGS, Path("results"))
+    model = Architecture.of(CONFIGS.model("qwen2_5_7b").architecture, "")
+    small = replace(H100, gb=3)
+    with pytest.raises(ConfigError, match="do not fit on 6 x h100 of 3 GB"):
+        _step(CellId.parse(DAPO, CONFIGS), resolved, model, small, 6, load_assumptions(CONFIGS))
+
+
 def test_an_update_of_full_training_and_lora():
     assert [
         update_factor(c, lora) for c, lora in ((False, False), (True, False), (False, True), (True, True))
@@ -124,6 +133,16 @@ def test_pass_time_is_linear_in_tokens_and_falls_with_gpus():
     once = pass_seconds(model, H100, 8, 1e6, 2048)
     assert pass_seconds(model, H100, 16, 2e6, 2048) == pytest.approx(once)
     assert pass_seconds(model, H100, 8, 1e6, 4096) > once
+
+
+def test_disk_where_every_checkpoint_is_kept(tmp_path):
+    shutil.copytree(CONFIGS.root, tmp_path / "configs")
+    scale = tmp_path / "configs/scales/paper.yaml"
+    text = scale.read_text()
+    scale.write_text(text.replace("ckpt_to_keep: {value: 2}", "ckpt_to_keep: {value: null}"))
+    found = estimate(DAPO, "paper", Configs(tmp_path / "configs"), tmp_path, None).costs[0]
+    # 402 steps, one checkpoint every 20 and the last: 20 + 1, 16 bytes a parameter; samples 3 bytes a token
+    assert found.disk_gb == pytest.approx((21 * 16 * 7_615_616_512 + 3 * found.tokens_evaluated) / 1e9)
 
 
 def test_what_is_done_costs_nothing_more(tmp_path):

@@ -1,5 +1,6 @@
 """manifest.json: what it hashes, what it keeps of the earlier run, the dirty tree, the lives of a run."""
 
+import json
 import subprocess
 
 import pytest
@@ -202,6 +203,15 @@ def test_the_manifest_has_the_lives_of_training_and_of_evaluation(folder, root, 
     assert [entry["exit"] for entry in lives["evaluate"]] == [0]
     monkeypatch.setenv("ENTROBENCH_RECORD_HOSTS", "1")
     assert write_manifest(folder, "evaluate", root)["lives"]["train"][0]["host"] == "gpu01"
+
+
+def test_a_life_whose_reason_holds_a_unicode_line_end_is_kept(folder, root):
+    # As training writes it, with ensure_ascii=False: U+2028 and U+0085 stand unescaped
+    ends = ["failed: one\u2028two", "failed: one\x85two", "finished"]
+    rows = [json.dumps({"start": "a", "exit": end}, ensure_ascii=False) for end in ends]
+    (folder / "lives.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    found = write_manifest(folder, "train", root)["lives"]["train"]
+    assert [entry["exit"] for entry in found] == ends
 
 
 def test_gpus_and_driver_by_nvidia_smi(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import zipfile
 import pytest
 import yaml
 
+from entrobench import cli
 from entrobench import rocrate as crates
 from entrobench.configs import Configs
 from entrobench.errors import ConfigError, CorruptFile, EntrobenchError, MissingInput, PinMismatch
@@ -119,16 +120,35 @@ def test_import_writes_the_same_files_and_a_second_time_nothing(archive, tmp_pat
     target = tmp_path / "elsewhere"
     done = import_crate(archive, target)
     assert (done.written, done.kept) == (6, 0)
-    assert (done.tables, done.cells) == (["smoke/papo"], [CELL])
+    assert done.tables == {"smoke/papo": [CELL]}
     found = everything_below(target)
     original = everything_below(tmp_path / "results")
     assert found == {name: original[name] for name in found}
     assert all(stat.S_IMODE(p.stat().st_mode) == 0o644 for p in target.rglob("*") if p.is_file())
-    assert check_manifests(target, done.cells, "smoke") == []
+    assert check_manifests(target, [CELL], "smoke") == []
     again = import_crate(archive, target)
     assert (again.written, again.kept) == (0, 6)
     (target / "smoke" / CELL / "eval/math500/samples.jsonl").write_text("{}")
-    assert "samples of math500" in check_manifests(target, done.cells, "smoke")[0]
+    assert "samples of math500" in check_manifests(target, [CELL], "smoke")[0]
+
+
+def test_each_cell_of_several_tables_is_checked_once_at_its_own_scale(archive, tmp_path, monkeypatch, capsys):
+    def add(files):
+        for name in ("mini/papo/7b-math/grpo/seed0/cell.yaml", "smoke/repo/aime-8b/grpo/seed0/cell.yaml"):
+            listed(name, b"x")(files)
+
+    several = rewritten(archive, tmp_path / "several.zip", add)
+    target = tmp_path / "elsewhere"
+    monkeypatch.setattr("sys.argv", ["entrobench", "import", str(several), "--results", str(target)])
+    assert cli.main() == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line for line in printed if "notice" in line or line.startswith("Table")] == [
+        "notice: papo/7b-math/grpo/seed0: no manifest.json",
+        f"Table: {target}/mini/papo. To render it anew:",
+        f"Table: {target}/smoke/papo. To render it anew:",
+        "notice: repo/aime-8b/grpo/seed0: no manifest.json",
+        f"Table: {target}/smoke/repo. To render it anew:",
+    ]
 
 
 def test_nothing_is_overwritten(archive, tmp_path):

@@ -72,6 +72,28 @@ def test_missing_files_are_no_failure_and_say_what_to_do(project, monkeypatch, c
     assert "Type: snakemake results/paper/benchmarks/toy.jsonl" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("paths", "missing"), [("{}", ["mirrored"]), ("{mirror: MIRROR}", [])])
+def test_the_mirror_of_the_site_is_looked_into(project, monkeypatch, paths, missing):
+    for name in ("ENTROBENCH_MIRROR", "ENTROBENCH_CACHE", "HF_HOME"):
+        monkeypatch.setenv(name, "")  # so that what the commands set goes with the test
+        monkeypatch.delenv(name)
+    mirror = project / "mirror"
+    (mirror / "me/mirrored").mkdir(parents=True)
+    shutil.copy(project / "real/a.jsonl", mirror / "me/mirrored")
+    benchmark = yaml.safe_load((project / "configs/benchmarks/toy.yaml").read_text())
+    way = {"kind": "hub", "repository": "me/mirrored", "revision": "0" * 40, "path": "a.jsonl"}
+    benchmark["source"]["files"]["problems"]["ways"] = [way]
+    write(project / "configs/benchmarks/mirrored.yaml", benchmark | {"benchmark": "mirrored"})
+    site = f"slurm: {{partition: gpu}}\npaths: {paths.replace('MIRROR', str(mirror))}\n"
+    (project / "configs/site.yaml").write_text(site)
+    _, checks = run(project, monkeypatch)
+    assert [name for name, check in checks.items() if check["status"] == "missing"] == missing
+    monkeypatch.setattr(sys, "argv", ["entrobench", "contamination", "--results", str(project / "results")])
+    monkeypatch.delenv("ENTROBENCH_MIRROR", raising=False)
+    assert cli.main() == 0
+    assert list(read_json(project / "results/data/contamination.json")["not_audited"]) == missing
+
+
 @pytest.mark.parametrize("name", ["a.jsonl", "b.jsonl"])
 @pytest.mark.parametrize(
     ("change", "message"),

@@ -1,1 +1,1 @@
-"""Training with verl. The only package that imports verl; nothing imports it but its own entry point."""
+"""Training with verl. The only package that imports verl; others import only modules of it that do not."""

@@ -3,7 +3,6 @@
 The size of one checkpoint is cost_model.checkpoint_bytes.
 """
 
-import functools
 import json
 import math
 import os
@@ -12,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from entrobench.cost_model import checkpoint_bytes
-from entrobench.errors import ConfigError, NotEnoughSpace
+from entrobench.cost_model import checkpoint_bytes, checkpoints_at_once
+from entrobench.errors import NotEnoughSpace
 from entrobench.training.checkpoints import checkpoint_folders
 
 IGNORE_DISK = "ENTROBENCH_IGNORE_DISK"
@@ -52,28 +51,6 @@ def folder_shapes(model: Path) -> Shapes:
     return shapes
 
 
-def architecture_shapes(architecture: dict[str, Any]) -> Shapes:
-    """Shape of each weight of a model that is not here, from its config.json or `architecture` (see
-    configs/models). Tied weights count once. Raises ConfigError for a model type that transformers has not.
-    """
-    return _architecture_shapes(json.dumps(architecture, sort_keys=True))
-
-
-@functools.cache
-def _architecture_shapes(architecture: str) -> Shapes:
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    settings = json.loads(architecture)
-    try:
-        config = AutoConfig.for_model(settings.pop("model_type"), **settings)
-    except (KeyError, ValueError) as error:
-        raise ConfigError(f"architecture {architecture}: {error}") from error
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-
-
 def parameter_count(shapes: Shapes) -> int:
     """Number of weights."""
     return sum(math.prod(shape) for shape in shapes.values())
@@ -101,11 +78,7 @@ def disk_need(cell: dict[str, Any], shapes: Shapes) -> DiskNeed:
     targets = verl.get("actor_rollout_ref.model.target_modules", "all-linear")
     adapter = adapter_count(shapes, verl.get("actor_rollout_ref.model.lora_rank", 0), targets)
     checkpoint = checkpoint_bytes(parameter_count(shapes), adapter, precision)
-    steps, interval = verl["trainer.total_training_steps"], verl["trainer.save_freq"]
-    made = len({*range(interval, steps, interval), steps} | set(cell.get("milestones", [])))
-    keep = verl.get("trainer.max_actor_ckpt_to_keep") or made
-    # One more is there while the newest is written, before the oldest goes
-    at_once = min(keep + 1 + len(cell.get("milestones", [])), made)
+    at_once = checkpoints_at_once(verl, cell.get("milestones", []))
     merged = 4 * parameter_count(shapes) if adapter else 0
     return DiskNeed(checkpoint, at_once * checkpoint + merged, _sample_bytes(cell) + _record_bytes(cell))
 
