@@ -329,6 +329,17 @@ def test_still3_refuses_infinity_and_drops_conflicts(tmp_path):
     assert [row.problem for row in selection.rows] == ["b"]
 
 
+def test_still3_keeps_the_first_of_a_conflict_only_when_told_and_refuses_a_misspelling(tmp_path):
+    files = make_still3(tmp_path / "t.parquet", ["a", "b", "a", "a"], ["1", "9", "2", "1"])
+    kept = select_still3(files, {"conflicts": "keep"})
+    assert [(row.index, row.gold) for row in kept.rows] == [("0", "1"), ("1", "9")]
+    # by gold: 1 stands in rows 0 and 3, 2 in row 2
+    assert kept.dropped == {dapo.SAME_TEXT: ["3", "2"]}
+    assert select_still3(files, {}).dropped == {CONFLICT: ["0", "3", "2"]}
+    with pytest.raises(ConfigError, match="expected conflicts drop or keep, found 'Drop'"):
+        select_still3(files, {"conflicts": "Drop"})
+
+
 @pytest.mark.parametrize(("name", "rows", "texts"), [("amc", 83, 83), ("math", 500, 500), ("aime8", 240, 30)])
 def test_the_familys_real_files_are_read(real_data, name, rows, texts):
     selection = select_still3({"train": real_data / "entropy2performance_eval" / f"{name}.parquet"}, {})

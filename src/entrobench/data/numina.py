@@ -17,7 +17,7 @@ from entrobench.data.contamination import normalised
 from entrobench.data.parquet import batches, rows_at
 from entrobench.data.prompts import math_prompt
 from entrobench.data.schema import validate_rows
-from entrobench.data.training_sets import Selection, TrainingRow
+from entrobench.data.training_sets import SAME_TEXT, Selection, TrainingRow
 from entrobench.files import read_jsonl, sha256_text
 
 
@@ -82,7 +82,7 @@ def select_numina(files: dict[str, Path], settings: dict[str, Any]) -> Selection
                 index = str(first + position)
                 reason = reason_to_drop(row, settings)
                 if reason is None and row.problem in seen:
-                    reason = "same problem text as an earlier row"
+                    reason = SAME_TEXT
                 if reason is None and normalised(row.problem) in excluded:
                     reason = "a problem of an evaluation set"
                 if reason is not None:
