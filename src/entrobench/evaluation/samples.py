@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from entrobench.data.contamination import contaminated_ids
 from entrobench.errors import CorruptFile
-from entrobench.files import read_jsonl, write_jsonl
+from entrobench.files import numbered_jsonl, write_jsonl
 from entrobench.statistics.bootstrap import cluster_bootstrap
 from entrobench.statistics.metrics import mean_at_k, pass_at_k
 
@@ -45,7 +45,7 @@ def write_samples(path: Path, samples: list[Sample]) -> None:
 def read_samples(path: Path) -> list[Sample]:
     """Read and check samples.jsonl. Raises MissingInput, or CorruptFile with the line and the field."""
     samples = []
-    for number, row in enumerate(read_jsonl(path), start=1):
+    for number, row in numbered_jsonl(path):
         try:
             samples.append(Sample.model_validate(row))
         except ValidationError as error:
