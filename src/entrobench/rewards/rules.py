@@ -284,5 +284,5 @@ def _both_signs(text: str) -> list[str]:
     if len(re.findall(r"\\(?:pm|mp)(?![a-zA-Z])", text)) != 1:
         return [text]
     head, tail = re.split(r"\\(?:pm|mp)(?![a-zA-Z])", text)
-    plus = "+" if _right_side(head + "=")[:1] and not head.rstrip().endswith("=") and head.strip() else ""
+    plus = "+" if head.strip() and not head.rstrip().endswith("=") else ""
     return [f"{head}{plus}{tail}", f"{head}-{tail}"]
