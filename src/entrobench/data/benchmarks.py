@@ -22,7 +22,7 @@ from entrobench.data.templates import ask, fill, read_template
 from entrobench.data.tool_benchmarks import acebench, bfcl
 from entrobench.errors import ConfigError, CorruptFile
 from entrobench.files import read_jsonl, read_text, sha256_file, write_json
-from entrobench.rewards.math_answers import canonical_integer
+from entrobench.rewards.rules import canonical_integer
 
 Files = dict[str, Path]
 Settings = dict[str, Any]

@@ -239,10 +239,11 @@ def _from_folder(way: Way, download: bool) -> Path:
     return path
 
 
-def _mirrored(way: Way) -> Path | None:
+def mirrored(repository: str, path: str) -> Path | None:
+    """A file of a repository in ENTROBENCH_MIRROR, None where it is not there."""
     mirror = os.environ.get("ENTROBENCH_MIRROR")
-    path = Path(mirror) / way.repository / way.path if mirror else None
-    return path if path is not None and path.is_file() else None
+    file = Path(mirror) / repository / path if mirror else None
+    return file if file is not None and file.is_file() else None
 
 
 def _refuse_download(download: bool) -> None:
@@ -256,8 +257,8 @@ def _refuse_download(download: bool) -> None:
 
 
 def _from_hub(way: Way, download: bool) -> Path:
-    if (mirrored := _mirrored(way)) is not None:
-        return mirrored
+    if (file := mirrored(way.repository, way.path)) is not None:
+        return file
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (
         EntryNotFoundError,
@@ -309,8 +310,8 @@ def _terms(way: Way) -> str:
 
 
 def _from_git(way: Way, download: bool) -> Path:
-    if (mirrored := _mirrored(way)) is not None:
-        return mirrored
+    if (file := mirrored(way.repository, way.path)) is not None:
+        return file
     target = cache_folder() / way.repository / way.revision / way.path
     if target.is_file():
         return target

@@ -2,7 +2,6 @@
 
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from entrobench.data.contamination import contaminated_ids
 from entrobench.errors import CorruptFile
 from entrobench.files import numbered_jsonl, write_jsonl
+from entrobench.rewards.answer_grade import Verdict
 from entrobench.statistics.bootstrap import cluster_bootstrap
 from entrobench.statistics.metrics import mean_at_k, pass_at_k
 
@@ -30,8 +30,8 @@ class Sample(BaseModel):
     prompt_sha256: str
     completion: str
     extracted: str | None
-    verdict: Literal["correct", "incorrect", "error"]
-    second_verdict: Literal["correct", "incorrect", "error"] | None = None
+    verdict: Verdict
+    second_verdict: Verdict | None = None
     gold: str
     n_tokens: int
     finish_reason: str

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Literal
 
-Verdict = Literal["correct", "incorrect", "error"]
+from entrobench.rewards.answer_grade import Verdict
+
 Equal = Callable[[str, str], Verdict]
 Value = Callable[[str], float | None]
 
