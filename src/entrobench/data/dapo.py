@@ -112,8 +112,7 @@ def _distinct(path: Path, selection: Selection) -> Iterator[tuple[str, str, str]
     import pyarrow.compute as pc
 
     seen: dict[str, tuple[str, str]] = {}
-    for batch in batches([path], list(SourceRow.model_fields)):
-        first_row = selection.rows_in
+    for first_row, batch in batches(path, list(SourceRow.model_fields)):
         selection.rows_in += batch.num_rows
         try:
             indices = pc.struct_field(batch.column("extra_info"), "index").to_pylist()

@@ -55,8 +55,7 @@ def select_still3(files: dict[str, Path], settings: dict[str, Any]) -> Selection
     selection = Selection(rows_in=0, dedup_key="problem text, exact")
     by_text: dict[str, dict[str, list[TrainingRow]]] = defaultdict(lambda: defaultdict(list))
     marked = 0
-    for batch in batches([path], list(SourceRow.model_fields)):
-        first = selection.rows_in
+    for first, batch in batches(path, list(SourceRow.model_fields)):
         selection.rows_in += batch.num_rows
         for number, row in enumerate(
             validate_rows(batch.to_pylist(), SourceRow, path, itertools.count(first)), first
