@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+from real_counts import pin_of
 
 from entrobench.configs import Configs, Dataset
 from entrobench.data import dapo
@@ -10,7 +11,7 @@ from entrobench.data.schema import read_verl_parquet
 from entrobench.data.still3 import MARKER, gold_text, select_still3
 from entrobench.data.training_sets import check_selection, prepare_training_set, select
 from entrobench.errors import ConfigError, CorruptFile, MissingInput, PinMismatch
-from entrobench.files import read_json, read_jsonl, sha256_file
+from entrobench.files import read_json, read_jsonl
 from entrobench.paths import repository_root
 
 CONFIGS = Configs(repository_root() / "configs")
@@ -41,8 +42,7 @@ def config(tmp_path, monkeypatch):
 
     def make(recipe="dapo", settings=None, counts=None, **pin):
         path = tmp_path / "real" / "in.parquet"
-        pin = {"sha256": sha256_file(path), "ways": [{"kind": "file", "path": "in.parquet"}]} | pin
-        source = {"kind": "files", "files": {"train": pin}}
+        source = {"kind": "files", "files": {"train": pin_of(path) | pin}}
         fields = {"recipe": recipe, "settings": settings or {}, "counts": counts or {}}
         return Dataset(dataset="toy", title="toy", source=source, **fields)
 
