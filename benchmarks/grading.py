@@ -7,6 +7,7 @@ MATH500 answers are groups of 8 to a problem, as training grades them: 5 spell t
 another way, 2 are other problems' answers. What needs the folder of real data is not run without it.
 """
 
+import os
 import random
 import sys
 import threading
@@ -17,10 +18,9 @@ from pathlib import Path
 
 from entrobench.files import write_atomic
 from entrobench.paths import repository_root, shared_data
-from entrobench.rewards import pool as pool_module
 from entrobench.rewards.graders import GRADERS, grade_many
 from entrobench.rewards.math_answers import Grade, gold_text
-from entrobench.rewards.pool import pool
+from entrobench.rewards.pool import PROCESSES_VARIABLE, pool
 
 sys.path.insert(0, str(repository_root() / "tests"))
 from grading_data import MATH_SETS, aime_outputs, golds, labelled_outputs
@@ -157,7 +157,7 @@ def agreement() -> str:
 
 def main() -> None:
     """Print each figure with its target."""
-    pool_module._pool = pool_module.GraderPool(2)
+    os.environ[PROCESSES_VARIABLE] = "2"
     print(f"{'':58s} {'figure':>10s} {'':4s} {'target':>9s}   reached")
     row("integer answers, one thread", integers_per_second(), 5000, "1/s", at_least=True)
     warm()

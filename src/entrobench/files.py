@@ -74,6 +74,10 @@ def read_json(path: Path) -> Any:
         raise CorruptFile(
             f"{path} is not valid JSON: {error}. Delete it and run the same command again."
         ) from error
+    except RecursionError as error:
+        raise CorruptFile(
+            f"{path} is JSON nested too deep to be read. Delete it and run the same command again."
+        ) from error
 
 
 def write_jsonl(target: Path, rows: Iterable[dict[str, Any]]) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from entrobench.cells import SEED_KEYS, read_cell
 from entrobench.errors import CorruptFile, DirtyTree
 from entrobench.files import read_json, sha256_file, sha256_text, write_json
+from entrobench.models.check import weights_sha256
 from entrobench.redact import redact_all
 from entrobench.training.checkpoints import CONTROLLER_FILE, LAST_FILE, checkpoint_folders
 
@@ -201,12 +202,11 @@ def model_sha256(model: Path) -> str | None:
         pinned = read_json(marker).get("sha256")
         if pinned:
             return str(pinned)
-    files = sorted(model.glob("*.safetensors"))
-    return sha256_text("".join(sha256_file(file) for file in files)) if files else None
+    return weights_sha256(model)
 
 
 def _trained_model(folder: Path) -> str | None:
-    """The hash by which evaluation names the model (evaluation.cell.weights_sha256), where it has run."""
+    """The hash by which evaluation names the model (models.check.weights_sha256), where it has run."""
     path = folder / "eval.done.json"
     if not path.exists():
         return None

@@ -5,6 +5,7 @@ import json
 import re
 
 import pytest
+from real_counts import PROBLEMS, pin_of
 
 from entrobench.configs import Benchmark, Configs
 from entrobench.data.benchmarks import all_boxes, choice_order, gpqa, load_benchmark, prepare_benchmark
@@ -13,27 +14,11 @@ from entrobench.data.sources import fetch_all
 from entrobench.data.templates import fill, read_template
 from entrobench.data.tool_benchmarks import conversation
 from entrobench.errors import ConfigError, CorruptFile, MissingInput, PinMismatch
-from entrobench.files import read_json, read_jsonl, sha256_file, write_jsonl
+from entrobench.files import read_json, read_jsonl, write_jsonl
 from entrobench.paths import repository_root, shared_data
 from entrobench.rewards.math_answers import canonical_integer
 
 CONFIGS = Configs(repository_root() / "configs")
-REAL = {
-    "aime24": 30,
-    "aime25": 30,
-    "amc23": 40,
-    "math500": 500,
-    "minerva": 272,
-    "olympiadbench": 675,
-    "cruxeval": 800,
-    "ifeval": 541,
-    "mmlu_pro": 12032,
-    "humaneval": 164,
-    "bfcl_live": 1351,
-    "bfcl_non_live": 1000,
-    "acebench_en": 500,
-    "acebench_zh": 500,
-}
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +41,7 @@ def test_every_benchmark_of_every_paper_has_a_config():
                 assert CONFIGS.benchmark(name).benchmark == name
 
 
-@pytest.mark.parametrize(("name", "count"), REAL.items())
+@pytest.mark.parametrize(("name", "count"), PROBLEMS.items())
 def test_the_real_benchmarks(real, tmp_path, name, count):
     problems = real(name)
     assert len({problem["id"] for problem in problems}) == len(problems) == count
@@ -140,11 +125,10 @@ def config(tmp_path, monkeypatch):
             path.write_bytes(rows)
         else:
             write_jsonl(path, rows)
-        pin = {"sha256": sha256_file(path), "ways": [{"kind": "file", "path": "in.jsonl"}]}
         return Benchmark(
             benchmark="toy",
             title="toy",
-            source={"kind": "files", "files": {"problems": pin}},
+            source={"kind": "files", "files": {"problems": pin_of(path)}},
             adapter=adapter,
             settings=settings or {},
             counts=counts or {},
@@ -296,8 +280,7 @@ def test_tool_questions_and_answers_are_paired(tmp_path, monkeypatch):
         files = {}
         for name, rows in (("question_x", questions), ("answer_x", answers)):
             write_jsonl(tmp_path / name, rows)
-            ways = [{"kind": "file", "path": name}]
-            files[name] = {"sha256": sha256_file(tmp_path / name), "ways": ways}
+            files[name] = pin_of(tmp_path / name)
         source = {"kind": "files", "files": files}
         settings = {"categories": ["x"]}
         return Benchmark(benchmark="toy", title="t", source=source, adapter="bfcl", settings=settings)

@@ -73,6 +73,11 @@ def test_samples_survive_the_round_trip_and_bad_ones_are_named(tmp_path):
     path.write_text("\n".join([lines[0].replace('"sample": 0', '"sample": "first"'), *lines[1:]]))
     with pytest.raises(CorruptFile, match=r"samples\.jsonl:1: sample: .*'first'"):
         read_samples(path)
+    path.write_text(
+        "\n".join([lines[0], "", lines[1].replace('"sample": 1', '"sample": "first"'), *lines[2:]])
+    )
+    with pytest.raises(CorruptFile, match=r"samples\.jsonl:3: sample: .*'first'"):
+        read_samples(path)
     path.write_text("\n".join(lines[:-1]))
     with pytest.raises(CorruptFile, match=r"same number of samples for each problem, found \[7, 8\]"):
         read_samples(path)

@@ -108,6 +108,51 @@ def test_samples_of_another_grader_are_graded_again_and_not_made_again(evaluate,
     assert (done["errors"], done["disagreement_rate"], done["grader"]) == (0, 0.0, grader_version())
 
 
+def test_a_kill_while_grading_again_loses_no_samples(evaluate, tmp_path, monkeypatch):
+    evaluate()
+    path = tmp_path / "eval" / "smoke_b" / "samples.jsonl"
+    whole = path.read_text()
+    meta = path.with_name("samples.meta.json")
+    write_jsonl(path, [json.loads(line) | {"verdict": "error"} for line in whole.splitlines()])
+    older = {"grader": "older", "samples_sha256": sha256_file(path)}
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | older))
+
+    def kill(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cell_module, "write_json", kill)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate()
+    assert (path.read_text(), json.loads(meta.read_text())["grader"]) == (whole, "older")
+    assert evaluate() == []
+    assert (path.read_text(), json.loads(meta.read_text())["grader"]) == (whole, grader_version())
+
+
+def test_an_older_meta_reuses_only_unchanged_samples(evaluate, tmp_path):
+    evaluate()
+    path = tmp_path / "eval" / "smoke_b" / "samples.jsonl"
+    meta = path.with_name("samples.meta.json")
+    kept = json.loads(meta.read_text())
+    del kept["completions_sha256"]
+    meta.write_text(json.dumps(kept))
+    assert evaluate() == []
+    path.write_text(path.read_text().replace("stop", "length"))
+    assert evaluate() == ["smoke_b"]
+
+
+def test_a_changed_verdict_is_graded_again_and_a_changed_completion_made_again(evaluate, tmp_path):
+    evaluate()
+    path = tmp_path / "eval" / "smoke_b" / "samples.jsonl"
+    whole = path.read_text()
+    path.write_text(whole.replace('"incorrect"', '"correct"'))
+    assert evaluate() == []
+    assert path.read_text() == whole
+    path.write_text(whole.replace("boxed{1}", "boxed{0}"))
+    assert evaluate() == ["smoke_b"]
+    assert path.read_text() == whole
+
+
 def test_a_benchmark_without_a_grader_ends_before_sampling(evaluate, tmp_path, monkeypatch):
     monkeypatch.setattr(cell_module, "require_grader", lambda name: graders.require_grader("chess"))
     with pytest.raises(UnknownName, match="no grader for 'chess'"):

@@ -56,6 +56,7 @@ def test_jsonl_keeps_line_separators_inside_a_completion(tmp_path):
     ("read", "content", "message"),
     [
         (read_json, b"{", "not valid JSON"),
+        (read_json, b"[" * 10_000, "x is JSON nested too deep"),
         (read_jsonl, b'{"a": 1}\n{"a": \n', r"x:2: not valid JSON"),
         (read_jsonl, b"[1]\n", "expected a JSON object, found list"),
         (read_jsonl, b"\xff\xfe\n", "not valid UTF-8"),

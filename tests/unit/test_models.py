@@ -8,8 +8,9 @@ from transformers import AutoTokenizer
 
 from entrobench.data import smoke
 from entrobench.errors import ConfigError, CorruptFile, MissingInput, PinMismatch
-from entrobench.models import smollm2
-from entrobench.models.check import check_model, check_vocabulary
+from entrobench.files import sha256_file, sha256_text, write_json
+from entrobench.models import check, smollm2
+from entrobench.models.check import check_model, check_vocabulary, weights_sha256
 from entrobench.models.tiny import Bounds, OutOfBounds, Pretraining, pretrain
 from entrobench.models.tokenizer import save_tokenizer
 
@@ -60,6 +61,20 @@ def test_a_vocabulary_that_is_not_the_tokenizers_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config | {"vocab_size": 320}))
     with pytest.raises(ConfigError, match=r"the model has 320 tokens, its tokenizer \d+"):
         check_vocabulary(tmp_path)
+
+
+def test_the_hash_of_weights_is_the_same_with_a_pin_which_is_not_computed_again(tmp_path, monkeypatch):
+    assert weights_sha256(tmp_path) is None
+    make_model(tmp_path)
+    (tmp_path / "model.json").unlink()
+    shard = tmp_path / "a.safetensors"
+    shard.write_bytes(b"a")
+    hashes = {path.name: sha256_file(path) for path in (shard, tmp_path / "model.safetensors")}
+    whole = sha256_text("".join(hashes.values()))
+    assert weights_sha256(tmp_path) == whole
+    write_json(tmp_path / "model.json", {"files": hashes})
+    monkeypatch.setattr(check, "sha256_file", None)
+    assert weights_sha256(tmp_path) == whole
 
 
 def test_damaged_missing_and_changed_weights_are_named(tmp_path):

@@ -12,7 +12,7 @@ from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, Revi
 
 from entrobench.configs import Configs
 from entrobench.data.sources import PinnedFile, Way, fetch, fetch_all, git_blob, pinned_files
-from entrobench.errors import ConfigError, GatedSource, MissingInput, PinMismatch
+from entrobench.errors import ConfigError, CorruptFile, GatedSource, MissingInput, PinMismatch
 from entrobench.paths import repository_root
 
 CONTENT = b'{"problem": "p"}\n'
@@ -208,6 +208,13 @@ def test_a_file_that_is_not_the_pinned_one_is_an_error_and_no_reason_to_go_on(
     assert "configs/x.yaml: train" in str(error.value)
     assert f"Type: rm {path}" in str(error.value)
     assert hub.calls == []
+
+
+def test_a_pointer_of_git_lfs_is_named_whatever_the_pin(places):
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + SHA256.encode() + b"\nsize 17\n"
+    path = put(places / "real" / "set" / "a.jsonl", pointer)
+    with pytest.raises(CorruptFile, match=f"{path} is a Git LFS pointer.*git lfs pull"):
+        fetch(pinned(FILE, bytes=len(CONTENT)), "x")
 
 
 def response(status):

@@ -9,10 +9,11 @@ import time
 
 import pytest
 
+from entrobench.rewards.answer_grade import AnswerGrade
 from entrobench.rewards.crux import grade_crux
 from entrobench.rewards.json_text import MAX_DEPTH
 from entrobench.rewards.multiple_choice import grade_gpqa, grade_mmlu_pro
-from entrobench.rewards.tool_call import ToolGrade, grade_tool_call
+from entrobench.rewards.tool_call import grade_tool_call
 from entrobench.rewards.verl_reward import compute_score
 
 GOLD = '[{"name": "f", "arguments": {"a": 5, "b": [1, 2]}}, {"name": "g", "arguments": {}}]'
@@ -47,7 +48,7 @@ def reply(calls, thought="<think>so</think>"):
     ],
 )
 def test_verdicts(calls, verdict):
-    assert grade_tool_call(reply(calls), GOLD) == ToolGrade(calls, verdict)
+    assert grade_tool_call(reply(calls), GOLD) == AnswerGrade(calls, verdict)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 import transformers
 from hypothesis import given
 from hypothesis import strategies as st
+from real_counts import pin_of
 
 from entrobench.configs import Configs, Dataset
 from entrobench.data.call_syntax import parse_calls, parse_literal
@@ -334,16 +335,7 @@ def pinned(path):
         dataset="tool_n1",
         title="Tool-N1",
         recipe="tool_n1",
-        source={
-            "kind": "files",
-            "files": {
-                "train": {
-                    "sha256": sha256_file(path),
-                    "bytes": path.stat().st_size,
-                    "ways": [{"kind": "file", "path": path.name}],
-                }
-            },
-        },
+        source={"kind": "files", "files": {"train": pin_of(path) | {"bytes": path.stat().st_size}}},
     )
 
 

@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+from real_counts import pin_of
 
 from entrobench.configs import Configs, Dataset
 from entrobench.data import dapo
@@ -10,7 +11,7 @@ from entrobench.data.schema import read_verl_parquet
 from entrobench.data.still3 import MARKER, gold_text, select_still3
 from entrobench.data.training_sets import check_selection, prepare_training_set, select
 from entrobench.errors import ConfigError, CorruptFile, MissingInput, PinMismatch
-from entrobench.files import read_json, read_jsonl, sha256_file
+from entrobench.files import read_json, read_jsonl
 from entrobench.paths import repository_root
 
 CONFIGS = Configs(repository_root() / "configs")
@@ -41,8 +42,7 @@ def config(tmp_path, monkeypatch):
 
     def make(recipe="dapo", settings=None, counts=None, **pin):
         path = tmp_path / "real" / "in.parquet"
-        pin = {"sha256": sha256_file(path), "ways": [{"kind": "file", "path": "in.parquet"}]} | pin
-        source = {"kind": "files", "files": {"train": pin}}
+        source = {"kind": "files", "files": {"train": pin_of(path) | pin}}
         fields = {"recipe": recipe, "settings": settings or {}, "counts": counts or {}}
         return Dataset(dataset="toy", title="toy", source=source, **fields)
 
@@ -327,6 +327,17 @@ def test_still3_refuses_infinity_and_drops_conflicts(tmp_path):
         select_still3(make_still3(tmp_path / "t.parquet", ["a"], [float("inf")]), {})
     selection = select_still3(make_still3(tmp_path / "t.parquet", ["a", "a", "b"], ["1", "2", "3"]), {})
     assert [row.problem for row in selection.rows] == ["b"]
+
+
+def test_still3_keeps_the_first_of_a_conflict_only_when_told_and_refuses_a_misspelling(tmp_path):
+    files = make_still3(tmp_path / "t.parquet", ["a", "b", "a", "a"], ["1", "9", "2", "1"])
+    kept = select_still3(files, {"conflicts": "keep"})
+    assert [(row.index, row.gold) for row in kept.rows] == [("0", "1"), ("1", "9")]
+    # by gold: 1 stands in rows 0 and 3, 2 in row 2
+    assert kept.dropped == {dapo.SAME_TEXT: ["3", "2"]}
+    assert select_still3(files, {}).dropped == {CONFLICT: ["0", "3", "2"]}
+    with pytest.raises(ConfigError, match="expected conflicts drop or keep, found 'Drop'"):
+        select_still3(files, {"conflicts": "Drop"})
 
 
 @pytest.mark.parametrize(("name", "rows", "texts"), [("amc", 83, 83), ("math", 500, 500), ("aime8", 240, 30)])

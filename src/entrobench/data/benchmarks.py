@@ -19,9 +19,10 @@ from entrobench.data.prompts import math_prompt
 from entrobench.data.schema import check_problems, write_problems
 from entrobench.data.sources import fetch_all
 from entrobench.data.templates import ask, fill, read_template
+from entrobench.data.tool_benchmarks import acebench, bfcl
 from entrobench.errors import ConfigError, CorruptFile
 from entrobench.files import read_jsonl, read_text, sha256_file, write_json
-from entrobench.rewards.math_answers import canonical_integer
+from entrobench.rewards.rules import canonical_integer
 
 Files = dict[str, Path]
 Settings = dict[str, Any]
@@ -31,23 +32,6 @@ Adapter = Callable[[str, Files, Settings], Rows]
 LETTERS = "ABCDEFGHIJ"
 
 
-def adapters() -> dict[str, Adapter]:
-    """Name in `adapter` of a configs/benchmarks/<name>.yaml -> function."""
-    from entrobench.data.tool_benchmarks import acebench, bfcl
-
-    return {
-        "math": math_problems,
-        "olympiadbench": olympiadbench,
-        "cruxeval": cruxeval,
-        "ifeval": ifeval,
-        "mmlu_pro": mmlu_pro,
-        "gpqa": gpqa,
-        "humaneval": humaneval,
-        "bfcl": bfcl,
-        "acebench": acebench,
-    }
-
-
 def load_benchmark(config: Benchmark, download: bool = True) -> tuple[Rows, dict[str, Any]]:
     """All canonical problems of a benchmark from its verified source, and the record of that source.
 
@@ -55,11 +39,10 @@ def load_benchmark(config: Benchmark, download: bool = True) -> tuple[Rows, dict
     """
     where = f"configs/benchmarks/{config.benchmark}.yaml"
     fetched = fetch_all(config.source, where, download)
-    known = adapters()
-    if config.adapter not in known:
-        raise ConfigError(f"{where}: adapter: expected one of {sorted(known)}, found {config.adapter!r}")
+    if config.adapter not in ADAPTERS:
+        raise ConfigError(f"{where}: adapter: expected one of {sorted(ADAPTERS)}, found {config.adapter!r}")
     files = {name: file.path for name, file in fetched.items()}
-    problems = known[config.adapter](config.benchmark, files, config.settings)
+    problems = ADAPTERS[config.adapter](config.benchmark, files, config.settings)
     check_problems(problems, next(iter(files.values())))
     found = counts(problems)
     for name, expected in config.counts.items():
@@ -395,3 +378,17 @@ def humaneval(benchmark: str, files: Files, settings: Settings) -> Rows:
             }
         )
     return rows
+
+
+# `adapter` of a configs/benchmarks/<name>.yaml -> function
+ADAPTERS: dict[str, Adapter] = {
+    "math": math_problems,
+    "olympiadbench": olympiadbench,
+    "cruxeval": cruxeval,
+    "ifeval": ifeval,
+    "mmlu_pro": mmlu_pro,
+    "gpqa": gpqa,
+    "humaneval": humaneval,
+    "bfcl": bfcl,
+    "acebench": acebench,
+}

@@ -242,10 +242,9 @@ def _markdown(summary: dict[str, Any]) -> str:
 # -- what an evaluation asks ---------------------------------------------------------------------------------
 
 
-def contaminated_ids(
-    benchmark: str, dataset: str, folder: Path, kinds: Iterable[str] = ("exact", "near")
-) -> set[str]:
-    """Ids of a benchmark's problems that stand in a training set, from write_audit's files in `folder`.
+def contaminated_ids(benchmark: str, dataset: str, folder: Path) -> set[str]:
+    """Ids of a benchmark's problems that stand in a training set, exactly or nearly, from write_audit's files
+    in `folder`.
 
     Raises MissingInput when this pair was not audited: that is not the same as being clean.
     """
@@ -262,17 +261,5 @@ def contaminated_ids(
         return {
             row["problem_id"]
             for row in csv.DictReader(stream)
-            if (row["dataset"], row["benchmark"]) == (dataset, benchmark) and row["kind"] in kinds
+            if (row["dataset"], row["benchmark"]) == (dataset, benchmark)
         }
-
-
-def clean_ids(
-    benchmark: str,
-    dataset: str,
-    problem_ids: Iterable[str],
-    folder: Path,
-    kinds: Iterable[str] = ("exact", "near"),
-) -> list[str]:
-    """The ids among `problem_ids` that do not stand in the training set. Raises MissingInput."""
-    dirty = contaminated_ids(benchmark, dataset, folder, kinds)
-    return [problem for problem in problem_ids if problem not in dirty]

@@ -19,7 +19,9 @@ from pydantic import BaseModel, Field
 from entrobench.data.parquet import batches, rows_at
 from entrobench.data.prompts import math_prompt
 from entrobench.data.schema import ChatMessage, validate_rows
-from entrobench.data.training_sets import Selection, TrainingRow
+from entrobench.data.training_sets import CONFLICT as CONFLICT
+from entrobench.data.training_sets import SAME_TEXT as SAME_TEXT
+from entrobench.data.training_sets import Selection, TrainingRow, keep_one_per_text
 from entrobench.errors import ConfigError, CorruptFile
 
 PREFIX = (
@@ -29,9 +31,7 @@ PREFIX = (
 )
 SUFFIX = '\n\nRemember to put your answer on its own line after "Answer:".'
 REPEATED = "same index as an earlier row"
-SAME_TEXT = "same problem text as an earlier row"
 _INTEGER = re.compile(r"-?[0-9]{1,40}")
-CONFLICT = "rows with this problem text have different answers"
 
 
 class _Gold(BaseModel):
@@ -84,31 +84,23 @@ def select_dapo(files: dict[str, Path], settings: dict[str, Any]) -> Selection:
     path = files["train"]
     names = {"text": "problem text, exact", "index": "extra_info.index"}
     selection = Selection(rows_in=0, dedup_key=names[key])
-    golds: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))  # text -> gold -> indices
-    seen_order = []
+    by_text: dict[str, dict[str, list[TrainingRow]]] = defaultdict(lambda: defaultdict(list))
+    order: dict[str, int] = {}
     for index, text, gold in _distinct(path, selection):
-        golds[text][gold].append(index)
-        seen_order.append(index)
-    for text, by_gold in golds.items():
-        first = True
-        for gold, indices in by_gold.items():
-            for index in indices:
-                if index in wrong:
-                    selection.drop(wrong[index], index)
-                elif len(by_gold) > 1 and conflicts == "drop":
-                    selection.drop(CONFLICT, index)
-                elif not first and key == "text":
-                    selection.drop(SAME_TEXT, index)
-                else:
-                    selection.rows.append(TrainingRow(index, text, math_prompt(text), gold))
-                    first = False
+        by_text[text][gold].append(TrainingRow(index, text, math_prompt(text), gold))
+        order[index] = len(order)
+    keep_one_per_text(by_text, selection, conflicts, wrong, key)
     if key == "index":
-        order = {index: number for number, index in enumerate(seen_order)}
         selection.rows.sort(key=lambda row: order[row.index])
-    selection.counts = _counts(golds)
+    selection.counts = _counts(by_text)
     selection.notes = {
         "conflicting_answers": [
-            {"problem": text, "rows": dict(by_gold)} for text, by_gold in golds.items() if len(by_gold) > 1
+            {
+                "problem": text,
+                "rows": {gold: [row.index for row in rows] for gold, rows in by_gold.items()},
+            }
+            for text, by_gold in by_text.items()
+            if len(by_gold) > 1
         ]
     }
     return selection
@@ -120,8 +112,7 @@ def _distinct(path: Path, selection: Selection) -> Iterator[tuple[str, str, str]
     import pyarrow.compute as pc
 
     seen: dict[str, tuple[str, str]] = {}
-    for batch in batches([path], list(SourceRow.model_fields)):
-        first_row = selection.rows_in
+    for first_row, batch in batches(path, list(SourceRow.model_fields)):
         selection.rows_in += batch.num_rows
         try:
             indices = pc.struct_field(batch.column("extra_info"), "index").to_pylist()
@@ -165,26 +156,26 @@ def _check_repeated(batch: Any, seen: dict[str, tuple[str, str]], path: Path, se
     selection.other_rows[REPEATED] = selection.other_rows.get(REPEATED, 0) + len(indices)
 
 
-def _counts(golds: dict[str, dict[str, list[str]]]) -> dict[str, int]:
+def _counts(by_text: dict[str, dict[str, list[TrainingRow]]]) -> dict[str, int]:
     """The figures by which the set is known."""
-    rows = [(text, gold) for text, by_gold in golds.items() for gold, ids in by_gold.items() for _ in ids]
-    integers = [int(gold) for _, gold in rows if _INTEGER.fullmatch(gold)]
-    groups = [sum(map(len, by_gold.values())) for by_gold in golds.values()]
-    chinese = sum(any("\u4e00" <= c <= "\u9fff" for c in text) for text in golds)
+    rows = [row for by_gold in by_text.values() for same in by_gold.values() for row in same]
+    integers = [int(row.gold) for row in rows if _INTEGER.fullmatch(row.gold)]
+    groups = [sum(map(len, by_gold.values())) for by_gold in by_text.values()]
+    chinese = sum(any("\u4e00" <= c <= "\u9fff" for c in text) for text in by_text)
     return {
         "unique_index": len(rows),
-        "unique_text": len(golds),
-        "unique_text_folded": len({" ".join(text.split()).lower() for text in golds}),
+        "unique_text": len(by_text),
+        "unique_text_folded": len({" ".join(text.split()).lower() for text in by_text}),
         "chinese_texts": chinese,
-        "other_texts": len(golds) - chinese,
-        "texts_with_outer_whitespace": sum(text != text.strip() for text in golds),
+        "other_texts": len(by_text) - chinese,
+        "texts_with_outer_whitespace": sum(text != text.strip() for text in by_text),
         "duplicated_texts": sum(size > 1 for size in groups),
-        "conflicting_texts": sum(len(by_gold) > 1 for by_gold in golds.values()),
+        "conflicting_texts": sum(len(by_gold) > 1 for by_gold in by_text.values()),
         "integer_answers": len(integers),
         "negative_answers": sum(number < 0 for number in integers),
         "answers_0_to_999": sum(0 <= number <= 999 for number in integers),
         "smallest_answer": min(integers, default=0),
         "largest_answer": max(integers, default=0),
-        "problems_with_url_or_image": sum("http" in text or "![" in text for text, _ in rows),
-        "problems_with_asy": sum("[asy]" in text for text, _ in rows),
+        "problems_with_url_or_image": sum("http" in row.problem or "![" in row.problem for row in rows),
+        "problems_with_asy": sum("[asy]" in row.problem for row in rows),
     }

@@ -17,7 +17,7 @@ from entrobench.data.contamination import normalised
 from entrobench.data.parquet import batches, rows_at
 from entrobench.data.prompts import math_prompt
 from entrobench.data.schema import validate_rows
-from entrobench.data.training_sets import Selection, TrainingRow
+from entrobench.data.training_sets import SAME_TEXT, Selection, TrainingRow
 from entrobench.files import read_jsonl, sha256_text
 
 
@@ -69,20 +69,19 @@ def select_numina(files: dict[str, Path], settings: dict[str, Any]) -> Selection
         for row in read_jsonl(files[name])
     }
     for path in paths:
-        file_start = selection.rows_in
-        for batch in batches([path], list(SourceRow.model_fields)):
+        for first_row, batch in batches(path, list(SourceRow.model_fields)):
             first = selection.rows_in
             selection.rows_in += batch.num_rows
             positions = [n for n, name in enumerate(batch.column("source").to_pylist()) if name == wanted]
             other += batch.num_rows - len(positions)
             of_source += len(positions)
-            lines = (first - file_start + position for position in positions)
+            lines = (first_row + position for position in positions)
             rows = validate_rows(rows_at(batch, positions).to_pylist(), SourceRow, path, lines)
             for position, row in zip(positions, rows, strict=True):
                 index = str(first + position)
                 reason = reason_to_drop(row, settings)
                 if reason is None and row.problem in seen:
-                    reason = "same problem text as an earlier row"
+                    reason = SAME_TEXT
                 if reason is None and normalised(row.problem) in excluded:
                     reason = "a problem of an evaluation set"
                 if reason is not None:

@@ -12,29 +12,33 @@ if TYPE_CHECKING:
 BATCH_ROWS = 16_384
 
 
-def batches(paths: Sequence[Path], columns: list[str]) -> Iterator["pyarrow.RecordBatch"]:
-    """Record batches of `columns` of all files in order. Raises MissingInput, or CorruptFile: file, expected,
-    found.
+def batches(path: Path, columns: list[str]) -> Iterator[tuple[int, "pyarrow.RecordBatch"]]:
+    """(number of its first row, record batch of `columns`) of a file. Raises MissingInput, or CorruptFile:
+    file, expected, found.
     """
     import pyarrow
     import pyarrow.parquet
 
-    for path in paths:
-        if not path.is_file():
-            raise MissingInput(f"{path} does not exist")
-        try:
-            with pyarrow.parquet.ParquetFile(path) as file:
-                found = file.schema_arrow.names
-                missing = [column for column in columns if column not in found]
-                if missing:
-                    raise CorruptFile(
-                        f"{path}: missing column(s) {missing}; expected {columns}, found {found}"
-                    )
-                yield from file.iter_batches(BATCH_ROWS, columns=columns)
-        except (pyarrow.ArrowInvalid, OSError) as error:
-            raise CorruptFile(
-                f"{path} cannot be read as parquet: {error}\n  Delete it and run the same command again."
-            ) from error
+    if not path.is_file():
+        raise MissingInput(f"{path} does not exist")
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            require_columns(path, columns, file.schema_arrow.names)
+            first_row = 0
+            for batch in file.iter_batches(BATCH_ROWS, columns=columns):
+                yield first_row, batch
+                first_row += batch.num_rows
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise CorruptFile(
+            f"{path} cannot be read as parquet: {error}\n  Delete it and run the same command again."
+        ) from error
+
+
+def require_columns(path: Path, columns: list[str], found: list[str]) -> None:
+    """Raise CorruptFile unless all `columns` were found."""
+    missing = [column for column in columns if column not in found]
+    if missing:
+        raise CorruptFile(f"{path}: missing column(s) {missing}; expected {columns}, found {found}")
 
 
 def rows_at(batch: "pyarrow.RecordBatch", positions: Sequence[int]) -> "pyarrow.RecordBatch":

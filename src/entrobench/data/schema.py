@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from entrobench.data.parquet import require_columns
 from entrobench.data.prompts import Message
 from entrobench.errors import CorruptFile
 from entrobench.files import read_jsonl, read_parquet, write_jsonl, write_parquet
@@ -132,11 +133,7 @@ def read_verl_parquet(path: Path) -> list[VerlRow]:
 def parquet_rows(path: Path, columns: list[str]) -> list[dict[str, Any]]:
     """Rows of a parquet file as plain Python values. Raises CorruptFile if a column is missing."""
     frame = read_parquet(path)
-    missing = [column for column in columns if column not in frame.columns]
-    if missing:
-        raise CorruptFile(
-            f"{path}: missing column(s) {missing}; expected {columns}, found {list(frame.columns)}"
-        )
+    require_columns(path, columns, list(frame.columns))
     return [_plain(row) for row in frame[columns].to_dict("records")]
 
 

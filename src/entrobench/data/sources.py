@@ -32,12 +32,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from entrobench.errors import ConfigError, GatedSource, MissingInput, PinMismatch
+from entrobench.errors import ConfigError, CorruptFile, GatedSource, MissingInput, PinMismatch
 from entrobench.files import sha256_file
 from entrobench.paths import shared_data
 
 GIT_HOST = "https://raw.githubusercontent.com"
 LFS_HOST = "https://media.githubusercontent.com/media"
+LFS_POINTER = b"version https://git-lfs"
 TIMEOUT_SECONDS = 60
 CHUNK = 1 << 20
 _SHA256 = r"^([0-9a-f]{64})?$"
@@ -139,7 +140,9 @@ def pinned_files(source: dict[str, Any], where: str) -> dict[str, PinnedFile]:
 
 
 def fetch_all(source: dict[str, Any], where: str, download: bool = True) -> dict[str, Fetched]:
-    """Every file of a source, verified. Raises ConfigError, MissingInput, GatedSource or PinMismatch."""
+    """Every file of a source, verified. Raises ConfigError, MissingInput, GatedSource, PinMismatch or
+    CorruptFile.
+    """
     if source.get("kind") == "package":
         raise MissingInput(
             f"{where}: the data come with the package {source['package']} {source['version']} and are not "
@@ -153,7 +156,7 @@ def fetch_all(source: dict[str, Any], where: str, download: bool = True) -> dict
 def fetch(file: PinnedFile, where: str, download: bool = True) -> Fetched:
     """The verified local file of the first way that has it; without `download` only what is on this machine.
 
-    Raises MissingInput with all that was tried, GatedSource, or PinMismatch.
+    Raises MissingInput with all that was tried, GatedSource, PinMismatch or CorruptFile.
     """
     tried = []
     for way in file.ways:
@@ -174,7 +177,14 @@ def fetch(file: PinnedFile, where: str, download: bool = True) -> Fetched:
 
 
 def verified(path: Path, pin: _Pin, way: Way, where: str) -> Fetched:
-    """`path` as a Fetched. Raises PinMismatch: file, expected, found, and what to type."""
+    """`path` as a Fetched. Raises PinMismatch: file, expected, found, and what to type; CorruptFile for a
+    pointer, which a checkout without Git LFS leaves in place of the file.
+    """
+    with path.open("rb") as stream:
+        if stream.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise CorruptFile(
+                f"{path} is a Git LFS pointer, not the data. In its repository type: git lfs pull"
+            )
     size = path.stat().st_size
     if pin.bytes is not None and size != pin.bytes:
         kind = "truncated" if size < pin.bytes else "longer than the pinned file"
@@ -229,10 +239,11 @@ def _from_folder(way: Way, download: bool) -> Path:
     return path
 
 
-def _mirrored(way: Way) -> Path | None:
+def mirrored(repository: str, path: str) -> Path | None:
+    """A file of a repository in ENTROBENCH_MIRROR, None where it is not there."""
     mirror = os.environ.get("ENTROBENCH_MIRROR")
-    path = Path(mirror) / way.repository / way.path if mirror else None
-    return path if path is not None and path.is_file() else None
+    file = Path(mirror) / repository / path if mirror else None
+    return file if file is not None and file.is_file() else None
 
 
 def _refuse_download(download: bool) -> None:
@@ -246,8 +257,8 @@ def _refuse_download(download: bool) -> None:
 
 
 def _from_hub(way: Way, download: bool) -> Path:
-    if (mirrored := _mirrored(way)) is not None:
-        return mirrored
+    if (file := mirrored(way.repository, way.path)) is not None:
+        return file
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (
         EntryNotFoundError,
@@ -299,8 +310,8 @@ def _terms(way: Way) -> str:
 
 
 def _from_git(way: Way, download: bool) -> Path:
-    if (mirrored := _mirrored(way)) is not None:
-        return mirrored
+    if (file := mirrored(way.repository, way.path)) is not None:
+        return file
     target = cache_folder() / way.repository / way.revision / way.path
     if target.is_file():
         return target

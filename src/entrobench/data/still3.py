@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from entrobench.data.parquet import batches
 from entrobench.data.prompts import INSTRUCTION, Message
 from entrobench.data.schema import ChatMessage, validate_rows
-from entrobench.data.training_sets import Selection, TrainingRow
-from entrobench.errors import CorruptFile
+from entrobench.data.training_sets import Selection, TrainingRow, keep_one_per_text
+from entrobench.errors import ConfigError, CorruptFile
 
 MARKER = "<| Assistant |>"
 
@@ -44,16 +44,18 @@ def gold_text(value: str | int | float) -> str:
 
 
 def select_still3(files: dict[str, Path], settings: dict[str, Any]) -> Selection:
-    """Rows of the file `train`, one per problem text. Raises MissingInput or CorruptFile.
+    """Rows of the file `train`, one per problem text. Raises ConfigError, MissingInput or CorruptFile.
 
     settings: conflicts drop | keep, of texts with several answers.
     """
+    conflicts = settings.get("conflicts", "drop")
+    if conflicts not in ("drop", "keep"):
+        raise ConfigError(f"settings: expected conflicts drop or keep, found {conflicts!r}")
     path = files["train"]
     selection = Selection(rows_in=0, dedup_key="problem text, exact")
     by_text: dict[str, dict[str, list[TrainingRow]]] = defaultdict(lambda: defaultdict(list))
     marked = 0
-    for batch in batches([path], list(SourceRow.model_fields)):
-        first = selection.rows_in
+    for first, batch in batches(path, list(SourceRow.model_fields)):
         selection.rows_in += batch.num_rows
         for number, row in enumerate(
             validate_rows(batch.to_pylist(), SourceRow, path, itertools.count(first)), first
@@ -74,16 +76,7 @@ def select_still3(files: dict[str, Path], settings: dict[str, Any]) -> Selection
                 selection.drop("no answer", str(number))
             else:
                 by_text[problem][gold].append(TrainingRow(str(number), problem, messages, gold))
-    drops_conflicts = settings.get("conflicts", "drop") == "drop"
-    for by_gold in by_text.values():
-        same = [kept for group in by_gold.values() for kept in group]
-        if len(by_gold) > 1 and drops_conflicts:
-            for kept in same:
-                selection.drop("rows with this problem text have different answers", kept.index)
-            continue
-        selection.rows.append(same[0])
-        for kept in same[1:]:
-            selection.drop("same problem text as an earlier row", kept.index)
+    keep_one_per_text(by_text, selection, conflicts, wrong={})
     selection.rows.sort(key=lambda row: int(row.index))
     selection.counts = {
         "unique_text": len(by_text),

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 from entrobench.data.prompts import SYSTEM_PROMPT, Message
 from entrobench.errors import ConfigError
@@ -13,18 +12,13 @@ _FIELD = re.compile(r"\{\{(\w+)\}\}")
 
 def read_template(name: str) -> str:
     """The text of a template, without its last line end. Raises ConfigError."""
-    path = template_path(name)
+    path = repository_root() / "configs" / "prompts" / f"{name}.txt"
     try:
         return path.read_text(encoding="utf-8").removesuffix("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{path}: expected a prompt template: {error}. List all: ls {path.parent}"
         ) from error
-
-
-def template_path(name: str) -> Path:
-    """Where a template lies."""
-    return repository_root() / "configs" / "prompts" / f"{name}.txt"
 
 
 def fill(template: str, fields: Mapping[str, str]) -> str:

@@ -41,7 +41,6 @@ ABILITY = "toolcall"
 NO_DEDUP = "none: equal rows are kept, as published"
 TRAIN_SHARE = 0.9
 TOOLACE_MARKER = "JSON format that you can invoke:\n"
-_LFS_POINTER = b"version https://git-lfs"
 _ROLES = {
     "user": "user",
     "human": "user",
@@ -117,7 +116,6 @@ def select_tool_n1(files: dict[str, Path], settings: dict[str, Any]) -> Selectio
     """The steps of the file `train`, the authors' parquet. Raises CorruptFile."""
     del settings
     path = files["train"]
-    _refuse_pointer(path)
     rows = validate_rows(parquet_rows(path, list(PublishedRow.model_fields)), PublishedRow, path)
     selection = Selection(len(rows), NO_DEDUP)
     steps = [step for row in rows if (step := _published_step(row, selection)) is not None]
@@ -351,20 +349,8 @@ def _is_default_system(text: str) -> bool:
     return " ".join(text.split()) == " ".join(TOOL_SYSTEM_PROMPT.partition("# Tool")[0].split())
 
 
-def _refuse_pointer(source: Path) -> None:
-    """Name what a checkout without Git LFS leaves in place of the file. Raises CorruptFile."""
-    with source.open("rb") as stream:
-        if stream.read(len(_LFS_POINTER)) == _LFS_POINTER:
-            raise CorruptFile(
-                f"{source} is a Git LFS pointer, not the data. In its repository type: git lfs pull"
-            )
-
-
 def _json_list(path: Path) -> list[Any]:
-    try:
-        rows = read_json(path)
-    except RecursionError as error:
-        raise CorruptFile(f"{path}: nested too deep to be this data set") from error
+    rows = read_json(path)
     if not isinstance(rows, list):
         raise CorruptFile(f"{path}: expected a list of rows, found {type(rows).__name__}")
     return rows

@@ -3,7 +3,8 @@
 A recipe is a pure function (files, settings) -> Selection. It keeps rows and says of every dropped one why.
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from entrobench.errors import ConfigError, MissingInput
 from entrobench.files import sha256_file, sha256_text, write_json
 
 IDS_SHOWN = 600
+SAME_TEXT = "same problem text as an earlier row"
+CONFLICT = "rows with this problem text have different answers"
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,32 @@ class Selection:
     def drop(self, reason: str, index: str) -> None:
         """Put a row of the source on record as left out."""
         self.dropped.setdefault(reason, []).append(index)
+
+
+def keep_one_per_text(
+    by_text: Mapping[str, Mapping[str, list[TrainingRow]]],
+    selection: Selection,
+    conflicts: str,
+    wrong: Mapping[str, str],
+    key: str = "text",
+) -> None:
+    """Keep the first row of each text, or all with key `index`; drop the others with their reason.
+
+    by_text: text -> gold -> rows. conflicts: drop | keep, of texts with several golds. wrong: index -> why
+    its gold is wrong.
+    """
+    for by_gold in by_text.values():
+        first = True
+        for row in itertools.chain.from_iterable(by_gold.values()):
+            if row.index in wrong:
+                selection.drop(wrong[row.index], row.index)
+            elif len(by_gold) > 1 and conflicts == "drop":
+                selection.drop(CONFLICT, row.index)
+            elif not first and key == "text":
+                selection.drop(SAME_TEXT, row.index)
+            else:
+                selection.rows.append(row)
+                first = False
 
 
 Recipe = Callable[[dict[str, Path], dict[str, Any]], Selection]

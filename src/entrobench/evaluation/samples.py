@@ -2,14 +2,14 @@
 
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from entrobench.data.contamination import contaminated_ids
 from entrobench.errors import CorruptFile
-from entrobench.files import read_jsonl, write_jsonl
+from entrobench.files import numbered_jsonl, write_jsonl
+from entrobench.rewards.answer_grade import Verdict
 from entrobench.statistics.bootstrap import cluster_bootstrap
 from entrobench.statistics.metrics import mean_at_k, pass_at_k
 
@@ -30,8 +30,8 @@ class Sample(BaseModel):
     prompt_sha256: str
     completion: str
     extracted: str | None
-    verdict: Literal["correct", "incorrect", "error"]
-    second_verdict: Literal["correct", "incorrect", "error"] | None = None
+    verdict: Verdict
+    second_verdict: Verdict | None = None
     gold: str
     n_tokens: int
     finish_reason: str
@@ -45,7 +45,7 @@ def write_samples(path: Path, samples: list[Sample]) -> None:
 def read_samples(path: Path) -> list[Sample]:
     """Read and check samples.jsonl. Raises MissingInput, or CorruptFile with the line and the field."""
     samples = []
-    for number, row in enumerate(read_jsonl(path), start=1):
+    for number, row in numbered_jsonl(path):
         try:
             samples.append(Sample.model_validate(row))
         except ValidationError as error:

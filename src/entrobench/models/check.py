@@ -5,7 +5,7 @@ heavy starts.
 from pathlib import Path
 
 from entrobench.errors import ConfigError, CorruptFile, MissingInput, PinMismatch, UnsafeModel
-from entrobench.files import read_json, sha256_file
+from entrobench.files import read_json, sha256_file, sha256_text
 
 # Share of surplus tokens that a published model's padding has at most: Qwen2.5 pads 151,665 tokens to 152,064
 LARGEST_PADDING = 0.01
@@ -45,6 +45,16 @@ def check_model(folder: Path) -> None:
                 f"{folder / name} has sha256 {found}, expected {pinned} ({marker}).\n  The weights were "
                 f"changed after they were made. Delete {folder} and make the model again."
             )
+
+
+def weights_sha256(folder: Path) -> str | None:
+    """One hash over all weight files of a model that check_model has passed; None where there are none.
+
+    The hash of a file that model.json pins is read there.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    pins = _pins(folder / "model.json")
+    return sha256_text("".join(pins.get(file.name) or sha256_file(file) for file in files)) if files else None
 
 
 def _pins(marker: Path) -> dict[str, str]:

@@ -1,10 +1,9 @@
 """A published model becomes a local folder: the pinned revision, from the mirror or the hub."""
 
-import os
 from pathlib import Path
 
 from entrobench.configs import Model
-from entrobench.data.sources import is_offline
+from entrobench.data.sources import is_offline, mirrored
 from entrobench.errors import ConfigError, MissingInput, PinMismatch
 from entrobench.files import sha256_file, write_json
 from entrobench.models.check import check_model
@@ -24,10 +23,10 @@ def fetch_model(model: Model, folder: Path) -> None:
             f"configs/models/{model.model}.yaml: expected source.kind: hub, found {model.source}"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    mirrored = _mirror_of(model)
-    origin = "mirror" if mirrored is not None else "hub"
-    if mirrored is not None:
-        for path in sorted({path for pattern in FILES for path in mirrored.glob(pattern)}):
+    config = mirrored(model.source["repository"], "config.json")
+    origin = "mirror" if config is not None else "hub"
+    if config is not None:
+        for path in sorted({path for pattern in FILES for path in config.parent.glob(pattern)}):
             link = folder / path.name
             link.unlink(missing_ok=True)
             link.symlink_to(path.resolve())
@@ -39,12 +38,6 @@ def fetch_model(model: Model, folder: Path) -> None:
     write_json(
         folder / "model.json", {"model": model.model, "source": model.source, "from": origin, "files": hashes}
     )
-
-
-def _mirror_of(model: Model) -> Path | None:
-    mirror = os.environ.get("ENTROBENCH_MIRROR")
-    folder = Path(mirror) / model.source["repository"] if mirror else None
-    return folder if folder is not None and (folder / "config.json").is_file() else None
 
 
 def _download(model: Model, folder: Path) -> None:

@@ -117,7 +117,11 @@ class Table:
         folders = seed_folders(self.results / self.scale.scale / cell)
         runs = [folder for folder in folders if (folder / "scores.csv").exists()]
         names = " ".join(f"{cell}/{run.name}" for run in runs) or f"{cell}/seed0"
-        evaluated = {column: _evaluated(runs, column.benchmark) for column in self.columns}
+        # A benchmark may have no grader where a run was evaluated
+        done = {run: read_json(run / "eval.done.json")["benchmarks"] for run in runs}
+        evaluated = {
+            column: [run for run in runs if column.benchmark in done[run]] for column in self.columns
+        }
         measured = {column: _by_problem(of, column) for column, of in evaluated.items() if of}
         published = {column: self._published(model, row, column.published_as) for column in self.columns}
         groups = {column.label: [column] for column in self.columns}
@@ -203,11 +207,6 @@ class _Problems:
     n_samples: int
     n_seeds: int
     error_share: float
-
-
-def _evaluated(runs: list[Path], benchmark: str) -> list[Path]:
-    """Those of `runs` that were evaluated on a benchmark; it may have no grader where they ran."""
-    return [run for run in runs if benchmark in read_json(run / "eval.done.json")["benchmarks"]]
 
 
 def _by_problem(runs: list[Path], column: Column) -> _Problems:

@@ -13,8 +13,6 @@ import re
 from entrobench.rewards.answer_grade import AnswerGrade
 from entrobench.rewards.json_text import read_json_text
 
-CruxGrade = AnswerGrade
-
 _BRACE = re.compile(r"[{}]")
 _FALLBACKS = [
     re.compile(r'"answer"\s*+:\s*+"([^"]*+)"'),
@@ -23,11 +21,11 @@ _FALLBACKS = [
 ]
 
 
-def grade_crux(completion: str, gold: str) -> CruxGrade:
+def grade_crux(completion: str, gold: str) -> AnswerGrade:
     """Grade a completion against the gold output, a Python literal. Never raises, never `error`."""
     answer = extract_answer(completion)
     is_equal = answer is not None and _bare(answer) == _bare(gold)
-    return CruxGrade(answer, "correct" if is_equal else "incorrect")
+    return AnswerGrade(answer, "correct" if is_equal else "incorrect")
 
 
 def extract_answer(text: str) -> str | None:

@@ -12,8 +12,9 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from entrobench.rewards.answer_grade import Verdict
 from entrobench.rewards.pool import pool
-from entrobench.rewards.rules import Rule, Verdict, canonical_integer
+from entrobench.rewards.rules import Rule, canonical_integer
 
 __all__ = ["Grade", "canonical_integer", "extract_answer_line", "extract_boxed", "gold_text", "grade"]
 

@@ -20,7 +20,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from entrobench.errors import ConfigError, MissingInput
-from entrobench.rewards.rules import Rule, Verdict
+from entrobench.rewards.answer_grade import Verdict
+from entrobench.rewards.rules import Rule
 
 TIME_LIMIT_SECONDS = 5.0
 START_LIMIT_SECONDS = 120.0

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Literal
 
-Verdict = Literal["correct", "incorrect", "error"]
+from entrobench.rewards.answer_grade import Verdict
+
 Equal = Callable[[str, str], Verdict]
 Value = Callable[[str], float | None]
 
@@ -284,5 +285,5 @@ def _both_signs(text: str) -> list[str]:
     if len(re.findall(r"\\(?:pm|mp)(?![a-zA-Z])", text)) != 1:
         return [text]
     head, tail = re.split(r"\\(?:pm|mp)(?![a-zA-Z])", text)
-    plus = "+" if _right_side(head + "=")[:1] and not head.rstrip().endswith("=") and head.strip() else ""
+    plus = "+" if head.strip() and not head.rstrip().endswith("=") else ""
     return [f"{head}{plus}{tail}", f"{head}-{tail}"]

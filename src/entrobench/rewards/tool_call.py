@@ -22,28 +22,27 @@ from typing import Any
 from entrobench.rewards.answer_grade import AnswerGrade
 from entrobench.rewards.json_text import canonical_json, read_json_text
 
-ToolGrade = AnswerGrade
 Calls = Counter[tuple[str, str]]
 
 _ASSISTANT = "<|im_start|>assistant"
 _TAG = re.compile(r"</?tool_call>")
 
 
-def grade_tool_call(completion: str, gold: str) -> ToolGrade:
+def grade_tool_call(completion: str, gold: str) -> AnswerGrade:
     """Grade a completion against gold calls, a JSON list of {"name", "arguments"}. Never raises."""
     reply = completion[max(completion.rfind(_ASSISTANT), 0) :]
     extracted = last_tool_call(reply)
     try:
         expected = read_calls(gold)
     except ValueError:
-        return ToolGrade(extracted, "error")
+        return AnswerGrade(extracted, "error")
     if extracted is None or "<think>" not in reply or "</think>" not in reply:
-        return ToolGrade(extracted, "incorrect")
+        return AnswerGrade(extracted, "incorrect")
     try:
         found = read_calls(extracted)
     except ValueError:
-        return ToolGrade(extracted, "incorrect")
-    return ToolGrade(extracted, "correct" if found == expected else "incorrect")
+        return AnswerGrade(extracted, "incorrect")
+    return AnswerGrade(extracted, "correct" if found == expected else "incorrect")
 
 
 def last_tool_call(text: str) -> str | None:

@@ -18,11 +18,10 @@ from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
+from entrobench.rewards.answer_grade import Verdict
 from entrobench.rewards.rules import Rule, canonical_integer, compare_by_rule
-
-Verdict = Literal["correct", "incorrect", "error"]
 
 cache = lru_cache(maxsize=4096)
 MEMORY_LIMIT_BYTES = 2 << 30
