@@ -14,6 +14,7 @@ from entrobench.cells import (
     benchmarks_of,
     dataset_of,
     devices_of,
+    evaluation_gpus,
     listed_cells,
     model_of,
     previous_cell,

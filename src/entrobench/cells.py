@@ -114,6 +114,11 @@ def devices_of(cell: CellId, scale: Scale, configs: Configs) -> tuple[int, int]:
     return merged[DEVICE_KEYS[0]], merged[DEVICE_KEYS[1]]
 
 
+def evaluation_gpus(cell: CellId, scale: Scale, configs: Configs) -> int:
+    """GPUs, on one node, that the cell is evaluated on at this scale; 0 on a CPU."""
+    return 0 if scale.device == "cpu" else configs.model(model_of(cell, scale, configs)).evaluation_gpus
+
+
 def missing_data(cell: CellId, scale: Scale, configs: Configs) -> str:
     """What the user has to get by hand before this cell can train at this scale; empty for nothing."""
     return configs.dataset(dataset_of(cell, scale, configs)).needs
@@ -153,6 +158,7 @@ def resolve(name: str, scale_name: str, configs: Configs, results: Path) -> dict
             "title": configs.model(model).title,
             "path": str(model_path),
             "trained_by": None if earlier is None else str(earlier),
+            "evaluation_gpus": evaluation_gpus(cell, scale, configs),
         },
         "dataset": {
             "name": dataset,

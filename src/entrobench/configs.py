@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from entrobench.errors import ConfigError, UnknownName
 
@@ -145,13 +145,15 @@ class Scale(Strict):
 
 class Model(Strict):
     """configs/models/<name>.yaml. architecture: what stands in the model's config.json, for checks without
-    it.
+    it. evaluation_gpus: GPUs, on one node, that the model is evaluated on; one of 80 GB has no room for the
+    weights of 32B and the samples that they generate.
     """
 
     model: str
     title: str
     source: dict[str, Any]
     architecture: dict[str, Any] = {}
+    evaluation_gpus: int = Field(default=1, gt=0)
 
 
 class Dataset(Strict):

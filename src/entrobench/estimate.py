@@ -339,7 +339,7 @@ def _evaluation(
     """GPUs of one server, GPU-hours and generated tokens of the benchmarks that have no samples yet."""
     prompt = _prompt(resolved, assumptions)
     longest = max((settings["max_tokens"] for settings in resolved["evaluation"].values()), default=0)
-    gpus = 1
+    gpus = max(1, resolved["model"]["evaluation_gpus"])
     while not fits(model, gpu, gpus, EVALUATION_MEMORY, prompt + longest):
         gpus *= 2
     seconds, tokens = 0.0, 0.0

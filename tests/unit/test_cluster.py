@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from entrobench.cells import CellId, devices_of
+from entrobench.cells import CellId, devices_of, evaluation_gpus
 from entrobench.cluster import launch, on_head
 from entrobench.cluster.job import Job, job_fields, time_of
 from entrobench.cluster.resources import CPU_CELL_THREADS, cell_job, cell_threads, cpu_job
@@ -86,6 +86,19 @@ def test_more_gpus_than_a_node_has_is_an_error_with_both_numbers():
 )
 def test_devices_of_a_cell(cell: str, scale: str, devices: tuple[int, int]):
     assert devices_of(CellId.parse(cell, CONFIGS), CONFIGS.scale(scale), CONFIGS) == devices
+
+
+@pytest.mark.parametrize(
+    ("cell", "scale", "gpus"),
+    [
+        ("repo/aime-32b/rloo/seed0", "paper", 2),
+        ("repo/aime-8b/rloo/seed0", "paper", 1),
+        ("repo/aime-32b/rloo/seed0", "mini", 1),
+        ("repo/aime-32b/rloo/seed0", "smoke", 0),
+    ],
+)
+def test_gpus_of_an_evaluation(cell: str, scale: str, gpus: int):
+    assert evaluation_gpus(CellId.parse(cell, CONFIGS), CONFIGS.scale(scale), CONFIGS) == gpus
 
 
 def test_fields_of_scontrol():

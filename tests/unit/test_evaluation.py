@@ -1,11 +1,16 @@
 """What evaluation refuses, and the scores that follow from samples."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
+from support import make_model
 
 from entrobench import backend
 from entrobench.errors import CorruptFile, UnsupportedPlatform
 from entrobench.evaluation.generate import (
     Completion,
+    Generator,
     IdenticalSamples,
     Protocol,
     _check_distinct,
@@ -14,6 +19,19 @@ from entrobench.evaluation.generate import (
 from entrobench.evaluation.samples import Sample, read_samples, score, write_samples
 
 PROTOCOL = Protocol(n_samples=3, temperature=0.6, top_p=1.0, max_tokens=8, seed=0, max_model_len=64)
+
+
+def test_the_model_is_split_over_the_gpus_of_its_evaluation(tmp_path, monkeypatch):
+    class FakeVLLM:
+        def __init__(self, **arguments):
+            self.arguments = arguments
+
+    # vLLM itself starts on a GPU only
+    monkeypatch.setitem(sys.modules, "lm_eval.models.vllm_causallms", SimpleNamespace(VLLM=FakeVLLM))
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(SamplingParams=None))
+    make_model(tmp_path)
+    started = Generator(tmp_path, "cuda", gpus=2, max_model_len=64)._started()
+    assert started.arguments["tensor_parallel_size"] == 2
 
 
 def make_samples(correct, n=8, benchmark="b", verdict="incorrect"):

@@ -45,7 +45,10 @@ def evaluate(tmp_path, monkeypatch):
         } | changes  # fmt: skip
         file = str(tmp_path / "smoke_b.jsonl")
         settings = {name: {"file": file, **protocol} for name in ("smoke_b", *others)}
-        cell = {"cell": "test", "scale": "smoke", "device": "cpu", "evaluation": settings}
+        cell = {
+            "cell": "test", "scale": "smoke", "device": "cpu", "evaluation": settings,
+            "model": {"evaluation_gpus": 0},
+        }  # fmt: skip
         evaluate_cell(cell, tmp_path / "model", tmp_path)
         return list(sampled)
 

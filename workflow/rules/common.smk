@@ -100,9 +100,10 @@ def small_job(mem_mb=1000):
 @cache
 def devices_for(step, scale, name):
     """(nodes, GPUs per node) of training or evaluating one cell."""
-    nodes, gpus = devices_of(CellId.parse(name, CONFIGS), CONFIGS.scale(scale), CONFIGS)
-    # lm-eval starts the model on one GPU
-    return (1, min(gpus, 1)) if step == "evaluate" else (nodes, gpus)
+    cell, settings = CellId.parse(name, CONFIGS), CONFIGS.scale(scale)
+    if step == "evaluate":
+        return 1, evaluation_gpus(cell, settings, CONFIGS)
+    return devices_of(cell, settings, CONFIGS)
 
 
 @cache

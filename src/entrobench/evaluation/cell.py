@@ -41,7 +41,8 @@ def evaluate_cell(cell: dict[str, Any], model: Path, folder: Path) -> None:
     protocols = {
         name: _protocol(settings) for name, settings in cell["evaluation"].items() if name not in not_run
     }
-    generator = Generator(model, cell["device"], max(p.max_model_len for p in protocols.values()))
+    longest = max(protocol.max_model_len for protocol in protocols.values())
+    generator = Generator(model, cell["device"], cell["model"]["evaluation_gpus"], longest)
     grader = grader_version()
     done = {}
     for benchmark, protocol in protocols.items():

@@ -55,14 +55,18 @@ class Completion:
 
 
 class Generator:
-    """A model that is started at first use and then serves every benchmark of a cell."""
+    """A model that is started at first use and then serves every benchmark of a cell.
 
-    def __init__(self, model: Path, device: str, max_model_len: int) -> None:
+    gpus: that its weights are split over; 0 on a CPU.
+    """
+
+    def __init__(self, model: Path, device: str, gpus: int, max_model_len: int) -> None:
         from transformers import AutoTokenizer
 
         self.model = model
         self.tokenizer = AutoTokenizer.from_pretrained(model)
         self.device = device
+        self.gpus = gpus
         self.max_model_len = max_model_len
         self.backend: Backend = choose_backend() if device == "cpu" else "vllm"
         self._lm: Any = None
@@ -114,8 +118,10 @@ class Generator:
 
     def _started(self) -> Any:
         if self._lm is None:
-            make = _vllm if self.backend == "vllm" else _transformers
-            self._lm = make(self.model, self.device, self.max_model_len)
+            if self.backend == "vllm":
+                self._lm = _vllm(self.model, self.device, self.gpus, self.max_model_len)
+            else:
+                self._lm = _transformers(self.model, self.device, self.max_model_len)
         return self._lm
 
 
@@ -190,7 +196,7 @@ class _Recorder:
         return found.popleft()
 
 
-def _vllm(model: Path, device: str, max_model_len: int) -> Any:
+def _vllm(model: Path, device: str, gpus: int, max_model_len: int) -> Any:
     if device == "cpu":
         require_compiler()
         os.environ |= VLLM_IN_PROCESS
@@ -237,7 +243,7 @@ def _vllm(model: Path, device: str, max_model_len: int) -> Any:
                     f"expected {wanted} and no top_k"
                 )
 
-    arguments: dict[str, Any] = {"dtype": "auto"}
+    arguments: dict[str, Any] = {"dtype": "auto", "tensor_parallel_size": gpus}
     if device == "cpu":
         arguments = {
             "dtype": "float32",
