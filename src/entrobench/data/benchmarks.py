@@ -17,7 +17,7 @@ from entrobench.configs import Benchmark
 from entrobench.data.pins import require_count, seeded_slice
 from entrobench.data.prompts import math_prompt
 from entrobench.data.schema import check_problems, write_problems
-from entrobench.data.sources import fetch_all
+from entrobench.data.sources import Fetched, fetch_all
 from entrobench.data.templates import ask, fill, read_template
 from entrobench.data.tool_benchmarks import acebench, bfcl
 from entrobench.errors import ConfigError, CorruptFile
@@ -37,8 +37,16 @@ def load_benchmark(config: Benchmark, download: bool = True) -> tuple[Rows, dict
 
     Raises an EntrobenchError for a source that is missing, not the pinned one, or broken.
     """
-    where = f"configs/benchmarks/{config.benchmark}.yaml"
-    fetched = fetch_all(config.source, where, download)
+    fetched = fetch_all(config.source, _where(config), download)
+    problems, _ = read_benchmark(config, fetched)
+    return problems, {name: file.record() for name, file in fetched.items()}
+
+
+def read_benchmark(config: Benchmark, fetched: dict[str, Fetched]) -> tuple[Rows, dict[str, int]]:
+    """All canonical problems of a benchmark from its fetched files, and their counts. Raises ConfigError,
+    CorruptFile or PinMismatch.
+    """
+    where = _where(config)
     if config.adapter not in ADAPTERS:
         raise ConfigError(f"{where}: adapter: expected one of {sorted(ADAPTERS)}, found {config.adapter!r}")
     files = {name: file.path for name, file in fetched.items()}
@@ -47,7 +55,11 @@ def load_benchmark(config: Benchmark, download: bool = True) -> tuple[Rows, dict
     found = counts(problems)
     for name, expected in config.counts.items():
         require_count(name.replace("_", " "), found.get(name, 0), expected, Path(where))
-    return problems, {name: file.record() for name, file in fetched.items()}
+    return problems, found
+
+
+def _where(config: Benchmark) -> str:
+    return f"configs/benchmarks/{config.benchmark}.yaml"
 
 
 def prepare_benchmark(
@@ -57,19 +69,20 @@ def prepare_benchmark(
 
     limit: problems of a seeded slice. Raises an EntrobenchError; `target` is then as it was.
     """
-    problems, source = load_benchmark(config)
+    fetched = fetch_all(config.source, _where(config))
+    problems, found = read_benchmark(config, fetched)
     kept = seeded_slice(problems, limit, seed)
     write_problems(target, kept)
     manifest = {
         "benchmark": config.benchmark,
-        "source": source,
+        "source": {name: file.record() for name, file in fetched.items()},
         "adapter": config.adapter,
         "settings": config.settings,
         "problems": len(problems),
         "slice": None if limit is None else {"problems": limit, "seed": seed},
         "problems_out": len(kept),
         "sha256": sha256_file(target),
-        "counts": counts(problems),
+        "counts": found,
         "note": config.note,
     }
     if config.adapter == "gpqa":
