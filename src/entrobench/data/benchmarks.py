@@ -9,7 +9,8 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from entrobench.configs import Benchmark
 from entrobench.data.pins import require_count, seeded_slice
 from entrobench.data.prompts import math_prompt
 from entrobench.data.schema import check_problems, write_problems
-from entrobench.data.sources import fetch_all
+from entrobench.data.sources import Fetched, fetch_all
 from entrobench.data.templates import ask, fill, read_template
 from entrobench.data.tool_benchmarks import acebench, bfcl
 from entrobench.errors import ConfigError, CorruptFile
@@ -37,8 +38,16 @@ def load_benchmark(config: Benchmark, download: bool = True) -> tuple[Rows, dict
 
     Raises an EntrobenchError for a source that is missing, not the pinned one, or broken.
     """
-    where = f"configs/benchmarks/{config.benchmark}.yaml"
-    fetched = fetch_all(config.source, where, download)
+    fetched = fetch_all(config.source, _where(config), download)
+    problems, _ = read_benchmark(config, fetched)
+    return problems, {name: file.record() for name, file in fetched.items()}
+
+
+def read_benchmark(config: Benchmark, fetched: dict[str, Fetched]) -> tuple[Rows, dict[str, int]]:
+    """All canonical problems of a benchmark from its fetched files, and their counts. Raises ConfigError,
+    CorruptFile or PinMismatch.
+    """
+    where = _where(config)
     if config.adapter not in ADAPTERS:
         raise ConfigError(f"{where}: adapter: expected one of {sorted(ADAPTERS)}, found {config.adapter!r}")
     files = {name: file.path for name, file in fetched.items()}
@@ -47,7 +56,11 @@ def load_benchmark(config: Benchmark, download: bool = True) -> tuple[Rows, dict
     found = counts(problems)
     for name, expected in config.counts.items():
         require_count(name.replace("_", " "), found.get(name, 0), expected, Path(where))
-    return problems, {name: file.record() for name, file in fetched.items()}
+    return problems, found
+
+
+def _where(config: Benchmark) -> str:
+    return f"configs/benchmarks/{config.benchmark}.yaml"
 
 
 def prepare_benchmark(
@@ -57,19 +70,20 @@ def prepare_benchmark(
 
     limit: problems of a seeded slice. Raises an EntrobenchError; `target` is then as it was.
     """
-    problems, source = load_benchmark(config)
+    fetched = fetch_all(config.source, _where(config))
+    problems, found = read_benchmark(config, fetched)
     kept = seeded_slice(problems, limit, seed)
     write_problems(target, kept)
     manifest = {
         "benchmark": config.benchmark,
-        "source": source,
+        "source": {name: file.record() for name, file in fetched.items()},
         "adapter": config.adapter,
         "settings": config.settings,
         "problems": len(problems),
         "slice": None if limit is None else {"problems": limit, "seed": seed},
         "problems_out": len(kept),
         "sha256": sha256_file(target),
-        "counts": counts(problems),
+        "counts": found,
         "note": config.note,
     }
     if config.adapter == "gpqa":
@@ -101,16 +115,46 @@ def counts(problems: Rows) -> dict[str, int]:
 # -- adapters ------------------------------------------------------------------------------------------------
 
 
-def text_of(row: dict[str, Any], key: str, number: int, path: Path) -> str:
-    """A column that has to be text with something in it. Raises CorruptFile: file, line, column, found."""
-    value = row.get(key)
-    if not isinstance(value, str) or not value.strip():
-        found = f"no such column, but {sorted(row)}" if key not in row else repr(value)[:200]
-        raise CorruptFile(
-            f"{path}: line {number + 1}: expected text in {key!r}, found {found}.\n"
-            f"  Type: rm {path}   and get the pinned file again."
-        )
-    return value
+@dataclass(frozen=True)
+class Line:
+    """One row of a benchmark's file; number: from 0."""
+
+    path: Path
+    number: int
+    values: dict[str, Any]
+
+    def text(self, key: str) -> str:
+        """A column that has to be text with something in it. Raises CorruptFile: file, line, column,
+        found.
+        """
+        value = self.values.get(key)
+        if not isinstance(value, str) or not value.strip():
+            found = (
+                f"no such column, but {sorted(self.values)}" if key not in self.values else repr(value)[:200]
+            )
+            raise self.refused(
+                f"expected text in {key!r}, found {found}.\n"
+                f"  Type: rm {self.path}   and get the pinned file again."
+            )
+        return value
+
+    def id(self, column: str | None) -> str:
+        """The id in a column, or the line's number without one. Raises CorruptFile."""
+        if column is None:
+            return str(self.number)
+        value = self.values.get(column)
+        if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+            raise self.refused(f"expected an id in {column!r}, found {value!r}")
+        return str(value)
+
+    def refused(self, message: str) -> CorruptFile:
+        """The error that names this line."""
+        return CorruptFile(f"{self.path}: line {self.number + 1}: {message}")
+
+
+def _lines(path: Path) -> Iterator[Line]:
+    for number, values in enumerate(read_jsonl(path)):
+        yield Line(path, number, values)
 
 
 def math_problems(benchmark: str, files: Files, settings: Settings) -> Rows:
@@ -119,54 +163,40 @@ def math_problems(benchmark: str, files: Files, settings: Settings) -> Rows:
     settings: problem and id, the columns' names (without id the line number from 0); gold: `answer` (text, as
     it stands), `number` (a float such as 27.0 becomes 27), `boxed` (the one box of `solution`).
     """
-    path = files["problems"]
     read_gold = {"answer": _answer, "number": _number, "boxed": _boxed}[settings.get("gold", "answer")]
     problem_column, id_column = settings.get("problem", "problem"), settings.get("id")
     rows = []
-    for number, row in enumerate(read_jsonl(path)):
-        problem = text_of(row, problem_column, number, path)
+    for line in _lines(files["problems"]):
+        problem = line.text(problem_column)
         rows.append(
             {
-                "id": _id(row, id_column, number, path),
+                "id": line.id(id_column),
                 "benchmark": benchmark,
                 "problem": problem,
                 "prompt": math_prompt(problem),
-                "gold": read_gold(row, number, path),
+                "gold": read_gold(line),
             }
         )
     return rows
 
 
-def _id(row: dict[str, Any], column: str | None, number: int, path: Path) -> str:
-    if column is None:
-        return str(number)
-    value = row.get(column)
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        raise CorruptFile(f"{path}: line {number + 1}: expected an id in {column!r}, found {value!r}")
-    return str(value)
+def _answer(line: Line) -> str:
+    return line.text("answer")
 
 
-def _answer(row: dict[str, Any], number: int, path: Path) -> str:
-    return text_of(row, "answer", number, path)
+def _number(line: Line) -> str:
+    value = line.values.get("answer")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    integer = canonical_integer(str(value)) if is_number else None
+    if integer is None:
+        raise line.refused(f"expected an integral number in 'answer', found {value!r}")
+    return str(integer)
 
 
-def _number(row: dict[str, Any], number: int, path: Path) -> str:
-    value = row.get("answer")
-    if isinstance(value, bool) or not isinstance(value, int | float) or canonical_integer(str(value)) is None:
-        raise CorruptFile(
-            f"{path}: line {number + 1}: expected an integral number in 'answer', found {value!r}"
-        )
-    return str(canonical_integer(str(value)))
-
-
-def _boxed(row: dict[str, Any], number: int, path: Path) -> str:
-    solution = text_of(row, "solution", number, path)
-    boxes = all_boxes(solution)
+def _boxed(line: Line) -> str:
+    boxes = all_boxes(line.text("solution"))
     if len(boxes) != 1 or not boxes[0]:
-        raise CorruptFile(
-            f"{path}: line {number + 1}: expected exactly one \\boxed{{...}} in 'solution', found "
-            f"{len(boxes)}"
-        )
+        raise line.refused(f"expected exactly one \\boxed{{...}} in 'solution', found {len(boxes)}")
     return boxes[0]
 
 
@@ -189,34 +219,31 @@ def all_boxes(text: str) -> list[str]:
 def olympiadbench(benchmark: str, files: Files, settings: Settings) -> Rows:
     """OlympiadBench: one gold, and how it is to be compared (several answers, kind, unit, tolerance)."""
     del settings
-    path = files["problems"]
     rows = []
-    for number, row in enumerate(read_jsonl(path)):
-        problem = text_of(row, "question", number, path)
-        golds = row.get("final_answer")
+    for line in _lines(files["problems"]):
+        problem = line.text("question")
+        golds = line.values.get("final_answer")
         if not isinstance(golds, list) or len(golds) != 1:
-            raise CorruptFile(
-                f"{path}: line {number + 1}: expected one answer in 'final_answer', found {golds!r}"
-            )
-        if not isinstance(row.get("is_multiple_answer"), bool):
-            raise CorruptFile(
-                f"{path}: line {number + 1}: expected true or false in 'is_multiple_answer', found "
-                f"{row.get('is_multiple_answer')!r}"
+            raise line.refused(f"expected one answer in 'final_answer', found {golds!r}")
+        if not isinstance(line.values.get("is_multiple_answer"), bool):
+            raise line.refused(
+                f"expected true or false in 'is_multiple_answer', found "
+                f"{line.values.get('is_multiple_answer')!r}"
             )
         rows.append(
             {
-                "id": _id(row, "id", number, path),
+                "id": line.id("id"),
                 "benchmark": benchmark,
                 "problem": problem,
                 "prompt": math_prompt(problem),
-                "gold": text_of({"final_answer": golds[0]}, "final_answer", number, path),
+                "gold": replace(line, values={"final_answer": golds[0]}).text("final_answer"),
                 "rule": {
-                    "is_multiple_answer": row["is_multiple_answer"],
-                    "answer_type": text_of(row, "answer_type", number, path),
-                    "unit": row.get("unit"),
-                    "error": row.get("error"),
+                    "is_multiple_answer": line.values["is_multiple_answer"],
+                    "answer_type": line.text("answer_type"),
+                    "unit": line.values.get("unit"),
+                    "error": line.values.get("error"),
                 },
-                "extra": {"subfield": row.get("subfield")},
+                "extra": {"subfield": line.values.get("subfield")},
             }
         )
     return rows
@@ -224,19 +251,19 @@ def olympiadbench(benchmark: str, files: Files, settings: Settings) -> Rows:
 
 def cruxeval(benchmark: str, files: Files, settings: Settings) -> Rows:
     """CRUXEval, output prediction: the gold is a Python literal. settings: template."""
-    path, template = files["problems"], read_template(settings["template"])
+    template = read_template(settings["template"])
     rows = []
-    for number, row in enumerate(read_jsonl(path)):
-        code, argument = text_of(row, "code", number, path), row.get("input")
+    for line in _lines(files["problems"]):
+        code, argument = line.text("code"), line.values.get("input")
         if not isinstance(argument, str):  # a function may take no argument
-            raise CorruptFile(f"{path}: line {number + 1}: expected text in 'input', found {argument!r}")
+            raise line.refused(f"expected text in 'input', found {argument!r}")
         rows.append(
             {
-                "id": text_of(row, "id", number, path),
+                "id": line.text("id"),
                 "benchmark": benchmark,
                 "problem": f"{code}\nassert f({argument}) == ??",
                 "prompt": ask(fill(template, {"code": code, "input": argument})),
-                "gold": text_of(row, "output", number, path),
+                "gold": line.text("output"),
                 "extra": {"code": code, "input": argument},
             }
         )
@@ -246,11 +273,10 @@ def cruxeval(benchmark: str, files: Files, settings: Settings) -> Rows:
 def ifeval(benchmark: str, files: Files, settings: Settings) -> Rows:
     """IFEval: the gold is the JSON of the instructions, whose arguments of null are left out."""
     del settings
-    path = files["problems"]
     rows = []
-    for number, row in enumerate(read_jsonl(path)):
-        prompt = text_of(row, "prompt", number, path)
-        names, arguments = row.get("instruction_id_list"), row.get("kwargs")
+    for line in _lines(files["problems"]):
+        prompt = line.text("prompt")
+        names, arguments = line.values.get("instruction_id_list"), line.values.get("kwargs")
         if (
             not isinstance(names, list)
             or not names
@@ -258,17 +284,14 @@ def ifeval(benchmark: str, files: Files, settings: Settings) -> Rows:
             or len(names) != len(arguments)
             or not all(isinstance(entry, dict) for entry in arguments)
         ):
-            raise CorruptFile(
-                f"{path}: line {number + 1}: expected as many kwargs as instructions, found {names!r} and "
-                f"{arguments!r}"
-            )
+            raise line.refused(f"expected as many kwargs as instructions, found {names!r} and {arguments!r}")
         checks = {
             "instruction_id_list": names,
             "kwargs": [{k: v for k, v in entry.items() if v is not None} for entry in arguments],
         }
         rows.append(
             {
-                "id": _id(row, "key", number, path),
+                "id": line.id("key"),
                 "benchmark": benchmark,
                 "problem": prompt,
                 "prompt": ask(prompt),
@@ -286,30 +309,30 @@ def lettered(options: list[str]) -> str:
 
 def mmlu_pro(benchmark: str, files: Files, settings: Settings) -> Rows:
     """MMLU-Pro: the gold is the letter of `answer`, which its own scorer reads. settings: template."""
-    path, template = files["problems"], read_template(settings["template"])
+    template = read_template(settings["template"])
     rows = []
-    for number, row in enumerate(read_jsonl(path)):
-        question, letter = text_of(row, "question", number, path), text_of(row, "answer", number, path)
-        options = row.get("options")
+    for line in _lines(files["problems"]):
+        question, letter = line.text("question"), line.text("answer")
+        options = line.values.get("options")
         if (
             not isinstance(options, list)
             or not 2 <= len(options) <= len(LETTERS)
             or not all(isinstance(option, str) and option.strip() for option in options)
             or letter not in LETTERS[: len(options)]
         ):
-            raise CorruptFile(
-                f"{path}: line {number + 1}: expected 2 to {len(LETTERS)} options as text and the letter "
-                f"of one, found {options!r:.200} and {letter!r}"
+            raise line.refused(
+                f"expected 2 to {len(LETTERS)} options as text and the letter of one, found "
+                f"{options!r:.200} and {letter!r}"
             )
-        disagrees = LETTERS.index(letter) != row.get("answer_index")
+        disagrees = LETTERS.index(letter) != line.values.get("answer_index")
         extra = {
             "options": options,
-            "category": text_of(row, "category", number, path),
-            "src": row.get("src"),
+            "category": line.text("category"),
+            "src": line.values.get("src"),
         }
         rows.append(
             {
-                "id": _id(row, "question_id", number, path),
+                "id": line.id("question_id"),
                 "benchmark": benchmark,
                 "problem": question,
                 "prompt": ask(fill(template, {"question": question, "options": lettered(options)})),
@@ -339,9 +362,10 @@ def gpqa(benchmark: str, files: Files, settings: Settings) -> Rows:
     except csv.Error as error:
         raise CorruptFile(f"{path} is not valid CSV: {error}. Delete it and get it again.") from error
     for number, row in enumerate(table):
-        question = text_of(row, "Question", number, path).strip()
-        record = text_of(row, "Record ID", number, path)
-        choices = [text_of(row, column, number, path).strip() for column in columns]
+        line = Line(path, number, row)
+        question = line.text("Question").strip()
+        record = line.text("Record ID")
+        choices = [line.text(column).strip() for column in columns]
         order = choice_order(settings["seed"], record, len(choices))
         options = lettered([choices[choice] for choice in order])
         rows.append(
@@ -359,21 +383,21 @@ def gpqa(benchmark: str, files: Files, settings: Settings) -> Rows:
 
 def humaneval(benchmark: str, files: Files, settings: Settings) -> Rows:
     """HumanEval: the gold is the canonical solution; extra has the tests. settings: template."""
-    path, template = files["problems"], read_template(settings["template"])
+    template = read_template(settings["template"])
     rows = []
-    for number, row in enumerate(read_jsonl(path)):
-        prompt = text_of(row, "prompt", number, path)
+    for line in _lines(files["problems"]):
+        prompt = line.text("prompt")
         rows.append(
             {
-                "id": text_of(row, "task_id", number, path),
+                "id": line.text("task_id"),
                 "benchmark": benchmark,
                 "problem": prompt,
                 "prompt": ask(fill(template, {"prompt": prompt.strip("\n")})),
-                "gold": text_of(row, "canonical_solution", number, path),
+                "gold": line.text("canonical_solution"),
                 "extra": {
                     "prompt": prompt,
-                    "test": text_of(row, "test", number, path),
-                    "entry_point": text_of(row, "entry_point", number, path),
+                    "test": line.text("test"),
+                    "entry_point": line.text("entry_point"),
                 },
             }
         )

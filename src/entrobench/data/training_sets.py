@@ -13,7 +13,7 @@ from entrobench.configs import Dataset
 from entrobench.data.pins import require_count, seeded_slice
 from entrobench.data.prompts import Message
 from entrobench.data.schema import verl_row, write_verl_parquet
-from entrobench.data.sources import fetch_all
+from entrobench.data.sources import Fetched, fetch_all
 from entrobench.errors import ConfigError, MissingInput
 from entrobench.files import sha256_file, sha256_text, write_json
 
@@ -112,12 +112,18 @@ def select(config: Dataset, download: bool = True) -> tuple[Selection, dict[str,
 
     Raises an EntrobenchError for a source that is missing, not the pinned one, or broken.
     """
-    where = f"configs/datasets/{config.dataset}.yaml"
-    recipe = recipe_of(config)
-    fetched = fetch_all(config.source, where, download)
-    selection = recipe({name: file.path for name, file in fetched.items()}, config.settings)
+    recipe_of(config)  # refused before anything is downloaded
+    fetched = fetch_all(config.source, f"configs/datasets/{config.dataset}.yaml", download)
+    return read_selection(config, fetched), {name: file.record() for name, file in fetched.items()}
+
+
+def read_selection(config: Dataset, fetched: dict[str, Fetched]) -> Selection:
+    """The rows of a training set from its fetched files. Raises ConfigError, MissingInput, CorruptFile or
+    PinMismatch.
+    """
+    selection = recipe_of(config)({name: file.path for name, file in fetched.items()}, config.settings)
     check_selection(selection, config, sum(file.rows or 0 for file in fetched.values()) or None)
-    return selection, {name: file.record() for name, file in fetched.items()}
+    return selection
 
 
 def check_selection(selection: Selection, config: Dataset, rows_in: int | None = None) -> None:

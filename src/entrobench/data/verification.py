@@ -4,21 +4,24 @@ Nothing is downloaded. A file that is missing is no mistake, one that differs fr
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from entrobench.configs import Benchmark, Configs, Dataset, load_yaml
-from entrobench.data.benchmarks import counts, load_benchmark
+from entrobench.configs import Configs, load_yaml
+from entrobench.data.benchmarks import read_benchmark
 from entrobench.data.pins import require_count
 from entrobench.data.smoke import PROBLEMS_PER_BENCHMARK, TRAIN_ROWS, benchmark_problems, training_rows
-from entrobench.data.sources import PinnedFile, Way, fetch, fetch_all, pinned_files
-from entrobench.data.training_sets import select
+from entrobench.data.sources import Fetched, PinnedFile, Way, fetch, fetch_all, pinned_files
+from entrobench.data.training_sets import read_selection
 from entrobench.errors import ConfigError, CorruptFile, MissingInput
 from entrobench.files import read_jsonl, read_text
 
+Kind = Literal["dataset", "benchmark", "file"]
 Status = Literal["ok", "missing", "mismatch"]
 
 
@@ -47,7 +50,7 @@ class Check:
     that fetches and prepares it.
     """
 
-    kind: Literal["dataset", "benchmark", "file"]
+    kind: Kind
     name: str
     status: Status
     note: str = ""
@@ -59,19 +62,18 @@ class Check:
 
 def verify_all(configs: Configs) -> list[Check]:
     """One check for each training set, benchmark and other file."""
-    checks = [_check("dataset", name, configs) for name in configs.names("datasets")]
-    checks += [_check("benchmark", name, configs) for name in configs.names("benchmarks")]
+    checks = [_check("dataset", name, partial(verify_dataset, configs)) for name in configs.names("datasets")]
+    checks += [
+        _check("benchmark", name, partial(verify_benchmark, configs)) for name in configs.names("benchmarks")
+    ]
     others = load_yaml(configs.root / "other_files.yaml", OtherFiles).files
-    return checks + [verify_file(entry) for entry in others]
+    return checks + [_check("file", entry.path, partial(verify_file, entry)) for entry in others]
 
 
-def _check(kind: Literal["dataset", "benchmark"], name: str, configs: Configs) -> Check:
+def _check(kind: Kind, name: str, fill: Callable[[Check], None]) -> Check:
     check = Check(kind, name, "ok")
     try:
-        if kind == "dataset":
-            verify_dataset(configs.dataset(name), check)
-        else:
-            verify_benchmark(configs.benchmark(name), check)
+        fill(check)
     except MissingInput as error:
         check.status, check.note = "missing", str(error)
     except (CorruptFile, ConfigError) as error:
@@ -79,8 +81,9 @@ def _check(kind: Literal["dataset", "benchmark"], name: str, configs: Configs) -
     return check
 
 
-def verify_dataset(config: Dataset, check: Check) -> None:
+def verify_dataset(configs: Configs, check: Check) -> None:
     """Fill in `check`. Raises MissingInput, CorruptFile or ConfigError."""
+    config = configs.dataset(check.name)
     if config.source["kind"] == "generated":
         check.rows = len(training_rows(config.source["seed"]))
         require_count("rows", check.rows, TRAIN_ROWS, Path(config.dataset))
@@ -88,27 +91,29 @@ def verify_dataset(config: Dataset, check: Check) -> None:
     check.get = f"snakemake results/paper/data/{config.dataset}/train.parquet"
     if not config.recipe and config.source["kind"] != "package":
         raise MissingInput(config.needs or f"configs/datasets/{config.dataset}.yaml names no recipe")
-    _rows_of_files(config.source, f"configs/datasets/{config.dataset}.yaml", check)
-    selection, _ = select(config, download=False)
+    fetched = _rows_of_files(config.source, f"configs/datasets/{config.dataset}.yaml", check)
+    selection = read_selection(config, fetched)
     check.rows, check.counts = len(selection.rows), selection.counts
 
 
-def verify_benchmark(config: Benchmark, check: Check) -> None:
+def verify_benchmark(configs: Configs, check: Check) -> None:
     """Fill in `check`. Raises MissingInput, CorruptFile or ConfigError."""
+    config = configs.benchmark(check.name)
     if config.source["kind"] == "generated":
         check.rows = len(benchmark_problems(config.benchmark, config.source["seed"]))
         require_count("problems", check.rows, PROBLEMS_PER_BENCHMARK, Path(config.benchmark))
         return
     check.get = f"snakemake results/paper/benchmarks/{config.benchmark}.jsonl"
-    _rows_of_files(config.source, f"configs/benchmarks/{config.benchmark}.yaml", check)
-    problems, _ = load_benchmark(config, download=False)
-    check.rows, check.counts = len(problems), counts(problems)
+    fetched = _rows_of_files(config.source, f"configs/benchmarks/{config.benchmark}.yaml", check)
+    problems, check.counts = read_benchmark(config, fetched)
+    check.rows = len(problems)
 
 
-def _rows_of_files(source: dict[str, Any], where: str, check: Check) -> None:
+def _rows_of_files(source: dict[str, Any], where: str, check: Check) -> dict[str, Fetched]:
     """Each file's bytes, hash and rows. A missing file does not keep the others from being looked at."""
     if source.get("kind") == "package":
         fetch_all(source, where, download=False)
+    found = {}
     missing = []
     for name, pinned in pinned_files(source, where).items():
         try:
@@ -122,26 +127,21 @@ def _rows_of_files(source: dict[str, Any], where: str, check: Check) -> None:
             rows = row_count(fetched.path)
             require_count("rows", rows, fetched.rows, fetched.path)
         check.files[name] = {"status": "ok", **fetched.record(), "rows": rows}
+        found[name] = fetched
     if missing:
         raise MissingInput("\n".join(missing) + f"\n  Type: {check.get}   (downloads what is missing)")
+    return found
 
 
-def verify_file(entry: OtherFile) -> Check:
-    """The verdict on one other file."""
-    check = Check("file", entry.path, "ok")
+def verify_file(entry: OtherFile, check: Check) -> None:
+    """Fill in `check`. Raises MissingInput or CorruptFile."""
     pinned = PinnedFile(
         bytes=entry.bytes, sha256=entry.sha256, rows=entry.rows, ways=[Way(kind="file", path=entry.path)]
     )
-    try:
-        fetched = fetch(pinned, "configs/other_files.yaml", download=False)
-        check.rows = row_count(fetched.path)
-        require_count("rows", check.rows, entry.rows, fetched.path)
-        check.files["file"] = {"status": "ok", **fetched.record()}
-    except MissingInput as error:
-        check.status, check.note = "missing", str(error)
-    except CorruptFile as error:
-        check.status, check.note = "mismatch", f"{type(error).__name__}: {error}"
-    return check
+    fetched = fetch(pinned, "configs/other_files.yaml", download=False)
+    check.rows = row_count(fetched.path)
+    require_count("rows", check.rows, entry.rows, fetched.path)
+    check.files["file"] = {"status": "ok", **fetched.record()}
 
 
 def row_count(path: Path) -> int:
