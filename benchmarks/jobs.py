@@ -3,7 +3,7 @@ the workflow in the environment, and as one in the report image, on a throw-away
 
     make bench-jobs        (as root; about 4 minutes; nothing else should run on the machine)
 
-Prints the median seconds that SLURM counts from start to end of a job: all but its time in the queue. Limit:
+Prints the mean seconds that SLURM counts from start to end of a job: all but its time in the queue. Limit:
 5 s more than the job of its own.
 """
 
@@ -77,7 +77,7 @@ def through_snakemake(folder: Path, use_images: bool) -> None:
 
 
 def main() -> None:
-    """Print the three medians and what each way adds to the first."""
+    """Print the three means and what each way adds to the first."""
     if reason := why_not():
         raise SystemExit(reason)
     if not image_file("report", "cpu", None).exists():
@@ -87,7 +87,7 @@ def main() -> None:
         "Snakemake": lambda cluster, folder: through_snakemake(folder, use_images=False),
         "Snakemake, Apptainer": lambda cluster, folder: through_snakemake(folder, use_images=True),
     }
-    medians = {}
+    means = {}
     with tempfile.TemporaryDirectory(prefix="entrobench-jobs-") as scratch, running_cluster() as cluster:
         folder = Path(scratch)
         for name in ("configs", "workflow"):
@@ -100,11 +100,11 @@ def main() -> None:
             cluster.wait_until(lambda: not cluster.jobs(), 30, "an empty queue")
             seconds = seconds_of_jobs(cluster, last)
             last += len(seconds)
-            medians[name] = statistics.median(seconds)
-            print(f"{name:22} {medians[name]:5.1f} s a job, of {len(seconds)}: {seconds}", flush=True)
-    first = next(iter(medians.values()))
-    for name, median in list(medians.items())[1:]:
-        print(f"{name:22} {median - first:+5.1f} s (limit 5)")
+            means[name] = statistics.mean(seconds)
+            print(f"{name:22} {means[name]:5.1f} s a job, of {len(seconds)}: {seconds}", flush=True)
+    first = next(iter(means.values()))
+    for name, mean in list(means.items())[1:]:
+        print(f"{name:22} {mean - first:+5.1f} s (limit 5)")
 
 
 if __name__ == "__main__":

@@ -314,9 +314,14 @@ def require_known(kind: str, name: str, known: list[str], listing: str) -> None:
 
 @cache
 def load_yaml(path: Path, model: type[Loaded]) -> Loaded:
+    """`read_yaml`, once per process."""
+    return read_yaml(path, model)
+
+
+def read_yaml(path: Path, model: type[Loaded]) -> Loaded:
     """Read and validate one YAML file. Raises ConfigError: file, key, expected, found."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
     except FileNotFoundError as error:
         raise ConfigError(f"{path} does not exist") from error
     except yaml.YAMLError as error:

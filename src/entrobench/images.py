@@ -16,7 +16,7 @@ from typing import Literal
 import yaml
 from pydantic import Field
 
-from entrobench.configs import Strict, load_yaml
+from entrobench.configs import Strict, read_yaml
 from entrobench.errors import ConfigError, EntrobenchError, MissingInput, PinMismatch, UnknownName
 from entrobench.files import read_json, sha256_file, sha256_text, write_atomic, write_json
 from entrobench.paths import repository_root
@@ -92,7 +92,7 @@ def read_lock(lock: Path) -> ImageLock:
     """The lock; empty where there is no file. Raises ConfigError."""
     if not lock.exists():
         return ImageLock()
-    return load_yaml.__wrapped__(lock, ImageLock)  # not from load_yaml's cache: a build writes this file
+    return read_yaml(lock, ImageLock)  # not from load_yaml's cache: a build writes this file
 
 
 def require_locked(path: Path, lock: Path) -> str:

@@ -26,6 +26,10 @@ class Slurm(Strict):
     max_minutes: int = Field(default=1440, gt=0)
     signal_seconds: int = Field(default=900, gt=0)
 
+    @property
+    def partition_without_gpus(self) -> str:
+        return self.cpu_partition or self.partition
+
 
 class Gpus(Strict):
     """The GPUs of one node. model: the name in its gres, gpu:<model>:<count>, or empty.

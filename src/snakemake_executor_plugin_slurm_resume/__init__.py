@@ -5,6 +5,9 @@ second time, beside those that still run. Here a job of the same working directo
 queued or running is watched instead of submitted. SLURM itself holds all that is needed for it: the comment
 that the executor gives to a job names rule and wildcards.
 
+A job's own Snakemake runs the rule; SLURM's would start a second one inside an srun, which costs each job
+seconds. A rule that runs on several nodes calls srun itself. Job arrays are left as they are.
+
 In profiles: `executor: slurm-resume`; the settings are those of the SLURM executor, as slurm-resume-*.
 """
 
@@ -76,6 +79,13 @@ class Executor(SlurmExecutor):
         self._report_job_submission_threadsafe(
             SubmittedJobInfo(job, external_jobid=orphan.jobid, aux={"slurm_logfile": orphan.log})
         )
+
+    def additional_general_args(self) -> str:
+        """Options of the Snakemake that runs inside a job."""
+        if self.workflow.executor_settings.array_jobs:
+            return str(super().additional_general_args())
+        # It has one job to run; with a limit per second it would wait for that second at its end
+        return "--max-jobs-per-timespan 1/0s"
 
     def _rename(self, jobid: str) -> bool:
         command = ["scontrol", "update", f"JobId={jobid}", f"JobName={self.run_uuid}"]

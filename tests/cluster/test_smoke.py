@@ -99,19 +99,28 @@ def test_smoke_dag_of_one_cell(queue: Cluster, start, checkout: Path, where: str
     assert "smoke_easy" in set(scores["benchmark"])
 
 
-def test_scancel_in_mid_training_then_resume(queue: Cluster, start, checkout: Path) -> None:
-    write_site(checkout, None)
-    write_short_scale(checkout, steps=8, save_every=2)
-    folder = checkout / "results/short" / DAPO
-    tracker = folder / "checkpoints/latest_checkpointed_iteration.txt"
-    controller = start(checkout, f"results/short/{DAPO}/train.done.json", **environment(checkout))
-    queue.wait_until(
-        lambda: tracker.exists() or controller.process.poll() is not None, 500, "the first checkpoint"
-    )
-    assert tracker.exists(), controller.text()[-8000:]
-    jobs = [job for job, state in queue.jobs().items() if state == "RUNNING"]
-    assert len(jobs) == 1
-    queue.run("scancel", *jobs)
+@pytest.fixture
+def train(queue: Cluster, start, checkout: Path):
+    """train(cell, save_every, mark): start eight steps of training through SLURM and wait until the run has
+    made the file `mark`; the run's folder, the controller and the job.
+    """
+
+    def start_training(cell: str, save_every: int, mark: str):
+        write_site(checkout, None)
+        write_short_scale(checkout, steps=8, save_every=save_every)
+        folder = checkout / "results/short" / cell
+        controller = start(checkout, f"results/short/{cell}/train.done.json", **environment(checkout))
+        queue.wait_until(lambda: (folder / mark).exists() or controller.process.poll() is not None, 500, mark)
+        assert (folder / mark).exists(), controller.text()[-8000:]
+        [job] = queue.jobs()
+        return folder, controller, job
+
+    return start_training
+
+
+def test_scancel_in_mid_training_then_resume(queue: Cluster, train, checkout: Path) -> None:
+    folder, controller, job = train(DAPO, 2, "checkpoints/latest_checkpointed_iteration.txt")
+    queue.run("scancel", job)
     # Snakemake sees the cancelled job and submits it again
     assert controller.wait(500) == 0, controller.text()[-8000:]
     done = json.loads((folder / "train.done.json").read_text())
@@ -119,18 +128,9 @@ def test_scancel_in_mid_training_then_resume(queue: Cluster, start, checkout: Pa
     assert metrics(checkout, DAPO) == list(range(1, 9)), "every step once"
 
 
-def test_signalled_training_goes_on_in_the_same_job(queue: Cluster, start, checkout: Path) -> None:
+def test_signalled_training_goes_on_in_the_same_job(queue: Cluster, train, checkout: Path) -> None:
     # The signal is what the launcher sends ahead of the time limit too; no checkpoint but the one it asks for
-    write_site(checkout, None)
-    write_short_scale(checkout, steps=8, save_every=100)
-    folder = checkout / "results/short" / GRPO
-    steps = folder / "metrics.jsonl"
-    controller = start(checkout, f"results/short/{GRPO}/train.done.json", **environment(checkout))
-    queue.wait_until(
-        lambda: steps.exists() or controller.process.poll() is not None, 500, "the first step of training"
-    )
-    assert steps.exists(), controller.text()[-8000:]
-    [job] = queue.jobs()
+    folder, controller, job = train(GRPO, 100, "metrics.jsonl")
     queue.run("scancel", "--signal=USR1", "--full", job)
     assert controller.wait(500) == 0, controller.text()[-8000:]
     done = json.loads((folder / "train.done.json").read_text())

@@ -19,10 +19,8 @@ def cpu_job(site: Site | None, mem_mb: int = 1000) -> Resources:
     """A job without a GPU; where there is no site only its memory."""
     if site is None:
         return {"mem_mb": mem_mb}
-    partition = site.slurm.cpu_partition or site.slurm.partition
-    return {"mem_mb": mem_mb, "runtime": min(CPU_MINUTES, site.slurm.max_minutes)} | _submission(
-        site, partition
-    )
+    runtime = min(CPU_MINUTES, site.slurm.max_minutes)
+    return {"mem_mb": mem_mb, "runtime": runtime} | _submission(site, site.slurm.partition_without_gpus)
 
 
 def cell_job(site: Site | None, nodes: int, gpus: int, mem_mb: int, what: str) -> Resources:
@@ -40,7 +38,6 @@ def cell_job(site: Site | None, nodes: int, gpus: int, mem_mb: int, what: str) -
             f"trainer.n_gpus_per_node in the scale: nodes with fewer GPUs, but more of them."
         )
     model = f":{site.gpus.model}" if site.gpus.model else ""
-    cpu_partition = site.slurm.cpu_partition or site.slurm.partition
     return {
         "mem_mb": int(site.gpus.mem_gb_per_gpu * 1000) * gpus if gpus else mem_mb,
         "runtime": site.slurm.max_minutes,
@@ -54,7 +51,7 @@ def cell_job(site: Site | None, nodes: int, gpus: int, mem_mb: int, what: str) -
         "mpi": "srun" if nodes > 1 else "",
         # Ray's start and stop see every process of a node, so a run on several nodes has them to itself
         "slurm_extra": "--ntasks-per-node=1 --exclusive" if nodes > 1 else "",
-    } | _submission(site, site.slurm.partition if gpus else cpu_partition)
+    } | _submission(site, site.slurm.partition if gpus else site.slurm.partition_without_gpus)
 
 
 def cell_threads(site: Site, gpus: int) -> int:
