@@ -277,6 +277,13 @@ def test_scratch_of_the_site_is_where_ray_works(tmp_path: Path):
     assert command[command.index("--temp-dir") + 1] == "/local/ray-5-0"
 
 
+def test_scratch_of_the_site_is_tmp_inside_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(launch, "_locked", lambda image: "0" * 64)
+    site = SITE.model_copy(update={"paths": Paths(scratch=str(tmp_path)), "use_images": True})
+    command = " ".join(launch._python(CELL, site, tmp_path / "a/b/c/d/e/run", {}))
+    assert f"--bind {tmp_path}:/tmp --bind {tmp_path}:/var/tmp" in command
+
+
 def test_the_sites_mirror_and_cache_reach_downloads_and_a_variable_wins(monkeypatch: pytest.MonkeyPatch):
     for name in ("ENTROBENCH_MIRROR", "ENTROBENCH_CACHE", "HF_HOME"):
         monkeypatch.setenv(name, "")
