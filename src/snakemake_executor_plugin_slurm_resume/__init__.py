@@ -80,6 +80,19 @@ class Executor(SlurmExecutor):
             SubmittedJobInfo(job, external_jobid=orphan.jobid, aux={"slurm_logfile": orphan.log})
         )
 
+    @property
+    def next_seconds_between_status_checks(self) -> float:
+        """Seconds until the next status call; three times the first at most, so that a profile decides how
+        late the end of a long job is seen.
+        """
+        return float(super().next_seconds_between_status_checks)
+
+    @next_seconds_between_status_checks.setter
+    def next_seconds_between_status_checks(self, value: float) -> None:
+        first = self.workflow.executor_settings.init_seconds_before_status_checks
+        longest = value if first is None else min(value, 3 * first)
+        SlurmExecutor.next_seconds_between_status_checks.fset(self, longest)
+
     def additional_general_args(self) -> str:
         """Options of the Snakemake that runs inside a job."""
         if self.workflow.executor_settings.array_jobs:

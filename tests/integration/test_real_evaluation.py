@@ -43,7 +43,7 @@ def make_cell(folder: Path) -> Path:
     cell = {"cell": "test", "scale": "smoke", "trains": False, "device": "cpu", "verl": {}}
     cell |= {
         "seed": 3,
-        "model": {"name": "random", "path": str(folder / "model")},
+        "model": {"name": "random", "path": str(folder / "model"), "evaluation_gpus": 0},
         "dataset": {"name": "none", "train_file": str(folder / "train.parquet")},
         "evaluation": evaluation,
         "in_domain": ["smoke_short", "smoke_mixed"],
