@@ -91,9 +91,9 @@ bench-dag: $(INSTALLED)
 bench-jobs: $(INSTALLED)
 	@$(BIN)/python benchmarks/jobs.py
 
-# A throw-away SLURM of two nodes on this machine: needs root and Debian's SLURM, and says what is missing
+# A throw-away SLURM of two nodes on this machine: needs root and Debian's SLURM, and says what is missing; K: some of them
 cluster-test: $(INSTALLED)
-	@$(BIN)/python -m pytest tests/cluster
+	@$(BIN)/python -m pytest tests/cluster $(if $(K),-k "$(K)")
 
 bench: $(INSTALLED)
 	@$(BIN)/python benchmarks/smoke.py
