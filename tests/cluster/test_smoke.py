@@ -82,8 +82,11 @@ def metrics(folder: Path, cell: str) -> list[int]:
     return pd.read_parquet(folder / "results/short" / cell / "metrics.parquet")["step"].tolist()
 
 
-def test_smoke_dag_of_one_cell_in_images(queue: Cluster, start, checkout: Path) -> None:
-    write_site(checkout, cpu_images())
+@pytest.mark.parametrize("where", ["image", "venv"])
+def test_smoke_dag_of_one_cell(queue: Cluster, start, checkout: Path, where: str) -> None:
+    write_site(checkout, cpu_images() if where == "image" else None)
+    write_short_scale(checkout, steps=4, save_every=2)
+    shutil.rmtree(checkout / "results/short" / CELL, ignore_errors=True)
     target = f"results/short/{CELL}/scores.csv"
     started = time.monotonic()
     controller = start(checkout, target, **environment(checkout))
