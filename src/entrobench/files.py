@@ -49,7 +49,7 @@ def _write_error(target: Path, error: OSError) -> EntrobenchError:
     return EntrobenchError(
         f"cannot write {target}: {error.strerror or error}\n"
         f"  Expected a writable folder with free space at {target.parent}. Nothing was changed there. "
-        f"Free some space or set results_dir, then run the same command again."
+        f"Free some space or name another results folder, then run the same command again."
     )
 
 

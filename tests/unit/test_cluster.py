@@ -17,9 +17,9 @@ from entrobench.cluster.resources import CPU_CELL_THREADS, cell_job, cell_thread
 from entrobench.configs import Configs, Model
 from entrobench.errors import ConfigError, MissingInput, TrainingFailed, Unfinished, UnsupportedPlatform
 from entrobench.files import read_json
+from entrobench.machine.site import Gpus, Paths, Site, Slurm, export_paths
 from entrobench.models.hub import fetch_model
 from entrobench.paths import repository_root
-from entrobench.site import Gpus, Paths, Site, Slurm, export_paths
 from snakemake_executor_plugin_slurm_resume import orphans_in
 
 CONFIGS = Configs(repository_root() / "configs")

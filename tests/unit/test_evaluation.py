@@ -6,19 +6,20 @@ from types import SimpleNamespace
 import pytest
 from support import make_model
 
-from entrobench import backend
 from entrobench.errors import CorruptFile, UnsupportedPlatform
 from entrobench.evaluation.generate import (
     Completion,
     Generator,
     IdenticalSamples,
-    Protocol,
+    Sampling,
     _check_distinct,
     request_seed,
 )
-from entrobench.evaluation.samples import Sample, read_samples, score, write_samples
+from entrobench.evaluation.samples import Sample, read_samples, write_samples
+from entrobench.evaluation.scores import score
+from entrobench.machine import backend
 
-PROTOCOL = Protocol(n_samples=3, temperature=0.6, top_p=1.0, max_tokens=8, seed=0, max_model_len=64)
+SAMPLING = Sampling(n_samples=3, temperature=0.6, top_p=1.0, max_tokens=8, seed=0, max_model_len=64)
 
 
 def test_the_model_is_split_over_the_gpus_of_its_evaluation(tmp_path, monkeypatch):
@@ -72,8 +73,8 @@ def test_a_grader_error_is_counted_and_not_called_wrong():
 def test_identical_samples_everywhere_are_an_error_and_a_sure_answer_is_not():
     same, other = Completion("a", 1, "stop"), Completion("b", 1, "stop")
     with pytest.raises(IdenticalSamples, match="all 3 samples are identical for each of 2 problems"):
-        _check_distinct([[same] * 3, [other] * 3], PROTOCOL, "b")
-    _check_distinct([[same] * 3, [same, other, other]], PROTOCOL, "b")
+        _check_distinct([[same] * 3, [other] * 3], SAMPLING, "b")
+    _check_distinct([[same] * 3, [same, other, other]], SAMPLING, "b")
 
 
 def test_request_seeds_differ_by_sample_prompt_and_run():

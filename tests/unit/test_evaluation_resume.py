@@ -23,7 +23,7 @@ def evaluate(tmp_path, monkeypatch):
     sampled = []
 
     class TemplateOnly(cell_module.Generator):
-        def generate(self, benchmark, problems, protocol):
+        def generate(self, benchmark, problems, sampling):
             sampled.append(benchmark)
             completions = [[Completion(rf"\boxed{{{k}}}", 3, "stop") for k in range(2)] for _ in problems]
             return [self.prompt(problem) for problem in problems], completions
@@ -40,11 +40,11 @@ def evaluate(tmp_path, monkeypatch):
 
     def run(others=(), **changes):
         sampled.clear()
-        protocol = {
+        sampling = {
             "n_samples": 2, "temperature": 1.0, "top_p": 1.0, "max_tokens": 8, "seed": 0, "max_model_len": 64,
         } | changes  # fmt: skip
         file = str(tmp_path / "smoke_b.jsonl")
-        settings = {name: {"file": file, **protocol} for name in ("smoke_b", *others)}
+        settings = {name: {"file": file, **sampling} for name in ("smoke_b", *others)}
         cell = {
             "cell": "test", "scale": "smoke", "device": "cpu", "evaluation": settings,
             "model": {"evaluation_gpus": 0},
@@ -61,10 +61,10 @@ def test_samples_are_kept_while_nothing_changed(evaluate, tmp_path):
     done = json.loads((tmp_path / "eval.done.json").read_text())["benchmarks"]["smoke_b"]
     # samples 0 and 1 of problems with gold 0 and 1: one of two is right; all 4 (problem, text) differ
     assert (done["samples"], done["distinct_fraction"], done["errors"]) == (4, 1.0, 0)
-    assert done["protocol"]["n_samples"] == 2
+    assert done["sampling"]["n_samples"] == 2
 
 
-def test_another_protocol_problem_or_weight_samples_anew(evaluate, tmp_path):
+def test_another_sampling_problem_or_weight_samples_anew(evaluate, tmp_path):
     evaluate()
     assert evaluate(temperature=0.6) == ["smoke_b"]
     problems = tmp_path / "smoke_b.jsonl"

@@ -2,17 +2,17 @@ rule evaluate_cell:
     """n samples per problem of every benchmark of the cell, with one start of the model."""
     input:
         cell=RESULTS / "{scale}/{cell}/cell.yaml",
-        model=trained,
-        benchmarks=benchmark_files,
+        model=LOOKUPS.trained,
+        benchmarks=LOOKUPS.benchmark_files,
     output:
         RESULTS / "{scale}/{cell}/eval.done.json",
     log:
         RESULTS / "{scale}/{cell}/logs/evaluate.log",
     benchmark:
         RESULTS / "{scale}/{cell}/logs/evaluate.tsv"
-    threads: heavy_threads("evaluate")
+    threads: LOOKUPS.heavy_threads("evaluate", workflow.cores)
     resources:
-        **heavy_job("evaluate", 6000),
+        **LOOKUPS.heavy_job("evaluate", 6000),
     params:
         results=RESULTS,
     message:
@@ -35,10 +35,10 @@ rule score_cell:
     container:
         image("report")
     resources:
-        **small_job(),
+        **LOOKUPS.small_job(),
     params:
         folder=str(RESULTS / "{scale}/{cell}"),
     message:
         "Scoring {wildcards.cell} at scale {wildcards.scale}"
     shell:
-        "python workflow/scripts/score_cell.py {params.folder} > {log} 2>&1"
+        "entrobench score {params.folder} > {log} 2>&1"

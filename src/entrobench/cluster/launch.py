@@ -32,10 +32,9 @@ from entrobench.cluster.on_head import HEAD_FILE, POLL_SECONDS, STOP_FILE, run_p
 from entrobench.cluster.resources import cell_threads
 from entrobench.errors import EntrobenchError, TrainingFailed, Unfinished, UnsupportedPlatform
 from entrobench.files import read_json, write_atomic
-from entrobench.images import exec_prefix, image_file, lock_file, require_locked
-from entrobench.paths import repository_root
-from entrobench.site import Site
-from entrobench.training.checkpoints import latest_step
+from entrobench.images.sif import exec_prefix, image_file, lock_file, require_locked
+from entrobench.machine.site import Site
+from entrobench.runs.checkpoints import latest_step
 
 # Seconds that all nodes have to join Ray; a cold file system may take minutes for Python's imports
 JOIN_SECONDS = 600
@@ -72,15 +71,13 @@ class _Stop:
         return signal.SIGTERM not in self.signals
 
 
-def launch_cell(run_dir: Path, site: Site | None) -> int:
+def launch_training(run_dir: Path, site: Site | None) -> int:
     """Train the cell in `run_dir`: 0 when it is done, 75 when it is not and the same command goes on.
 
     Raises TrainingFailed, UnsupportedPlatform, or an input error.
     """
     cell = read_training_cell(run_dir / "cell.yaml")
-    results = run_dir.parents[4]
-    arguments = ["train", cell["cell"], "--scale", cell["scale"], "--results", str(results)]
-    return run_command(run_dir, cell, site, ["-m", "entrobench.cli", *arguments])
+    return run_command(run_dir, cell, site, _verb("train", cell, run_dir))
 
 
 def run_command(run_dir: Path, cell: dict[str, Any], site: Site | None, arguments: Sequence[str]) -> int:
@@ -112,12 +109,17 @@ def run_command(run_dir: Path, cell: dict[str, Any], site: Site | None, argument
     return status
 
 
-def evaluate_cell(run_dir: Path, site: Site | None) -> int:
+def launch_evaluation(run_dir: Path, site: Site | None) -> int:
     """Evaluate the cell in `run_dir`, inside the image where the site uses images; exit status."""
     cell = read_cell(run_dir / "cell.yaml")
-    script = repository_root() / "workflow" / "scripts" / "evaluate_cell.py"
     python = _python(cell, site, run_dir, {}, image_name="evaluate")
-    return run_passing_on([*python, str(script), str(run_dir)], lambda: None)
+    return run_passing_on([*python, *_verb("evaluate", cell, run_dir)], lambda: None)
+
+
+def _verb(verb: str, cell: dict[str, Any], run_dir: Path) -> list[str]:
+    """Arguments of Python for `entrobench VERB` of this cell."""
+    results = run_dir.parents[4]
+    return ["-m", "entrobench.cli", verb, cell["cell"], "--scale", cell["scale"], "--results", str(results)]
 
 
 def _go_on_in_another_job(run_dir: Path, job: Job, before: int | None) -> None:
@@ -354,7 +356,7 @@ def node_folder(run_dir: Path) -> Path:
 
 def node_environment(cell: dict[str, Any], address: str, folder: Path) -> dict[str, str]:
     """What every process of the run sees, on every node: Ray's workers inherit it from Ray."""
-    from entrobench.backend import CPU_ENVIRONMENT
+    from entrobench.machine.backend import CPU_ENVIRONMENT
     from entrobench.training.launch import ENVIRONMENT, VERL_ON_CPU
 
     return {

