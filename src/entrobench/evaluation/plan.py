@@ -124,10 +124,16 @@ def plan_evaluation(
 
 def _plan_benchmark(name: str, settings: dict[str, Any], tokenizer: Any) -> BenchmarkPlan:
     file = Path(settings["file"])
-    sampling = Sampling.of(name, settings)
     if not file.exists():
         raise MissingInput(why_missing(file))
-    problems = read_problems(file)
+    return plan_benchmark(name, settings, read_problems(file), tokenizer)
+
+
+def plan_benchmark(
+    name: str, settings: dict[str, Any], problems: list[Problem], tokenizer: Any
+) -> BenchmarkPlan:
+    """The plan of one benchmark with these problems. Raises ConfigError."""
+    file, sampling = Path(settings["file"]), Sampling.of(name, settings)
     prompts = [render_prompt(problem, settings, tokenizer) for problem in problems]
     encoded = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     return BenchmarkPlan(name, file, sampling, problems, prompts, [len(ids) for ids in encoded])
