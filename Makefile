@@ -31,8 +31,9 @@ test: check
 check: $(INSTALLED)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/snakefmt --check Snakefile workflow/rules
+	@$(BIN)/snakefmt --check Snakefile workflow
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
 
 cells: $(INSTALLED)
 	@$(BIN)/entrobench cells --scale $(SCALE) --paper $(PAPER)
@@ -60,7 +61,7 @@ methods: $(INSTALLED)
 # Three real steps of every method on CPU (METHODS="dapo adapo" for some); about 15 minutes
 methods-smoke: $(INSTALLED)
 	@$(SNAKEMAKE) --quiet -- results/smoke/models/smoke_tiny/model.json results/smoke/data/smoke_arithmetic/train.parquet
-	@$(BIN)/python workflow/scripts/methods_smoke.py $(METHODS)
+	@$(BIN)/entrobench methods-smoke $(METHODS)
 
 # Every pinned data file: present or missing (and how to get it), bytes, SHA-256, rows, schema, known counts
 verify-data: $(INSTALLED)

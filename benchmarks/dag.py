@@ -57,7 +57,7 @@ def main() -> None:
         run(folder)
         empty = min(run(folder)[1] for _ in range(3))
         # A target that needs no job of its own: what is left is parsing
-        config = ["--config", "scale=paper", f"results_dir={scratch}/results"]
+        config = ["--config", "scale=paper", f"results={scratch}/results"]
         (folder / "results/paper/models/qwen2_5_7b").mkdir(parents=True)
         target = folder / "results/paper/models/qwen2_5_7b/model.json"
         run(root, str(target), *config)

@@ -19,7 +19,7 @@ import yaml
 
 from entrobench.cluster.job import job_fields, time_of
 from entrobench.errors import MissingInput
-from entrobench.images import image_file
+from entrobench.images.sif import image_file
 from entrobench.paths import repository_root
 
 ROOT = repository_root()

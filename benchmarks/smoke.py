@@ -37,7 +37,7 @@ def snakemake(results: Path, *arguments: str) -> float:
     command = [
         str(Path(sys.executable).parent / "snakemake"),
         *("--profile", "workflow/profiles/local", *arguments),
-        *("--config", "scale=smoke", f"results_dir={results}"),
+        *("--config", "scale=smoke", f"results={results}"),
     ]
     started = time.monotonic()
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -1,5 +1,4 @@
-"""From protocol, method and scale to one resolved cell: the only place where configuration is merged
-(contract 1).
+"""From protocol, method and scale to one resolved cell: the only place where configuration is merged.
 
 Layers, later ones win: trainer.yaml, the paper's protocol, its experiment, the method, what protocol and
 experiment set for this method only, the device, the scale. Of each value the resolved cell keeps where it
@@ -272,9 +271,8 @@ def _verl_layers(
     if clash:
         raise ConfigError(
             f"scale {scale.scale} (device {device.device}) sets {', '.join(clash)}, which method "
-            f"{method.method} "
-            f"sets: a scale does not change a method. If it has to, move the key to its method_exceptions "
-            f"with a note."
+            f"{method.method} sets: a scale does not change a method. If it has to, move the key to its "
+            "method_exceptions with a note."
         )
     for key, setting in configs.trainer().items():
         yield "trainer", key, setting

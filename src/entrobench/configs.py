@@ -2,23 +2,36 @@
 time.
 """
 
-import difflib
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from entrobench.errors import ConfigError, UnknownName
+from entrobench.errors import ConfigError, UnknownName, did_you_mean
 
 Status = Literal["stated", "inferred", "authors_code", "ours"]
 
 
 class Strict(BaseModel):
-    """A part of a configuration file: no key but the stated ones, and no change after reading."""
+    """A part of a configuration file: no key but the stated ones, and no change after reading.
+
+    renamed: key of an earlier version -> its name today; a file that still has it is told so.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    renamed: ClassVar[dict[str, str]] = {}
+
+
+class RunConfig(Strict):
+    """configs/config.yaml: what a plain `snakemake` runs."""
+
+    renamed: ClassVar[dict[str, str]] = {"results_dir": "results"}
+
+    scale: str
+    papers: list[str] = Field(min_length=1)
+    results: str
 
 
 class Setting(Strict):
@@ -304,12 +317,7 @@ def require_known(kind: str, name: str, known: list[str], listing: str) -> None:
     """Raise UnknownName, with the nearest known name, unless `name` is in `known`."""
     if name in known:
         return
-    # A shortened name before a misspelt one: papo is meant to be papo_polarity, not dapo
-    nearest = [k for k in known if k.startswith(name)] or difflib.get_close_matches(
-        name, known, n=1, cutoff=0.4
-    )
-    hint = f" Did you mean {nearest[0]}?" if nearest else ""
-    raise UnknownName(f"unknown {kind} {name!r}.{hint} List all: {listing}")
+    raise UnknownName(f"unknown {kind} {name!r}.{did_you_mean(name, known)} List all: {listing}")
 
 
 @cache
@@ -326,17 +334,43 @@ def read_yaml(path: Path, model: type[Loaded]) -> Loaded:
         raise ConfigError(f"{path} does not exist") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    return checked(content, model, str(path))
+
+
+def checked(content: Any, model: type[Loaded], where: str) -> Loaded:
+    """`content` as a `model`. Raises ConfigError: where, key, expected, found."""
     try:
         return model.model_validate(content)
     except ValidationError as error:
         problems = [_describe(problem, model) for problem in error.errors()]
-        raise ConfigError(f"{path}:\n" + "\n".join(f"  {line}" for line in problems)) from error
+        raise ConfigError(f"{where}:\n" + "\n".join(f"  {line}" for line in problems)) from error
 
 
 def _describe(problem: Any, model: type[BaseModel]) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "extra_forbidden":
         return f"{key}: {problem['msg']}, found {problem['input']!r}"
-    nearest = difflib.get_close_matches(str(problem["loc"][-1]), list(model.model_fields), n=1, cutoff=0.5)
-    hint = f" Did you mean {nearest[0]}?" if nearest else ""
-    return f"{key}: no such key.{hint}"
+    *parents, name = map(str, problem["loc"])
+    owner = _model_at(model, parents)
+    renamed = getattr(owner, "renamed", {})
+    if name in renamed:
+        return f"{key}: this key is called {renamed[name]} now. Rename it."
+    return f"{key}: no such key.{did_you_mean(name, owner.model_fields)}"
+
+
+def _model_at(model: type[BaseModel], location: list[str]) -> type[BaseModel]:
+    """The part of `model` that the keys of `location` lead to; names and numbers in between are keys of
+    dictionaries and lists.
+    """
+    for key in location:
+        if key in model.model_fields:
+            inner = _models_in(model.model_fields[key].annotation)
+            model = inner[0] if inner else model
+    return model
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Models that an annotation such as `dict[str, Setting] | None` is made of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _models_in(part)]

@@ -1,10 +1,10 @@
 """One exception tree. A message says what is wrong, where, what was expected and found, and what to type."""
 
-import os
-import sys
-from collections.abc import Callable
+import difflib
+from collections.abc import Iterable
 
-from entrobench.redact import redact
+# Letters at the beginning of a name that show which one was meant
+SHARED_BEGINNING = 4
 
 
 class EntrobenchError(Exception):
@@ -72,19 +72,12 @@ class NotEnoughSpace(EntrobenchError, OSError):
     """The file system has less room than a run will need."""
 
 
-def run_script(main: Callable[[], None]) -> int:
-    """Run `main` as a program: 0, or the error's exit_status (1; 75 for Unfinished) with its text and no
-    traceback, or 130 when interrupted.
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """` Did you mean <nearest>?`, or nothing where no known name is near.
 
-    What it writes is not writable by others, whatever the umask was; a stricter umask stays.
+    A beginning in common counts first: papo is meant to be one of papo_*, not dapo.
     """
-    os.umask(os.umask(0o022) | 0o022)
-    try:
-        main()
-    except EntrobenchError as error:
-        print(redact(f"{type(error).__name__}: {error}"), file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
-        print("interrupted; what is finished is kept, the same command goes on from there", file=sys.stderr)
-        return 130
-    return 0
+    names = list(known)
+    alike = [k for k in names if k.startswith(name[:SHARED_BEGINNING])]
+    found = difflib.get_close_matches(name, alike or names, n=1, cutoff=0.0 if alike else 0.4)
+    return f" Did you mean {found[0]}?" if found else ""

@@ -6,9 +6,9 @@ python in_job.py RUN_DIR NODES NOTICE COMMAND...    COMMAND: arguments of Python
 import sys
 from pathlib import Path
 
+from entrobench.cli.program import run_script
 from entrobench.cluster.launch import run_command
-from entrobench.errors import run_script
-from entrobench.site import Gpus, Site, Slurm
+from entrobench.machine.site import Gpus, Site, Slurm
 
 
 def main() -> None:

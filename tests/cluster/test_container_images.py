@@ -15,8 +15,8 @@ import pytest
 
 from entrobench.errors import PinMismatch
 from entrobench.files import sha256_file
-from entrobench.image_build import build_images, describe
-from entrobench.images import exec_prefix, image_file, lock_file, read_lock, require_locked, state_of
+from entrobench.images.build import build_images, describe
+from entrobench.images.sif import exec_prefix, image_file, lock_file, read_lock, require_locked, state_of
 from entrobench.paths import repository_root
 
 ROOT = repository_root()

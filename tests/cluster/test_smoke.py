@@ -16,7 +16,7 @@ import pytest
 import yaml
 from slurm import Cluster
 
-from entrobench.images import image_file
+from entrobench.images.sif import image_file
 
 PROJECT = Path(__file__).parents[2]
 CELL = "papo/7b-math/papo_polarity/seed0"

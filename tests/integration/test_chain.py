@@ -6,9 +6,9 @@ import signal
 import pandas as pd
 from test_real_training import controller_after, finish, make_run, run_processes, start, wait_for_steps
 
-from entrobench.cost_model import Architecture, checkpoint_bytes
+from entrobench.cost.arithmetic import Architecture, checkpoint_bytes
 from entrobench.files import read_json
-from entrobench.training.checkpoints import check_checkpoint, checkpoint_folders
+from entrobench.runs.checkpoints import check_checkpoint, checkpoint_folders
 from entrobench.training.disk import folder_shapes, parameter_count
 
 

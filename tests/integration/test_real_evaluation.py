@@ -12,13 +12,13 @@ from support import make_model
 
 from entrobench.evaluation.samples import read_samples
 from entrobench.files import write_jsonl
-from entrobench.paths import repository_root
 
-SCRIPT = repository_root() / "workflow" / "scripts" / "evaluate_cell.py"
+CELL = "papo/7b-math/base/seed3"
 
 
-def make_cell(folder: Path) -> Path:
+def make_cell(results: Path) -> Path:
     """A cell with a random model and two benchmarks; the second has prompts of two lengths."""
+    folder = results / "smoke" / CELL
     make_model(folder / "model")
     evaluation = {}
     for name, count in (("smoke_short", 5), ("smoke_mixed", 4)):
@@ -40,7 +40,7 @@ def make_cell(folder: Path) -> Path:
             "file": str(folder / f"{name}.jsonl"), "n_samples": 4, "temperature": 0.9, "top_p": 0.95,
             "max_tokens": 12, "seed": 3, "max_model_len": 96,
         }  # fmt: skip
-    cell = {"cell": "test", "scale": "smoke", "trains": False, "device": "cpu", "verl": {}}
+    cell = {"cell": CELL, "scale": "smoke", "trains": False, "device": "cpu", "verl": {}}
     cell |= {
         "seed": 3,
         "model": {"name": "random", "path": str(folder / "model"), "evaluation_gpus": 0},
@@ -54,7 +54,7 @@ def make_cell(folder: Path) -> Path:
 
 def evaluate(folder: Path, backend: str) -> str:
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(folder)],
+        [sys.executable, "-m", "entrobench.cli", "evaluate", CELL, "--results", str(folder.parents[4])],
         env=os.environ | {"ENTROBENCH_BACKEND": backend},
         capture_output=True,
         text=True,
@@ -69,7 +69,9 @@ def test_samples_are_written_kept_distinct_and_repeatable(tmp_path, backend):
     folder = make_cell(tmp_path)
     evaluate(folder, backend)
     done = json.loads((folder / "eval.done.json").read_text())
-    assert {name: done["benchmarks"][name]["backend"] for name in ("smoke_short", "smoke_mixed")} == {
+    assert {
+        name: done["benchmarks"][name]["engine"]["backend"] for name in ("smoke_short", "smoke_mixed")
+    } == {
         "smoke_short": backend,
         "smoke_mixed": backend,
     }
@@ -87,7 +89,6 @@ def test_samples_are_written_kept_distinct_and_repeatable(tmp_path, backend):
     # One benchmark is lost: only that one is made again, and comes out equal
     (folder / "eval" / "smoke_mixed" / "samples.jsonl").unlink()
     output = evaluate(folder, backend)
-    assert "sampling smoke_mixed" in output
+    assert "sampling smoke_mixed: chunk 1 of 1" in output
     assert "sampling smoke_short" not in output
-    if backend == "vllm":  # transformers draws from one generator for all benchmarks of a run
-        assert read_samples(folder / "eval" / "smoke_mixed" / "samples.jsonl") == first["smoke_mixed"]
+    assert read_samples(folder / "eval" / "smoke_mixed" / "samples.jsonl") == first["smoke_mixed"]

@@ -6,7 +6,7 @@ import zipfile
 import pytest
 
 from entrobench.errors import CorruptFile
-from entrobench.training.checkpoints import (
+from entrobench.runs.checkpoints import (
     check_checkpoint,
     checkpoint_folders,
     latest_step,

@@ -13,12 +13,13 @@ from entrobench.data.contamination import (
     audit,
     contaminated_ids,
     jaccard,
-    normalised,
     shingles,
     write_audit,
 )
+from entrobench.data.text import normalised
 from entrobench.errors import MissingInput
-from entrobench.evaluation.samples import Sample, clean_samples, score
+from entrobench.evaluation.samples import Sample
+from entrobench.evaluation.scores import clean_samples, score
 from entrobench.paths import repository_root
 
 CONFIGS = Configs(repository_root() / "configs")

@@ -20,7 +20,7 @@ CONFIGS = Configs(repository_root() / "configs")
 
 
 def test_smoke_task_is_disjoint_and_its_answers_are_right(tmp_path):
-    smoke.write_training_set(tmp_path / "train.parquet", seed=0)
+    smoke.write_smoke_training_set(tmp_path / "train.parquet", seed=0)
     rows = read_verl_parquet(tmp_path / "train.parquet")
     assert len(rows) == smoke.TRAIN_ROWS
     manifest = read_json(tmp_path / "manifest.json")
@@ -103,7 +103,7 @@ def test_the_real_chat_template_renders_the_papers_prompt_for_every_real_problem
 )
 def test_a_training_file_with_another_schema_is_named(tmp_path, change, column):
     path = tmp_path / "train.parquet"
-    smoke.write_training_set(path, seed=0)
+    smoke.write_smoke_training_set(path, seed=0)
     change(pd.read_parquet(path)).to_parquet(path)
     with pytest.raises(CorruptFile, match=rf"train\.parquet.*{column}"):
         read_verl_parquet(path)
@@ -111,7 +111,7 @@ def test_a_training_file_with_another_schema_is_named(tmp_path, change, column):
 
 def test_a_truncated_parquet_is_named(tmp_path):
     path = tmp_path / "train.parquet"
-    smoke.write_training_set(path, seed=0)
+    smoke.write_smoke_training_set(path, seed=0)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(CorruptFile, match=r"train\.parquet cannot be read as parquet"):
         read_verl_parquet(path)

@@ -8,7 +8,7 @@ from support import make_model
 
 from entrobench.cells import listed_cells, resolve
 from entrobench.configs import Configs
-from entrobench.cost_model import Architecture, checkpoint_bytes
+from entrobench.cost.arithmetic import Architecture, checkpoint_bytes
 from entrobench.errors import NotEnoughSpace
 from entrobench.paths import repository_root
 from entrobench.training import disk

@@ -6,10 +6,13 @@ import urllib.error
 from pathlib import Path
 
 import pytest
+from command_line import entrobench
 
-from entrobench import cli, doctor
 from entrobench.configs import Configs
-from entrobench.doctor import (
+from entrobench.machine.site import Gpus, Paths, Site, Slurm
+from entrobench.paths import repository_root
+from entrobench.rehearsal import doctor
+from entrobench.rehearsal.doctor import (
     Check,
     Place,
     as_text,
@@ -27,8 +30,6 @@ from entrobench.doctor import (
     examine,
     exit_status,
 )
-from entrobench.paths import repository_root
-from entrobench.site import Gpus, Paths, Site, Slurm
 
 CONFIGS = Configs(repository_root() / "configs")
 SITE = Site(slurm=Slurm(partition="gpu", cpu_partition="cpu"), gpus=Gpus(model="h100", per_node=8))
@@ -268,10 +269,7 @@ def test_a_laptop_passes_smoke_and_fails_paper(path, tmp_path, monkeypatch, caps
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     results = str(tmp_path / "results")
     if not (CONFIGS.root / "site.yaml").exists():
-        monkeypatch.setattr("sys.argv", ["entrobench", "doctor", "--results", results])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        assert end.value.code == 0
+        assert entrobench("doctor", "--results", results) == 0
         assert "generated at this scale" in capsys.readouterr().out
     checks = examine(CONFIGS, Path(results), "paper")
     assert exit_status(checks) == 1

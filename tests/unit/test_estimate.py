@@ -5,11 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from command_line import entrobench
 
-from entrobench import cli
 from entrobench.cells import CellId, listed_cells, resolve
+from entrobench.cluster.submit import PROFILE, check_limits, run_snakemake, snakemake_command
 from entrobench.configs import Configs
-from entrobench.cost_model import (
+from entrobench.cost.arithmetic import (
     Architecture,
     Gpu,
     decode_seconds,
@@ -17,14 +18,13 @@ from entrobench.cost_model import (
     pass_seconds,
     update_factor,
 )
+from entrobench.cost.estimate import _step, architecture_of, estimate, load_assumptions, problems_of
+from entrobench.cost.targets import earlier_cells, target_cells, target_names
+from entrobench.cost.text import as_json, as_text
 from entrobench.errors import ConfigError, LimitExceeded, MissingInput, UnknownName, UnsupportedPlatform
-from entrobench.estimate import _step, architecture_of, estimate, load_assumptions, problems_of
-from entrobench.estimate_text import as_json, as_text
 from entrobench.files import write_json
+from entrobench.machine.site import Gpus, Limits, Site, Slurm, load_site
 from entrobench.paths import repository_root
-from entrobench.site import Gpus, Limits, Site, Slurm, load_site
-from entrobench.submit import PROFILE, check_limits, run_snakemake, snakemake_command
-from entrobench.targets import earlier_cells, target_cells, target_names
 
 CONFIGS = Configs(repository_root() / "configs")
 H100 = Gpu("h100", 989, 3.35, 80, mfu_train=0.35, mfu_generate=0.10, mbu_generate=0.5)
@@ -276,14 +276,11 @@ def test_submit_with_the_command_line_stops_before_snakemake(tmp_path, monkeypat
     (site / "site.yaml").write_text("slurm: {partition: gpu}\n")
     monkeypatch.setenv("ENTROBENCH_ROOT", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["entrobench", "submit", "papo_table1"])
-    assert cli.main() == 1
+    assert entrobench("submit", "papo_table1") == 1
     assert "Nothing was submitted" in capsys.readouterr().err
-    monkeypatch.setattr("sys.argv", ["entrobench", "submit", "papo_table1", "--go"])
-    assert cli.main() == 1
+    assert entrobench("submit", "papo_table1", "--go") == 1
     assert "no SLURM profile" in capsys.readouterr().err
-    monkeypatch.setattr("sys.argv", ["entrobench", "estimate", "papo_table1", "--json", "out.json"])
-    assert cli.main() == 0
+    assert entrobench("estimate", "papo_table1", "--json", "out.json") == 0
     assert (tmp_path / "out.json").exists()
 
 

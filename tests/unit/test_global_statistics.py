@@ -1,4 +1,4 @@
-"""Contract 3: ranks, micro-batches, row order, padding and dropped groups do not change a step."""
+"""Batch statistics are global: a step is the same for any ranks, micro-batches, row order or padding."""
 
 import pytest
 import torch

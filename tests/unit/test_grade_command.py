@@ -1,22 +1,17 @@
 """`entrobench grade`: lines in, the same lines with verdicts out, or an error that names the line."""
 
 import json
-import sys
 
 import pytest
-
-from entrobench.cli import main
+from command_line import entrobench
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
+def run(tmp_path, capsys):
     def grade(text, benchmark="math500"):
         source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
         source.write_bytes(text if isinstance(text, bytes) else text.encode())
-        monkeypatch.setattr(
-            sys, "argv", ["entrobench", "grade", "--benchmark", benchmark, str(source), str(target)]
-        )
-        status = main()
+        status = entrobench("grade", "--benchmark", benchmark, source, target)
         rows = (
             [json.loads(line) for line in target.read_text().split("\n") if line] if target.exists() else None
         )

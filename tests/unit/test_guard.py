@@ -235,7 +235,7 @@ def test_a_cell_is_not_trained_twice_at_once(guard):
 
 # A run that makes a step in a moment, and its last one, of 1000, when it is asked to stop
 STEPS = """
-from entrobench.training.run_files import Curve, Lives, StopRequest
+from entrobench.runs.run_files import Curve, Lives, StopRequest
 Lives(run_dir).begin(0)
 for step in range(1, 1000):
     beat("generate", step)
@@ -247,7 +247,7 @@ for step in range(1, 1000):
 """
 # A run that does not notice
 DEAF = """
-from entrobench.training.run_files import Lives
+from entrobench.runs.run_files import Lives
 Lives(run_dir).begin(4)
 beat("generate", 5)
 time.sleep(600)

@@ -9,9 +9,9 @@ import pytest
 
 from entrobench.errors import ConfigError, MissingInput, PinMismatch, UnknownName, UnsupportedPlatform
 from entrobench.files import sha256_file
-from entrobench.image_build import build_images, machine_settings
-from entrobench.image_lint import lint_definition, lint_script
-from entrobench.images import (
+from entrobench.images.build import build_images, machine_settings
+from entrobench.images.lint import lint_definition, lint_script
+from entrobench.images.sif import (
     LOCKS,
     NAMES,
     LockedImage,
@@ -25,8 +25,8 @@ from entrobench.images import (
     requirement_digests,
     state_of,
 )
+from entrobench.machine.site import Paths, Site, Slurm
 from entrobench.paths import repository_root
-from entrobench.site import Paths, Site, Slurm
 
 ROOT = repository_root()
 CONTAINERS = ROOT / "containers"
@@ -358,7 +358,7 @@ def test_the_machines_index_and_certificates_reach_the_build(tmp_path):
 
 
 def test_a_build_is_refused_where_it_would_see_its_own_folder_emptied(tmp_path, monkeypatch):
-    monkeypatch.setattr("entrobench.image_build._require_builder", lambda: None)
+    monkeypatch.setattr("entrobench.images.build._require_builder", lambda: None)
     monkeypatch.setenv("ENTROBENCH_BUILD_DIR", "/tmp/images")
     with pytest.raises(ConfigError, match="outside /tmp"):
         build_images(["report-cpu"], tmp_path, tmp_path / "lock.yaml")

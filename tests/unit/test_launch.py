@@ -3,9 +3,9 @@
 import pytest
 
 from entrobench.errors import TrainingFailed, Unfinished
-from entrobench.site import Site, Slurm
+from entrobench.machine.site import Site, Slurm
+from entrobench.runs.run_files import Lives
 from entrobench.training.launch import _require_progress, guard_limits
-from entrobench.training.run_files import Lives
 
 CELL = {"guard": {"startup": 1, "stall": 2, "error": 3, "stop": 120}}
 

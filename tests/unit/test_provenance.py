@@ -6,10 +6,10 @@ import subprocess
 import pytest
 import yaml
 
-from entrobench import provenance
 from entrobench.errors import DirtyTree
 from entrobench.files import read_json, sha256_file, sha256_text, write_json
-from entrobench.provenance import (
+from entrobench.provenance import manifest as provenance
+from entrobench.provenance.manifest import (
     code_state,
     config_sha256,
     dirty_files,

@@ -9,7 +9,8 @@ import yaml
 from entrobench.cells import resolve, write_cell
 from entrobench.configs import Configs
 from entrobench.errors import CorruptFile
-from entrobench.evaluation.samples import Sample, read_samples, score, write_samples
+from entrobench.evaluation.samples import Sample, read_samples, write_samples
+from entrobench.evaluation.scores import score
 from entrobench.files import read_csv, write_json
 from entrobench.paths import published_folder, repository_root
 from entrobench.report.artifacts import load_artifacts
@@ -77,7 +78,7 @@ def test_published_values_are_those_of_the_paper():
         assert first[row.model, row.row, row.column] == row.value
 
 
-def test_tidy_table_has_the_columns_of_contract_9_and_what_was_not_run_has_no_number(results):
+def test_tidy_table_has_its_columns_and_what_was_not_run_has_no_number(results):
     tidy = make_table(results).tidy
     assert list(tidy.columns) == COLUMNS
     assert len(tidy) == 5 * (4 + 1), "five rows, four smoke benchmarks and their in-domain mean"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from entrobench.training.run_files import Curve, Lives, Progress, StopRequest, set_aside_other_run
+from entrobench.runs.run_files import Curve, Lives, Progress, StopRequest, set_aside_other_run
 
 
 def test_curve_forgets_the_steps_that_a_resumed_run_makes_again(tmp_path):

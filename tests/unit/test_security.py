@@ -10,8 +10,9 @@ import pytest
 from support import make_model
 
 from entrobench.cells import resolve, write_cell
+from entrobench.cli.program import run_script
 from entrobench.configs import Configs
-from entrobench.errors import PinMismatch, UnknownName, UnsafeModel, run_script
+from entrobench.errors import PinMismatch, UnknownName, UnsafeModel
 from entrobench.files import read_json, sha256_file, write_json, write_jsonl
 from entrobench.models.check import UNSAFE, check_model
 from entrobench.paths import repository_root

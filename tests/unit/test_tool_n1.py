@@ -15,8 +15,8 @@ from real_counts import pin_of
 
 from entrobench.configs import Configs, Dataset
 from entrobench.data.call_syntax import parse_calls, parse_literal
+from entrobench.data.recipes.tool_n1 import TOOLACE_MARKER, rebuild_tool_n1
 from entrobench.data.schema import read_verl_parquet
-from entrobench.data.tool_n1 import TOOLACE_MARKER, rebuild_tool_n1
 from entrobench.data.tool_prompt import TOOL_SYSTEM_PROMPT, tool_prompt
 from entrobench.data.training_sets import prepare_training_set
 from entrobench.errors import CorruptFile, MissingInput, PinMismatch
@@ -397,11 +397,10 @@ def test_another_file_than_the_pinned_one_is_refused(source, tmp_path):
     assert not target.exists()
 
 
-def test_the_scripts_say_what_is_missing(tmp_path):
-    scripts = repository_root() / "workflow" / "scripts"
-    for command in (["prepare_dataset.py", "tool_n1"], ["rebuild_tool_n1.py"]):
+def test_the_verbs_say_what_is_missing(tmp_path):
+    for command in (["prepare-dataset", "tool_n1"], ["rebuild-tool-n1"]):
         done = subprocess.run(
-            [sys.executable, scripts / command[0], *command[1:], tmp_path / "train.parquet"],
+            [sys.executable, "-m", "entrobench.cli", *command, tmp_path / "train.parquet"],
             env={
                 "ENTROBENCH_SHARED_DATA": str(tmp_path),
                 "ENTROBENCH_CACHE": str(tmp_path),

@@ -5,10 +5,10 @@ import pytest
 from real_counts import pin_of
 
 from entrobench.configs import Configs, Dataset
-from entrobench.data import dapo
-from entrobench.data.numina import select_numina
+from entrobench.data.recipes import dapo
+from entrobench.data.recipes.numina import select_numina
+from entrobench.data.recipes.still3 import MARKER, gold_text, select_still3
 from entrobench.data.schema import read_verl_parquet
-from entrobench.data.still3 import MARKER, gold_text, select_still3
 from entrobench.data.training_sets import check_selection, prepare_training_set, select
 from entrobench.errors import ConfigError, CorruptFile, MissingInput, PinMismatch
 from entrobench.files import read_json, read_jsonl

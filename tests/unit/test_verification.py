@@ -1,13 +1,12 @@
 """`entrobench verify-data`: what is here, what is missing, what is wrong."""
 
 import shutil
-import sys
 
 import pytest
 import yaml
+from command_line import entrobench
 from real_counts import PROBLEMS
 
-from entrobench import cli
 from entrobench.configs import Configs
 from entrobench.data.verification import report, row_count, verify_all
 from entrobench.errors import CorruptFile
@@ -47,16 +46,15 @@ def write(path, content):
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
 
 
-def run(project, monkeypatch):
+def run(project):
     """Exit status of the command, and what it wrote: name -> check."""
-    monkeypatch.setattr(sys, "argv", ["entrobench", "verify-data", "--results", str(project / "results")])
-    status = cli.main()
+    status = entrobench("verify-data", "--results", project / "results")
     checks = read_json(project / "results" / "data" / "verification.json")["checks"]
     return status, {check["name"]: check for check in checks}
 
 
 def test_everything_is_here(project, monkeypatch, capsys):
-    status, checks = run(project, monkeypatch)
+    status, checks = run(project)
     assert status == 0
     assert {name: check["status"] for name, check in checks.items()} == {"toy": "ok", "b.jsonl": "ok"}
     assert checks["toy"]["rows"] == 2
@@ -66,7 +64,7 @@ def test_everything_is_here(project, monkeypatch, capsys):
 
 def test_missing_files_are_no_failure_and_say_what_to_do(project, monkeypatch, capsys):
     shutil.rmtree(project / "real")
-    status, checks = run(project, monkeypatch)
+    status, checks = run(project)
     assert status == 0
     assert {check["status"] for check in checks.values()} == {"missing"}
     assert "ENTROBENCH_SHARED_DATA" in checks["toy"]["note"]
@@ -87,11 +85,10 @@ def test_the_mirror_of_the_site_is_looked_into(project, monkeypatch, paths, miss
     write(project / "configs/benchmarks/mirrored.yaml", benchmark | {"benchmark": "mirrored"})
     site = f"slurm: {{partition: gpu}}\npaths: {paths.replace('MIRROR', str(mirror))}\n"
     (project / "configs/site.yaml").write_text(site)
-    _, checks = run(project, monkeypatch)
+    _, checks = run(project)
     assert [name for name, check in checks.items() if check["status"] == "missing"] == missing
-    monkeypatch.setattr(sys, "argv", ["entrobench", "contamination", "--results", str(project / "results")])
     monkeypatch.delenv("ENTROBENCH_MIRROR", raising=False)
-    assert cli.main() == 0
+    assert entrobench("contamination", "--results", project / "results") == 0
     assert list(read_json(project / "results/data/contamination.json")["not_audited"]) == missing
 
 
@@ -106,7 +103,7 @@ def test_the_mirror_of_the_site_is_looked_into(project, monkeypatch, paths, miss
 def test_a_file_that_differs_fails(project, monkeypatch, capsys, name, change, message):
     path = project / "real" / name
     path.write_bytes(change(path.read_bytes()))
-    status, checks = run(project, monkeypatch)
+    status, checks = run(project)
     assert status == 1
     (wrong,) = (check for check in checks.values() if check["status"] == "mismatch")
     assert message in wrong["note"]
@@ -118,7 +115,7 @@ def test_other_counts_and_rows_fail(project, monkeypatch):
     path = project / "configs/benchmarks/toy.yaml"
     content = yaml.safe_load(path.read_text())
     write(path, content | {"counts": {"problems": 3}})
-    status, checks = run(project, monkeypatch)
+    status, checks = run(project)
     assert (status, checks["toy"]["status"]) == (1, "mismatch")
     assert "expected 3 problems, found 2" in checks["toy"]["note"]
 

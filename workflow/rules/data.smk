@@ -1,18 +1,3 @@
-SMOKE_BENCHMARKS = [
-    name
-    for name in CONFIGS.names("benchmarks")
-    if CONFIGS.benchmark(name).source["kind"] == "generated"
-]
-PREPARED_BENCHMARKS = [
-    name for name in CONFIGS.names("benchmarks") if name not in SMOKE_BENCHMARKS
-]
-PREPARED_DATASETS = [
-    name
-    for name in CONFIGS.names("datasets")
-    if CONFIGS.dataset(name).recipe or CONFIGS.dataset(name).source["kind"] == "package"
-]
-
-
 rule smoke_data:
     """Generated arithmetic: the training set and four benchmarks, all disjoint."""
     input:
@@ -20,7 +5,10 @@ rule smoke_data:
     output:
         RESULTS / "{scale}/data/smoke_arithmetic/train.parquet",
         RESULTS / "{scale}/data/smoke_arithmetic/manifest.json",
-        [RESULTS / "{scale}/benchmarks" / f"{name}.jsonl" for name in SMOKE_BENCHMARKS],
+        [
+            RESULTS / "{scale}/benchmarks" / f"{name}.jsonl"
+            for name in LOOKUPS.generated_benchmarks()
+        ],
     log:
         RESULTS / "{scale}/logs/smoke_data.log",
     benchmark:
@@ -28,14 +16,14 @@ rule smoke_data:
     container:
         image("report")
     resources:
-        **small_job(),
+        **LOOKUPS.small_job(),
     params:
         folder=str(RESULTS / "{scale}"),
         seed=CONFIGS.dataset("smoke_arithmetic").source["seed"],
     message:
         "Generating the smoke task"
     shell:
-        "python workflow/scripts/make_smoke_data.py {params.folder} --seed {params.seed} > {log} 2>&1"
+        "entrobench make-smoke-data {params.folder} --seed {params.seed} > {log} 2>&1"
 
 
 rule training_set:
@@ -50,17 +38,17 @@ rule training_set:
     benchmark:
         RESULTS / "{scale}/logs/{dataset}.tsv"
     wildcard_constraints:
-        dataset="|".join(PREPARED_DATASETS),
+        dataset="|".join(LOOKUPS.prepared_datasets()),
     container:
         image("report")
     resources:
-        **small_job(2000),
+        **LOOKUPS.small_job(2000),
     params:
-        limit=lambda w: slice_option(w.scale, w.dataset),
+        limit=lambda w: LOOKUPS.slice_option(w.scale, w.dataset),
     message:
         "Preparing {wildcards.dataset}"
     shell:
-        "python workflow/scripts/prepare_dataset.py {wildcards.dataset} {output[0]} {params.limit} > {log} 2>&1"
+        "entrobench prepare-dataset {wildcards.dataset} {output[0]} {params.limit} > {log} 2>&1"
 
 
 rule tool_n1_rebuilt:
@@ -78,39 +66,43 @@ rule tool_n1_rebuilt:
     container:
         image("report")
     resources:
-        **small_job(2000),
+        **LOOKUPS.small_job(2000),
     params:
-        limit=lambda w: slice_option(w.scale, "tool_n1_rebuilt"),
+        limit=lambda w: LOOKUPS.slice_option(w.scale, "tool_n1_rebuilt"),
     message:
         "Making Tool-N1 anew"
     shell:
-        "python workflow/scripts/rebuild_tool_n1.py {output[0]} {params.limit} > {log} 2>&1"
+        "entrobench rebuild-tool-n1 {output[0]} {params.limit} > {log} 2>&1"
 
 
 rule prepared_benchmark:
-    """A benchmark from its pinned source, verified, as canonical problems."""
+    """A benchmark from its pinned source, verified, as canonical problems beside the manifest; where it cannot
+    be had the manifest says why, and cells are evaluated without it.
+    """
     input:
-        prompt_files,
+        LOOKUPS.prompt_files,
+        LOOKUPS.local_sources,
         config="configs/benchmarks/{benchmark}.yaml",
     output:
-        RESULTS / "{scale}/benchmarks/{benchmark}.jsonl",
         RESULTS / "{scale}/benchmarks/{benchmark}.manifest.json",
     log:
         RESULTS / "{scale}/logs/{benchmark}.log",
     benchmark:
         RESULTS / "{scale}/logs/{benchmark}.tsv"
     wildcard_constraints:
-        benchmark="|".join(PREPARED_BENCHMARKS),
+        benchmark="|".join(LOOKUPS.prepared_benchmarks()),
     container:
         image("report")
     resources:
-        **small_job(),
+        **LOOKUPS.small_job(),
     params:
-        limit=lambda w: slice_option(w.scale, w.benchmark),
+        limit=lambda w: LOOKUPS.slice_option(w.scale, w.benchmark),
+        target=str(RESULTS / "{scale}/benchmarks/{benchmark}.jsonl"),
+        reach=lambda w: LOOKUPS.reach(),
     message:
         "Preparing {wildcards.benchmark}"
     shell:
-        "python workflow/scripts/prepare_benchmark.py {wildcards.benchmark} {output[0]} {params.limit} > {log} 2>&1"
+        "entrobench prepare-benchmark {wildcards.benchmark} {params.target} --optional {params.limit} > {log} 2>&1"
 
 
 rule contamination:
@@ -130,7 +122,7 @@ rule contamination:
     container:
         image("report")
     resources:
-        **small_job(2000),
+        **LOOKUPS.small_job(2000),
     params:
         results=RESULTS,
     message:

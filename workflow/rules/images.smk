@@ -1,3 +1,42 @@
+# The images that rules run in, and the rules that make them. What asks Snakemake how it was called stands here.
+
+
+def wants_images():
+    """Whether small jobs run in images: `--sdm apptainer`, and a site that uses images."""
+    methods = workflow.deployment_settings.deployment_method
+    site = site_or_none(CONFIGS.root)
+    wanted = any(method.name == "APPTAINER" for method in methods)
+    return wanted and (site is None or site.use_images)
+
+
+def has_apptainer():
+    return bool(shutil.which("apptainer") or shutil.which("singularity"))
+
+
+def image(name):
+    """`container:` of a rule: the SIF file where images are wanted. A plan can be made without Apptainer."""
+    is_job = workflow.exec_mode.name != "DEFAULT"
+    if not wants_images() or not (is_job or has_apptainer()):
+        return None
+    device = CONFIGS.scale(RUN.scale).device
+    return str(image_file(name, device, site_or_none(CONFIGS.root)).resolve())
+
+
+def check_images():
+    """Refuse to run without Apptainer, and with images that are not the recorded ones."""
+    if wants_images() and not has_apptainer():
+        raise MissingInput(
+            "Apptainer is not on PATH. Load its module, or set use_images: false in configs/site.yaml"
+        )
+    for path in {job.container_img_url for job in workflow.dag.needrun_jobs()} - {None}:
+        require_locked(Path(path), lock_file())
+
+
+# Not in a dry run
+onstart:
+    check_images()
+
+
 rule image:
     """An image as it is recorded: checked, and built (by root) where it is missing or its recipe has changed."""
     input:
@@ -32,7 +71,7 @@ rule images:
         [
             RESULTS
             / "images"
-            / f"{full_name(name, CONFIGS.scale(config['scale']).device)}.checked"
+            / f"{full_name(name, CONFIGS.scale(RUN.scale).device)}.checked"
             for name in NAMES
         ],
 

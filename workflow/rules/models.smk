@@ -1,10 +1,3 @@
-PUBLISHED_MODELS = [
-    name
-    for name in CONFIGS.names("models")
-    if CONFIGS.model(name).source["kind"] == "hub"
-]
-
-
 rule smoke_tiny:
     """The tiny base model, pretrained on noisy demonstrations; fails outside its bounds of accuracy and entropy."""
     input:
@@ -21,13 +14,13 @@ rule smoke_tiny:
         image("train")
     threads: 2
     resources:
-        **small_job(2000),
+        **LOOKUPS.small_job(2000),
     params:
         folder=str(RESULTS / "{scale}/models/smoke_tiny"),
     message:
         "Pretraining the tiny base model"
     shell:
-        "python workflow/scripts/pretrain_base_model.py {params.folder} 2>&1 | tee {log}"
+        "entrobench pretrain-model {params.folder} 2>&1 | tee {log}"
 
 
 rule smollm2_135m:
@@ -41,13 +34,13 @@ rule smollm2_135m:
     container:
         image("train")
     resources:
-        **small_job(3000),
+        **LOOKUPS.small_job(3000),
     params:
         folder=str(RESULTS / "{scale}/models/smollm2_135m"),
     message:
         "Converting SmolLM2-135M-Instruct"
     shell:
-        "python workflow/scripts/convert_smollm2.py {params.folder} > {log} 2>&1"
+        "entrobench convert-smollm2 {params.folder} > {log} 2>&1"
 
 
 rule published_model:
@@ -61,12 +54,12 @@ rule published_model:
     benchmark:
         RESULTS / "{scale}/logs/{model}.tsv"
     wildcard_constraints:
-        model="|".join(PUBLISHED_MODELS),
+        model="|".join(LOOKUPS.published_models()),
     resources:
-        **small_job(4000),
+        **LOOKUPS.small_job(4000),
     params:
         folder=str(RESULTS / "{scale}/models/{model}"),
     message:
         "Getting {wildcards.model}"
     shell:
-        "python workflow/scripts/fetch_model.py {wildcards.model} {params.folder} > {log} 2>&1"
+        "entrobench fetch-model {wildcards.model} {params.folder} > {log} 2>&1"

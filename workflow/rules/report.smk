@@ -1,7 +1,7 @@
 rule report:
     """Table 1, Figure 5 and the page of a paper."""
     input:
-        scores=lambda w: scores_of(w.scale, [w.paper]),
+        scores=lambda w: LOOKUPS.scores_of(w.scale, [w.paper]),
         artifacts="configs/papers/{paper}/artifacts.yaml",
     output:
         RESULTS / "{scale}/{paper}/index.html",
@@ -14,11 +14,11 @@ rule report:
     container:
         image("report")
     resources:
-        **small_job(),
+        **LOOKUPS.small_job(),
     params:
         results=RESULTS,
     message:
         "Rendering the report of {wildcards.paper} at scale {wildcards.scale}"
     shell:
-        "python workflow/scripts/render_report.py {wildcards.paper} --scale {wildcards.scale}"
+        "entrobench report {wildcards.paper} --scale {wildcards.scale}"
         " --results {params.results} > {log} 2>&1"

@@ -1,7 +1,7 @@
 rule resolve_cell:
     """Protocol + method + scale -> cell.yaml, with the provenance of each value."""
     input:
-        config_files,
+        LOOKUPS.config_files,
     output:
         RESULTS / "{scale}/{cell}/cell.yaml",
     log:
@@ -11,7 +11,7 @@ rule resolve_cell:
     container:
         image("report")
     resources:
-        **small_job(),
+        **LOOKUPS.small_job(),
     params:
         results=RESULTS,
     message:
@@ -21,11 +21,11 @@ rule resolve_cell:
 
 
 rule train_cell:
-    """One training run. Checkpoints lie beside the output, so that a rerun resumes (contract 2)."""
+    """One training run. Checkpoints lie beside the output, so that a rerun resumes."""
     input:
         cell=RESULTS / "{scale}/{cell}/cell.yaml",
-        model=start_model,
-        data=training_set,
+        model=LOOKUPS.start_model,
+        data=LOOKUPS.training_set,
     output:
         done=RESULTS / "{scale}/{cell}/train.done.json",
         metrics=RESULTS / "{scale}/{cell}/metrics.parquet",
@@ -33,9 +33,9 @@ rule train_cell:
         RESULTS / "{scale}/{cell}/logs/train.log",
     benchmark:
         RESULTS / "{scale}/{cell}/logs/train.tsv"
-    threads: heavy_threads("train")
+    threads: LOOKUPS.heavy_threads("train", workflow.cores)
     resources:
-        **heavy_job("train", 10000),
+        **LOOKUPS.heavy_job("train", 10000),
     params:
         results=RESULTS,
     message:

@@ -62,8 +62,8 @@ class PhaseController(Checkpointed):
             raise ValueError(f"expected 0 <= beta < 1, found {self.beta_warm}, {self.beta_run}")
         if self.warmup_steps < 1 or self.gate_ratio < 0:
             raise ValueError(
-                "expected warmup_steps >= 1 and gate_ratio >= 0, "
-                f"found {self.warmup_steps}, {self.gate_ratio}"
+                f"expected warmup_steps >= 1 and gate_ratio >= 0, found {self.warmup_steps}, "
+                f"{self.gate_ratio}"
             )
 
     def update(self, entropy: float) -> float:

@@ -67,8 +67,8 @@ class Perplexity(Checkpointed):
     def __post_init__(self) -> None:
         if self.prefer not in ("low", "high") or self.outliers not in ("keep", "iqr"):
             raise ValueError(
-                "expected prefer: low or high and outliers: keep or iqr, "
-                f"found {self.prefer!r} and {self.outliers!r}"
+                f"expected prefer: low or high and outliers: keep or iqr, found {self.prefer!r} and "
+                f"{self.outliers!r}"
             )
 
     def shape(self, batch: TokenBatch) -> Shaped:

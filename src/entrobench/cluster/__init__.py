@@ -1,1 +1,4 @@
-"""Running on a SLURM cluster: what a job asks for, and how a training run is started on its nodes."""
+"""Running on a SLURM cluster: what a job asks for, how a run is started on its nodes, submission of groups.
+
+Workflow and the command line import it.
+"""

@@ -6,7 +6,7 @@ The keys are those of Snakemake's SLURM executor. Light: the Snakefile imports t
 from typing import Any
 
 from entrobench.errors import ConfigError
-from entrobench.site import Site
+from entrobench.machine.site import Site
 
 # Jobs without a GPU: data, scores, reports, and cells of the CPU scales
 CPU_MINUTES = 240

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from entrobench.configs import Configs
+from entrobench.data.text import normalised
 from entrobench.errors import MissingInput
 from entrobench.files import read_json, write_atomic, write_json
 
@@ -24,7 +25,6 @@ CANDIDATE = 0.2
 # 7 + 8 and 7 - 8 have the same letters and digits
 GENERATED = "generated; training and test problems are disjoint as calculations"
 _WORD = re.compile(r"[\u4e00-\u9fff]|[^\W_\u4e00-\u9fff]+")
-_NO_LETTER = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,6 @@ class Overlap:
     kind: Literal["exact", "near"]
     similarity: float
     same_gold: bool
-
-
-def normalised(text: str) -> str:
-    """Lower case, letters and digits only."""
-    return _NO_LETTER.sub("", text.lower())
 
 
 def shingles(text: str) -> frozenset[str]:

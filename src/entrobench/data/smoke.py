@@ -120,7 +120,14 @@ def benchmark_problems(name: str, seed: int) -> list[dict[str, Any]]:
     ]
 
 
-def write_training_set(path: Path, seed: int) -> None:
+def write_smoke_task(folder: Path, seed: int) -> None:
+    """Write the training set and every benchmark into the results folder of a scale."""
+    for name in BENCHMARKS:
+        write_benchmark(folder / "benchmarks" / f"{name}.jsonl", name, seed)
+    write_smoke_training_set(folder / "data" / DATASET / "train.parquet", seed)
+
+
+def write_smoke_training_set(path: Path, seed: int) -> None:
     """Write the training set as verl's parquet, and manifest.json beside it."""
     rows = training_rows(seed)
     write_verl_parquet(path, rows)

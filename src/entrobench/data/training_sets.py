@@ -3,97 +3,31 @@
 A recipe is a pure function (files, settings) -> Selection. It keeps rows and says of every dropped one why.
 """
 
-import itertools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from entrobench.configs import Dataset
 from entrobench.data.pins import require_count, seeded_slice
-from entrobench.data.prompts import Message
+from entrobench.data.recipes.dapo import select_dapo
+from entrobench.data.recipes.numina import select_numina
+from entrobench.data.recipes.selection import Selection
+from entrobench.data.recipes.still3 import select_still3
+from entrobench.data.recipes.tool_n1 import select_tool_n1
 from entrobench.data.schema import verl_row, write_verl_parquet
 from entrobench.data.sources import Fetched, fetch_all
 from entrobench.errors import ConfigError, MissingInput
 from entrobench.files import sha256_file, sha256_text, write_json
 
 IDS_SHOWN = 600
-SAME_TEXT = "same problem text as an earlier row"
-CONFLICT = "rows with this problem text have different answers"
-
-
-@dataclass(frozen=True)
-class TrainingRow:
-    """One kept row. `problem` is the bare text, `prompt` what the policy reads; `extra` joins extra_info."""
-
-    index: str
-    problem: str
-    prompt: list[Message]
-    gold: str
-    ability: str = "math"
-    extra: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Selection:
-    """What a recipe keeps and drops. dropped: reason -> ids. other_rows: reason -> number of rows
-    that were not looked at one by one. counts: what it found in the source."""
-
-    rows_in: int
-    dedup_key: str
-    rows: list[TrainingRow] = field(default_factory=list)
-    dropped: dict[str, list[str]] = field(default_factory=dict)
-    other_rows: dict[str, int] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-    notes: dict[str, Any] = field(default_factory=dict)
-
-    def drop(self, reason: str, index: str) -> None:
-        """Put a row of the source on record as left out."""
-        self.dropped.setdefault(reason, []).append(index)
-
-
-def keep_one_per_text(
-    by_text: Mapping[str, Mapping[str, list[TrainingRow]]],
-    selection: Selection,
-    conflicts: str,
-    wrong: Mapping[str, str],
-    key: str = "text",
-) -> None:
-    """Keep the first row of each text, or all with key `index`; drop the others with their reason.
-
-    by_text: text -> gold -> rows. conflicts: drop | keep, of texts with several golds. wrong: index -> why
-    its gold is wrong.
-    """
-    for by_gold in by_text.values():
-        first = True
-        for row in itertools.chain.from_iterable(by_gold.values()):
-            if row.index in wrong:
-                selection.drop(wrong[row.index], row.index)
-            elif len(by_gold) > 1 and conflicts == "drop":
-                selection.drop(CONFLICT, row.index)
-            elif not first and key == "text":
-                selection.drop(SAME_TEXT, row.index)
-            else:
-                selection.rows.append(row)
-                first = False
-
-
 Recipe = Callable[[dict[str, Path], dict[str, Any]], Selection]
-
-
-def recipes() -> dict[str, Recipe]:
-    """Name in `recipe` of a configs/datasets/<name>.yaml -> function. A new training set is one line here."""
-    from entrobench.data.dapo import select_dapo
-    from entrobench.data.numina import select_numina
-    from entrobench.data.still3 import select_still3
-    from entrobench.data.tool_n1 import select_tool_n1
-
-    return {
-        "dapo": select_dapo,
-        "numina": select_numina,
-        "still3": select_still3,
-        "tool_n1": select_tool_n1,
-    }
+# Name in `recipe` of a configs/datasets/<name>.yaml. A new training set is one line here.
+RECIPES: dict[str, Recipe] = {
+    "dapo": select_dapo,
+    "numina": select_numina,
+    "still3": select_still3,
+    "tool_n1": select_tool_n1,
+}
 
 
 def recipe_of(config: Dataset) -> Recipe:
@@ -101,10 +35,9 @@ def recipe_of(config: Dataset) -> Recipe:
     where = f"configs/datasets/{config.dataset}.yaml"
     if not config.recipe and config.source.get("kind") == "package":
         fetch_all(config.source, where)
-    known = recipes()
-    if config.recipe not in known:
-        raise ConfigError(f"{where}: recipe: expected one of {sorted(known)}, found {config.recipe!r}")
-    return known[config.recipe]
+    if config.recipe not in RECIPES:
+        raise ConfigError(f"{where}: recipe: expected one of {sorted(RECIPES)}, found {config.recipe!r}")
+    return RECIPES[config.recipe]
 
 
 def select(config: Dataset, download: bool = True) -> tuple[Selection, dict[str, Any]]:

@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from entrobench.configs import Configs, load_yaml
+from entrobench.configs import Configs, Strict, load_yaml
 from entrobench.data.benchmarks import read_benchmark
 from entrobench.data.pins import require_count
 from entrobench.data.smoke import PROBLEMS_PER_BENCHMARK, TRAIN_ROWS, benchmark_problems, training_rows
@@ -25,10 +25,8 @@ Kind = Literal["dataset", "benchmark", "file"]
 Status = Literal["ok", "missing", "mismatch"]
 
 
-class OtherFile(BaseModel):
+class OtherFile(Strict):
     """A file that is no source: another copy, model outputs, a fixture."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: str
     bytes: int
@@ -36,10 +34,8 @@ class OtherFile(BaseModel):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
-class OtherFiles(BaseModel):
+class OtherFiles(Strict):
     """configs/other_files.yaml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     files: list[OtherFile]
 

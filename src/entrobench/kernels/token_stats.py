@@ -56,8 +56,8 @@ def _check_tokens(name: str, tokens: Tensor, vocabulary: int) -> None:
         raise ValueError(f"{name}: expected integer token ids; found {tokens.dtype}")
     if tokens.device.type == "cpu" and len(tokens) and not 0 <= tokens.min() <= tokens.max() < vocabulary:
         raise ValueError(
-            f"{name}: expected token ids from 0 to {vocabulary - 1}; "
-            f"found {tokens.min().item()} to {tokens.max().item()}"
+            f"{name}: expected token ids from 0 to {vocabulary - 1}; found {tokens.min().item()} to "
+            f"{tokens.max().item()}"
         )
 
 

@@ -33,8 +33,11 @@ def find_gguf() -> Path:
 def convert(gguf: Path, folder: Path) -> None:
     """Write `folder` in Hugging Face's format, float32, with its marker model.json.
 
-    Raises ConfigError when vocabulary and tokenizer differ; nothing is written then.
+    Raises MissingInput without the file, ConfigError when vocabulary and tokenizer differ; nothing is written
+    then.
     """
+    if not gguf.exists():
+        raise MissingInput(f"{gguf} does not exist")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -253,8 +253,8 @@ def check_bounds(measured: Measurement, bounds: Bounds) -> None:
     problems = []
     if not bounds.min_accuracy <= measured.in_domain_accuracy <= bounds.max_accuracy:
         problems.append(
-            f"in-domain mean@8 is {measured.in_domain_accuracy:.3f}, "
-            f"expected {bounds.min_accuracy} to {bounds.max_accuracy}"
+            f"in-domain mean@8 is {measured.in_domain_accuracy:.3f}, expected {bounds.min_accuracy} to "
+            f"{bounds.max_accuracy}"
         )
     if measured.entropy < bounds.min_entropy:
         problems.append(
@@ -262,11 +262,10 @@ def check_bounds(measured: Measurement, bounds: Bounds) -> None:
         )
     if problems:
         raise OutOfBounds(
-            f"the pretrained model {NAME} is outside its bounds: {'; '.join(problems)} "
-            f"(by benchmark: {measured.accuracy}). No model was written.\n"
-            f"  Too few steps make a weak model, other demonstrations a more certain one: see --steps, "
-            f"or set the "
-            f"bounds by --min-accuracy, --max-accuracy, --min-entropy."
+            f"the pretrained model {NAME} is outside its bounds: {'; '.join(problems)} (by benchmark: "
+            f"{measured.accuracy}). No model was written.\n"
+            "  Too few steps make a weak model, other demonstrations a more certain one: see --steps, or "
+            "set the bounds by --min-accuracy, --max-accuracy, --min-entropy."
         )
 
 
@@ -297,9 +296,8 @@ def pretrain(folder: Path, settings: Pretraining, bounds: Bounds, data_seed: int
         train(model, tokenizer, settings, held_out, report)
         measured = measure(model, tokenizer, benchmarks)
         report(
-            f"measured: in-domain mean@8 {measured.in_domain_accuracy:.3f}, entropy "
-            f"{measured.entropy:.3f} nats, "
-            f"{measured.mixed_groups:.0%} mixed groups; {measured.accuracy}"
+            f"measured: in-domain mean@8 {measured.in_domain_accuracy:.3f}, entropy {measured.entropy:.3f} "
+            f"nats, {measured.mixed_groups:.0%} mixed groups; {measured.accuracy}"
         )
         check_bounds(measured, bounds)
         model.save_pretrained(staged)

@@ -16,10 +16,10 @@ from entrobench.data.prompts import INSTRUCTION, SYSTEM_PROMPT
 CONTEXT_LENGTH = 128
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n"
+    "' + message['content'] + '<|im_end|>' + '\n"
+    "' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n"
+    "' }}{% endif %}"
 )
 PROBLEM_PHRASES = ("What is ", " + ", " - ", "?", "Start with ", ". Add ", ". Take away ", ". What is left?")
 NUMBERS = tuple(str(number) for number in range(100))

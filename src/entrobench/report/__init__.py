@@ -1,3 +1,4 @@
-"""Tables, figures and the page, rendered from files: samples, curves, manifests, published values. Never from
-a trainer.
+"""Tables, figures and the page, rendered from files: samples, curves, manifests, published values.
+
+Only the command line imports it; it never imports a trainer.
 """

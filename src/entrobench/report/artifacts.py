@@ -2,16 +2,10 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
-from entrobench.configs import Configs, load_yaml
+from entrobench.configs import Configs, Strict, load_yaml
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TableArtifact(_Strict):
+class TableArtifact(Strict):
     """A table: row -> method, model -> experiment, column -> benchmark, all named as in the paper."""
 
     title: str
@@ -21,7 +15,7 @@ class TableArtifact(_Strict):
     columns: dict[str, str]
 
 
-class FigureArtifact(_Strict):
+class FigureArtifact(Strict):
     """A figure of training curves: its methods, and the experiment that the paper shows."""
 
     title: str
@@ -29,7 +23,7 @@ class FigureArtifact(_Strict):
     experiment: str
 
 
-class Artifacts(_Strict):
+class Artifacts(Strict):
     """All artifacts of a paper."""
 
     table1: TableArtifact
@@ -37,7 +31,8 @@ class Artifacts(_Strict):
 
 
 def load_artifacts(paper: str, configs: Configs) -> Artifacts:
-    """Read a paper's artifacts.yaml. Raises ConfigError."""
+    """Read a paper's artifacts.yaml. Raises UnknownName, or ConfigError for a paper without one."""
+    configs.protocol(paper)
     return load_yaml(configs.root / "papers" / paper / "artifacts.yaml", Artifacts)
 
 

@@ -1,5 +1,4 @@
-"""A table of a paper beside what was reproduced: tidy data first (contract 9), then Markdown and LaTeX from
-it.
+"""A table of a paper beside what was reproduced: tidy data first, then Markdown and LaTeX from it.
 
 A scale may run other benchmarks or another model in the place of the paper's ("stand-ins"). Then the
 difference from the published value would compare two different things and is shown as n/a; what can be
@@ -7,7 +6,6 @@ compared is the gain over Base.
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,18 +16,17 @@ import pandas as pd
 
 from entrobench.cells import stand_in
 from entrobench.configs import Configs, Model, Scale
-from entrobench.evaluation.samples import Sample, read_samples
+from entrobench.evaluation.samples import read_samples
+from entrobench.evaluation.scores import Outcomes, measure
 from entrobench.files import read_csv, read_json
 from entrobench.paths import published_folder
 from entrobench.report.artifacts import TableArtifact, experiments_at, seed_folders
-from entrobench.statistics.bootstrap import cluster_bootstrap
-from entrobench.statistics.metrics import mean_at_k, pass_at_k
 
 COLUMNS = [
     "model", "row", "column", "published", "reproduced", "ci_low", "ci_high",
     "n_problems", "n_samples", "n_seeds", "status", "cell",
 ]  # fmt: skip
-IN_DOMAIN = "in-domain mean"
+IN_DOMAIN_LABEL = "in-domain mean"
 BASE_ROW = "Base"
 # A cell with a larger share of samples that the grader could not decide is no measurement
 MAX_ERROR_SHARE = 0.1
@@ -102,7 +99,7 @@ class Table:
 
     @cached_property
     def tidy(self) -> pd.DataFrame:
-        """Contract 9: one row per model, row and column. Values in percent; what was not run has none."""
+        """One row per model, row and column. Values in percent; what was not run has none."""
         rows = [
             {"model": self.model_label(model), "row": row} | values
             for model, experiment in self.experiments.items()
@@ -122,16 +119,17 @@ class Table:
         evaluated = {
             column: [run for run in runs if column.benchmark in done[run]] for column in self.columns
         }
-        measured = {column: _by_problem(of, column) for column, of in evaluated.items() if of}
+        measured = {column: _outcomes(of, column) for column, of in evaluated.items() if of}
         published = {column: self._published(model, row, column.published_as) for column in self.columns}
         groups = {column.label: [column] for column in self.columns}
         inside = [column for column in self.columns if column.in_domain]
         if len(inside) > 1:
-            groups[IN_DOMAIN] = inside
+            groups[IN_DOMAIN_LABEL] = inside
         for label, columns in groups.items():
             mean = round(sum(published[column] for column in columns) / len(columns), 2)
             is_run = all(column in measured for column in columns)
-            result = _measure([measured[column] for column in columns]) if is_run else _NOT_RUN
+            parts = [(measured[column], column.metric) for column in columns if is_run]
+            result = _measured(parts) if is_run else _NOT_RUN
             yield {"column": label, "cell": names, "published": mean} | result
 
     def _published(self, model: str, row: str, column: str) -> float:
@@ -159,24 +157,21 @@ class Table:
         models = ", ".join(f"{self.model_run(model).title} for {model}" for model in self.experiments)
         text = [
             f"{self.artifact.title} of the PAPO paper (arXiv {self.configs.protocol(self.paper).arxiv}), "
-            f"scale "
-            f"`{self.scale.scale}`. Values in percent; brackets hold the 95 % interval of a cluster "
-            f"bootstrap over "
-            f"problems; n = problems x samples x training seeds."
+            f"scale `{self.scale.scale}`. Values in percent; brackets hold the 95 % interval of a cluster "
+            "bootstrap over problems; n = problems x samples x training seeds."
         ]
         stand_ins = [c for c in self.columns if c.label != c.published_as]
         if stand_ins:
             names = ", ".join(f"{c.label} for {c.published_as}" for c in stand_ins)
             text.append(
-                f"The columns are the {self.scale.scale} benchmarks (generated arithmetic), which stand "
-                f"in for the "
-                f"paper's: {names}."
+                f"The columns are the {self.scale.scale} benchmarks (generated arithmetic), which stand in "
+                f"for the paper's: {names}."
             )
         if self.scale.models:
             text.append(
-                f"Published values belong to the paper's model and benchmarks; what ran here is "
-                f"{models}. So this is "
-                f"no reproduction: the difference is n/a, and only gains over Base can be set side by side."
+                f"Published values belong to the paper's model and benchmarks; what ran here is {models}. "
+                "So this is no reproduction: the difference is n/a, and only gains over Base can be set "
+                "side by side."
             )
         if self.scale.limits:
             text.append(
@@ -199,47 +194,20 @@ _NOT_RUN: dict[str, Any] = dict.fromkeys(("reproduced", "ci_low", "ci_high"), ma
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Problems:
-    """One benchmark of one cell, over its seeds: the metric of each problem, averaged over seeds."""
-
-    values: list[float]
-    n_samples: int
-    n_seeds: int
-    error_share: float
+def _outcomes(runs: list[Path], column: Column) -> Outcomes:
+    return Outcomes.of([read_samples(run / "eval" / column.benchmark / "samples.jsonl") for run in runs])
 
 
-def _by_problem(runs: list[Path], column: Column) -> _Problems:
-    values: dict[str, list[float]] = defaultdict(list)
-    samples: list[Sample] = []
-    n = 0
-    for run in runs:
-        of_run = read_samples(run / "eval" / column.benchmark / "samples.jsonl")
-        samples += of_run
-        grouped: dict[str, list[bool]] = defaultdict(list)
-        for sample in of_run:
-            grouped[sample.problem_id].append(sample.verdict == "correct")
-        for problem, outcomes in grouped.items():
-            n = len(outcomes)
-            c = sum(outcomes)
-            values[problem].append(
-                mean_at_k([c], n) if column.metric.startswith("mean@") else pass_at_k([c], n, 1)
-            )
-    errors = sum(sample.verdict == "error" for sample in samples) / len(samples)
-    return _Problems([sum(v) / len(v) for v in values.values()], n, len(runs), errors)
-
-
-def _measure(groups: list[_Problems]) -> dict[str, Any]:
-    means = [sum(group.values) / len(group.values) for group in groups]
-    low, high = cluster_bootstrap([group.values for group in groups], seed=0)
-    is_graded = all(group.error_share <= MAX_ERROR_SHARE for group in groups)
+def _measured(parts: list[tuple[Outcomes, str]]) -> dict[str, Any]:
+    found = measure(parts)
+    is_graded = all(of.n_errors <= MAX_ERROR_SHARE * of.n_graded for of, _ in parts)
     return {
-        "reproduced": round(100 * sum(means) / len(means), 2),
-        "ci_low": round(100 * low, 2),
-        "ci_high": round(100 * high, 2),
-        "n_problems": sum(len(group.values) for group in groups),
-        "n_samples": groups[0].n_samples,
-        "n_seeds": min(group.n_seeds for group in groups),
+        "reproduced": round(100 * found.value, 2),
+        "ci_low": round(100 * found.ci_low, 2),
+        "ci_high": round(100 * found.ci_high, 2),
+        "n_problems": found.n_problems,
+        "n_samples": found.n_samples,
+        "n_seeds": found.n_seeds,
         "status": "measured" if is_graded else "control_failed",
     }
 

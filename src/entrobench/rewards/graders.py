@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from typing import Any
 
-from entrobench.errors import ConfigError, UnknownName
+from entrobench.errors import ConfigError, UnknownName, did_you_mean
 from entrobench.rewards.answer_grade import AnswerGrade
 from entrobench.rewards.crux import grade_crux
 from entrobench.rewards.function_call_ast import grade_function_calls, require_checker
@@ -151,7 +151,9 @@ def grader_of(name: str) -> Grader:
         return GRADERS[name]
     if name.startswith("smoke_"):
         return GRADERS["smoke"]
-    raise UnknownName(f"no grader for {name!r}. There are: {', '.join(sorted(GRADERS))}")
+    raise UnknownName(
+        f"no grader for {name!r}.{did_you_mean(name, GRADERS)} There are: {', '.join(sorted(GRADERS))}"
+    )
 
 
 def require_grader(name: str) -> None:

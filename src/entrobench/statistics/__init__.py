@@ -1,1 +1,4 @@
-"""Statistics over samples. Leaves: numpy and the standard library, nothing of the project."""
+"""Statistics over samples: metrics and their intervals. numpy and the standard library.
+
+Evaluation and report import it; it imports nothing of the project.
+"""

@@ -24,6 +24,19 @@ def pass_at_k(correct: Sequence[int], n: int, k: int) -> float:
     return sum(1 - math.comb(n - c, k) / math.comb(n, k) for c in correct) / len(correct)
 
 
+def value_of(metric: str, c: int, n: int) -> float:
+    """One problem's value of `mean@<n>` or `pass@<k>`, with c of n samples correct.
+
+    Raises ValueError for another metric, and as mean_at_k and pass_at_k.
+    """
+    kind, _, k = metric.partition("@")
+    if kind == "mean":
+        return mean_at_k([c], n)
+    if kind == "pass":
+        return pass_at_k([c], n, int(k))
+    raise ValueError(f"expected mean@n or pass@k, found {metric!r}")
+
+
 def _check(correct: Sequence[int], n: int) -> None:
     if not correct:
         raise ValueError("no problems: a mean over nothing is not a number")

@@ -1,1 +1,4 @@
-"""Training with verl. The only package that imports verl; others import only modules of it that do not."""
+"""Training with verl: the only package that imports verl, and only in the process that trains.
+
+Cluster and the command line import launch.py and relay.py, which do not.
+"""

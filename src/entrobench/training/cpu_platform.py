@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from verl.plugin.platform import PlatformBase, PlatformRegistry
 
-from entrobench.backend import alias_vllm_cpu
+from entrobench.machine.backend import alias_vllm_cpu
 
 
 class _CpuDevice(types.ModuleType):

@@ -1,6 +1,6 @@
 """How much disk a training run will take, from its cell and its model's shapes; checked before it starts.
 
-The size of one checkpoint is cost_model.checkpoint_bytes.
+The size of one checkpoint is cost.arithmetic.checkpoint_bytes.
 """
 
 import json
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from entrobench.cost_model import checkpoint_bytes, checkpoints_at_once
+from entrobench.cost.arithmetic import checkpoint_bytes, checkpoints_at_once
 from entrobench.errors import NotEnoughSpace
-from entrobench.training.checkpoints import checkpoint_folders
+from entrobench.runs.checkpoints import checkpoint_folders
 
 IGNORE_DISK = "ENTROBENCH_IGNORE_DISK"
 PRECISION_BYTES = {"fp32": 4, "bf16": 2}

@@ -6,7 +6,7 @@ on Ctrl-C, and reports the worker's own error. Processes, shared memory and Ray'
 removed by pid and by name as they were seen to belong to it; nothing else is touched. Checkpoints stay.
 
 SIGTERM and SIGUSR1, which a scheduler sends ahead of a time limit or of preemption, let the run finish its
-step, make a checkpoint and end (stop.json, see run_files.StopRequest); what it cannot do in time is ended.
+step, make a checkpoint and end (stop.json, runs.run_files.StopRequest); what it cannot do in time is ended.
 """
 
 import ctypes
@@ -31,7 +31,7 @@ import psutil
 
 from entrobench.errors import EntrobenchError, MissingInput, TrainingFailed, Unfinished
 from entrobench.files import read_json, read_jsonl, write_atomic
-from entrobench.training.run_files import Lives, StopRequest
+from entrobench.runs.run_files import Lives, StopRequest
 
 POLL_SECONDS = 1.0
 RAY_FOLDER_PREFIX = "entrobench-"

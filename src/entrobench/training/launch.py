@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from entrobench.backend import CPU_ENVIRONMENT, choose_backend, require_compiler
 from entrobench.cells import read_training_cell
 from entrobench.errors import TrainingFailed, Unfinished
+from entrobench.machine.backend import CPU_ENVIRONMENT, choose_backend, require_compiler
+from entrobench.machine.site import Site, site_or_none
 from entrobench.paths import repository_root
-from entrobench.redact import is_secret_name
-from entrobench.site import Site, site_or_none
+from entrobench.provenance.redaction import is_secret_name
+from entrobench.runs.run_files import Lives
 from entrobench.training.guard import Limits, supervise
-from entrobench.training.run_files import Lives
 
 VERL_ON_CPU = {
     "VERL_PLATFORM": "cpu",

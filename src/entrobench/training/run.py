@@ -22,11 +22,11 @@ from entrobench.files import sha256_file, sha256_text, write_json
 from entrobench.models.check import check_model, check_vocabulary
 from entrobench.models.lora import merge_adapter
 from entrobench.paths import repository_root
-from entrobench.provenance import write_manifest
+from entrobench.provenance.manifest import write_manifest
+from entrobench.runs.checkpoints import latest_step, resume_point
+from entrobench.runs.run_files import Curve, Lives, Progress, StopRequest, set_aside_other_run
 from entrobench.training import fork_server
-from entrobench.training.checkpoints import latest_step, resume_point
 from entrobench.training.disk import require_space
-from entrobench.training.run_files import Curve, Lives, Progress, StopRequest, set_aside_other_run
 from entrobench.training.token_record import TokenRecord
 
 # What workers need and the driver does not; vLLM imports the rest of itself late
@@ -116,7 +116,7 @@ def train(run_dir: Path) -> None:
     from verl.trainer.main_ppo import run_ppo
     from verl.utils.device import auto_set_device
 
-    from entrobench.training.trainer import task_runner_class
+    from entrobench.training.task_runner import task_runner_class
     from entrobench.training.verl_config import compose_verl_config
 
     config = compose_verl_config(run_overrides(cell, run_dir))

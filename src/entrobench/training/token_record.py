@@ -1,4 +1,4 @@
-"""Entropy accounting: a seeded slice of a run's tokens, with what the update did to them (contract 6).
+"""Entropy accounting: a seeded slice of a run's tokens, with what the update did to them.
 
 `token_stats.parquet`, one row a token of the slice: step, sequence, group, whether the response is correct,
 length and position in it, token id and text; log p, H, sum p^2, t1 and t2 before the update; advantage,

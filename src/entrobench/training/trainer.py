@@ -1,12 +1,11 @@
 """verl's synchronous trainer, with a Shaper between the advantages and the update.
 
-What is ours: the shaper sees the global batch on the driver before it is split (contract 3), its state is
+What is ours: the shaper sees the global batch on the driver before it is split, its state is
 part of the checkpoint, dynamic sampling ends with an error instead of running for ever, each phase leaves a
 sign of life, a run that is asked to stop ends after a step with a checkpoint, and old checkpoints are deleted
 whatever life of the run made them. Everything else is verl's.
 """
 
-import functools
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ import transfer_queue as tq
 from omegaconf import DictConfig, OmegaConf
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
-from verl.trainer.ppo.v1 import trainer_base
 from verl.trainer.ppo.v1.replay_buffer import DAPO_FILTERED_REWARD_COUNTS_KEY
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.debug import marked_timer
@@ -29,9 +27,9 @@ from entrobench.algorithms import SHAPERS, Shaped, Shaper, TokenBatch
 from entrobench.algorithms.health import batch_health, clip_masks, group_rates, mismatch
 from entrobench.errors import TrainingFailed
 from entrobench.kernels.token_stats import TokenStats
-from entrobench.training.checkpoints import load_controller, prune, save_controller
+from entrobench.runs.checkpoints import load_controller, prune, save_controller
+from entrobench.runs.run_files import Curve, Progress, StopRequest
 from entrobench.training.engine import STAT_FIELDS
-from entrobench.training.run_files import Curve, Progress, StopRequest
 from entrobench.training.step_loss import ACTOR_SETTINGS
 from entrobench.training.token_record import TokenRecord, token_frame
 
@@ -89,13 +87,11 @@ class EntropyTrainer(PPOTrainerSync):
         if filter_groups.enable and 0 < limit < self._prompts_generated + len(batch):
             raise DynamicSamplingExhausted(
                 f"dynamic sampling: step {self.global_steps} generated {self._prompts_generated} prompts "
-                f"({filter_groups.max_num_gen_batches} batches of {train_batch_size}) and still has "
-                f"fewer than "
-                f"{train_batch_size} groups with both correct and incorrect answers.\n  The task is too "
-                f"hard or "
-                f"too easy for this model. Change the data, raise "
-                f"algorithm.filter_groups.max_num_gen_batches, "
-                f"or use a method without dynamic sampling (grpo). Checkpoints are intact."
+                f"({filter_groups.max_num_gen_batches} batches of {train_batch_size}) and still has fewer "
+                f"than {train_batch_size} groups with both correct and incorrect answers.\n"
+                "  The task is too hard or too easy for this model. Change the data, raise "
+                "algorithm.filter_groups.max_num_gen_batches, or use a method without dynamic sampling "
+                "(grpo). Checkpoints are intact."
             )
         self._prompts_generated += len(batch)
         return super()._submit_batch_to_rollout(batch)
@@ -412,31 +408,3 @@ def _make_shaper(config: DictConfig) -> Shaper | None:
         return None
     settings: Any = OmegaConf.to_container(shaper.settings)
     return SHAPERS[shaper.name](**settings)
-
-
-def register(config: DictConfig) -> None:
-    """Make verl build our trainer for `trainer.v1.trainer_mode=sync`.
-
-    A trainer under a new name would not do: verl compares the mode with "sync" in many places.
-    """
-    from entrobench.training.relay_trainer import RelayTrainer
-
-    is_relay = config.entrobench.relay is not None
-    trainer_base.TRAINER_REGISTRY["sync"] = RelayTrainer if is_relay else EntropyTrainer
-
-
-@functools.cache
-def task_runner_class() -> Any:
-    """verl's TaskRunnerV1 as a Ray actor that registers our trainer in its own process first."""
-    import ray
-    from verl.trainer.main_ppo import TaskRunnerV1
-
-    actor_class: Any = TaskRunnerV1
-    plain_class = actor_class.__ray_metadata__.modified_class
-
-    class TaskRunner(plain_class):  # type: ignore[valid-type, misc]
-        def run(self, config: DictConfig) -> None:
-            register(config)
-            super().run(config)
-
-    return ray.remote(TaskRunner)

@@ -1,0 +1,124 @@
+"""Data: training sets and benchmarks from their pinned sources, and audits of them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from entrobench.cli.options import (
+    Limit,
+    Results,
+    Seed,
+    checkout_configs,
+    complete_benchmark,
+    complete_dataset,
+)
+from entrobench.errors import PinMismatch
+from entrobench.files import write_json
+
+Target = Annotated[Path, typer.Argument(help="File to write.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this group's verbs."""
+    for verb in (
+        verify_data,
+        contamination,
+        prepare_dataset,
+        prepare_benchmark,
+        rebuild_tool_n1,
+        make_smoke_data,
+    ):
+        app.command(rich_help_panel="Data")(verb)
+
+
+def verify_data(results: Results = Path("results")) -> None:
+    """Check every pinned data file: bytes, SHA-256, rows, schema, counts."""
+    from entrobench.data.verification import as_json, report, verify_all
+    from entrobench.machine.site import export_paths, site_or_none
+
+    configs = checkout_configs()
+    export_paths(site_or_none(configs.root))
+    checks = verify_all(configs)
+    target = results / "data" / "verification.json"
+    write_json(target, as_json(checks))
+    print(report(checks))
+    print(f"\nResult: {target}")
+    broken = [check.name for check in checks if check.status == "mismatch"]
+    if broken:
+        raise PinMismatch(f"{len(broken)} of {len(checks)} differ from their pins: {', '.join(broken)}")
+
+
+def contamination(results: Results = Path("results")) -> None:
+    """Find training problems that stand in a benchmark."""
+    from entrobench.data.contamination import write_audit
+    from entrobench.machine.site import export_paths, site_or_none
+
+    configs, folder = checkout_configs(), results / "data"
+    export_paths(site_or_none(configs.root))
+    write_audit(configs, folder)
+    print((folder / "contamination.md").read_text(encoding="utf-8"))
+    print(f"Pairs by id: {folder / 'contamination.csv'}")
+
+
+def prepare_dataset(
+    dataset: Annotated[
+        str,
+        typer.Argument(help="Name of configs/datasets.", autocompletion=complete_dataset),
+    ],
+    target: Target,
+    limit: Limit = None,
+    seed: Seed = 0,
+) -> None:
+    """Write a training set as verl's parquet, with its manifest beside it."""
+    from entrobench.data.training_sets import prepare_training_set
+
+    manifest = prepare_training_set(checkout_configs().dataset(dataset), target, limit, seed)
+    for drop in manifest["dropped"]:
+        print(f"dropped {drop['rows']}: {drop['reason']}")
+    print(f"{manifest['rows_in']} rows, {manifest['rows_out']} written to {target}")
+
+
+def prepare_benchmark(
+    benchmark: Annotated[
+        str,
+        typer.Argument(help="Name of configs/benchmarks.", autocompletion=complete_benchmark),
+    ],
+    target: Target,
+    limit: Limit = None,
+    seed: Seed = 0,
+    optional: Annotated[
+        bool,
+        typer.Option("--optional", help="Where the data cannot be had, say why in the manifest."),
+    ] = False,
+) -> None:
+    """Write a benchmark as canonical problems, with its manifest beside it."""
+    from entrobench.data.benchmarks import prepare_benchmark, prepare_or_say_why, why_missing
+
+    prepare = prepare_or_say_why if optional else prepare_benchmark
+    manifest = prepare(checkout_configs().benchmark(benchmark), target, limit, seed)
+    if manifest is None:
+        print(f"missing: {benchmark}: {why_missing(target)}")
+        return
+    print(f"{manifest['problems']} problems, {manifest['problems_out']} written to {target}")
+
+
+def rebuild_tool_n1(target: Target, limit: Limit = None, seed: Seed = 0) -> None:
+    """Make Tool-N1 anew from xLAM-60k and ToolACE, as verl's parquet."""
+    from entrobench.data.recipes.tool_n1 import rebuild_tool_n1
+    from entrobench.paths import real_data
+
+    pin = checkout_configs().dataset("tool_n1_rebuilt").source
+    toolace = [real_data(path) for path in pin["toolace"]]
+    manifest = rebuild_tool_n1(real_data(pin["xlam"]), toolace, target, pin, limit, seed)
+    print(f"{manifest['rows_out']} rows written to {target}, dropped: {manifest['dropped']}")
+
+
+def make_smoke_data(
+    folder: Annotated[Path, typer.Argument(help="Results folder of the scale.")],
+    seed: Annotated[int, typer.Option(help="Of the problems.")] = 0,
+) -> None:
+    """Generate the smoke task: a training set and its benchmarks, all disjoint."""
+    from entrobench.data.smoke import write_smoke_task
+
+    write_smoke_task(folder, seed)

@@ -1,0 +1,71 @@
+"""Results: grades of completions, a paper's report, finished tables that travel."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from entrobench.cli.options import Results, Scale, checkout_configs, complete_benchmark
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this group's verbs."""
+    for name, verb in (("grade", grade), ("report", report), ("export", export), ("import", import_table)):
+        app.command(name, rich_help_panel="Results")(verb)
+
+
+def grade(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN.jsonl", help="Lines {completion, gold[, rule fields]}.")
+    ],
+    target: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="The same with verdicts.")],
+    benchmark: Annotated[
+        str,
+        typer.Option(
+            help="Whose grader: aime24, math500, olympiadbench, ...", autocompletion=complete_benchmark
+        ),
+    ],
+) -> None:
+    """Grade completions of anybody's with a benchmark's grader."""
+    from entrobench.rewards.grade_file import grade_file
+
+    print(grade_file(benchmark, source, target))
+
+
+def report(
+    paper: Annotated[str, typer.Argument(help="A paper with artifacts: papo.")],
+    scale: Scale = "smoke",
+    results: Results = Path("results"),
+) -> None:
+    """Render a paper's table, figure and page from what has run."""
+    from entrobench.report.build import build_report
+
+    build_report(paper, scale, checkout_configs(), results)
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(help="Folder of the table: results/<scale>/<paper>.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.zip")],
+) -> None:
+    """Pack a finished table as an RO-Crate, with the hash of every file."""
+    from entrobench.provenance.crate import export_crate
+
+    files = export_crate(folder, out, checkout_configs())
+    print(f"{len(files)} files, {out.stat().st_size:,} bytes: {out}")
+
+
+def import_table(
+    archive: Annotated[Path, typer.Argument(metavar="IN.zip")],
+    results: Annotated[Path, typer.Option(help="Results folder to unpack into.")],
+) -> None:
+    """Unpack an exported table elsewhere, every hash verified."""
+    from entrobench.provenance.crate import check_manifests, import_crate
+
+    done = import_crate(archive, results)
+    print(f"{done.written} files written, {done.kept} there already, every hash verified")
+    for table, cells in done.tables.items():
+        scale, _, paper = table.partition("/")
+        for problem in check_manifests(results, cells, scale):
+            print(f"notice: {problem}")
+        print(f"Table: {results / table}. To render it anew:")
+        print(f"  entrobench report {paper} --scale {scale} --results {results}")

@@ -1,0 +1,211 @@
+"""Running cells: on this machine, in a job, or as a group through SLURM."""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from entrobench.cli.before import Target
+from entrobench.cli.cells import written_cell
+from entrobench.cli.options import (
+    AllowDirty,
+    Cell,
+    Results,
+    Scale,
+    Seeds,
+    checkout_configs,
+    complete_method,
+    set_allow_dirty,
+)
+from entrobench.paths import repository_root
+
+
+class Step(StrEnum):
+    """What a job does with a cell."""
+
+    train = "train"
+    sample = "sample"
+
+
+Shard = Annotated[str, typer.Option(help="Which of how many processes this is: i/n. They share the chunks.")]
+Model = Annotated[Path | None, typer.Option(help="Model to evaluate (default: the cell's own).")]
+ChatTemplate = Annotated[
+    Path | None, typer.Option(help="Chat template in place of the tokenizer's, a file of Jinja.")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this group's verbs."""
+    for verb in (train, evaluate, sample, grade_cell, score, launch, submit, methods_smoke):
+        app.command(rich_help_panel="Run")(verb)
+
+
+def train(
+    cell: Cell,
+    scale: Scale = "smoke",
+    results: Results = Path("results"),
+    allow_dirty: AllowDirty = False,
+) -> None:
+    """Train one cell; goes on where it stopped."""
+    from entrobench.training.launch import launch
+
+    launch(_folder_to_run(cell, scale, results, allow_dirty))
+
+
+def evaluate(
+    cell: Annotated[
+        str | None,
+        typer.Argument(help="<paper>/<experiment>/<method>/seed<k>, or none with --model and --out."),
+    ] = None,
+    scale: Scale = "smoke",
+    results: Results = Path("results"),
+    model: Annotated[
+        str | None, typer.Option(help="A folder, or <hub id>@<revision> (default: the cell's own).")
+    ] = None,
+    benchmarks: Annotated[
+        str, typer.Option(help="Without a cell: names of configs/benchmarks, with commas.")
+    ] = "",
+    protocol: Annotated[str, typer.Option(help="Without a cell: the paper whose settings hold.")] = "papo",
+    out: Annotated[Path | None, typer.Option(help="Without a cell: folder for the results.")] = None,
+    chat_template: ChatTemplate = None,
+    allow_dirty: AllowDirty = False,
+) -> None:
+    """Sample and grade every benchmark of a cell, or of any model; keeps what stands there already."""
+    from entrobench.evaluation.run import run_evaluation
+
+    if cell is not None:
+        folder = _folder_to_run(cell, scale, results, allow_dirty)
+        run_evaluation(folder, Path(model) if model else None, chat_template)
+        return
+    if model is None or out is None or not benchmarks:
+        raise typer.BadParameter("expected a CELL, or --model, --benchmarks and --out")
+    from entrobench.evaluation.scores import score_cell
+    from entrobench.evaluation.standalone import make_standalone
+
+    names = [name.strip() for name in benchmarks.split(",") if name.strip()]
+    make_standalone(model, names, protocol, out, checkout_configs())
+    run_evaluation(out, chat_template=chat_template)
+    score_cell(out)
+    print((out / "scores.csv").read_text(encoding="utf-8"), end="")
+    print(f"Samples: {out}/eval/*/samples.jsonl")
+
+
+def sample(
+    cell: Cell,
+    shard: Shard = "1/1",
+    scale: Scale = "smoke",
+    results: Results = Path("results"),
+    model: Model = None,
+    chat_template: ChatTemplate = None,
+    allow_dirty: AllowDirty = False,
+) -> None:
+    """Sample what is not there yet of a cell's benchmarks, a chunk at a time; grades nothing."""
+    from entrobench.evaluation.cell import Shard
+    from entrobench.evaluation.run import run_sampling
+
+    share = Shard.parse(shard)
+    run_sampling(_folder_to_run(cell, scale, results, allow_dirty), share, model, chat_template)
+
+
+def grade_cell(cell: Cell, scale: Scale = "smoke", results: Results = Path("results")) -> None:
+    """Grade what was sampled of a cell, without its device; keeps verdicts of the same grader."""
+    from entrobench.evaluation.run import run_grading
+
+    run_grading(written_cell(cell, scale, results, anew=False).parent)
+
+
+def score(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of the cell, with cell.yaml and eval/*/samples.jsonl.")
+    ],
+    contamination: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of contamination.csv (results/data): also write scores_clean.csv, without problems "
+            "that stand in the cell's training set."
+        ),
+    ] = None,
+) -> None:
+    """Compute scores.csv from a cell's samples."""
+    from entrobench.evaluation.scores import score_cell
+
+    score_cell(folder, contamination)
+
+
+def launch(
+    cell: Cell,
+    step: Annotated[Step, typer.Option(help="What to do with the cell.")] = Step.train,
+    shard: Shard = "1/1",
+    scale: Scale = "smoke",
+    results: Results = Path("results"),
+    allow_dirty: AllowDirty = False,
+) -> None:
+    """Train or sample one cell in its SLURM job; without SLURM on this machine."""
+    from entrobench.cluster.launch import launch_sampling, launch_training
+    from entrobench.machine.site import site_or_none
+
+    # Whatever the site says, outside of a SLURM job a cell is trained as by `train`
+    site = site_or_none(repository_root() / "configs") if "SLURM_JOB_ID" in os.environ else None
+    folder = _folder_to_run(cell, scale, results, allow_dirty)
+    status = launch_training(folder, site) if step == Step.train else launch_sampling(folder, site, shard)
+    raise typer.Exit(status)
+
+
+def submit(
+    target: Target,
+    scale: Scale = "paper",
+    results: Results = Path("results"),
+    seeds: Seeds = None,
+    go: Annotated[bool, typer.Option("--go", help="Submit although a limit is exceeded.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show Snakemake's plan, submit nothing.")
+    ] = False,
+    allow_dirty: AllowDirty = False,
+) -> None:
+    """Estimate a group of cells and run them through SLURM; above a limit only with --go."""
+    from entrobench.cluster.submit import check_limits, run_snakemake, snakemake_command
+    from entrobench.cost.estimate import estimate, load_assumptions
+    from entrobench.cost.targets import target_cells
+    from entrobench.cost.text import as_text
+    from entrobench.machine.site import load_site
+    from entrobench.provenance.manifest import require_clean_tree
+
+    configs, root = checkout_configs(), repository_root()
+    site = load_site(configs.root)
+    found = estimate(target, scale, configs, results, site, seeds)
+    print(as_text(found, load_assumptions(configs), site), flush=True)
+    set_allow_dirty(allow_dirty)
+    if not dry_run:
+        require_clean_tree(scale, root)
+        check_limits(found, site, go)
+    options = ["--dry-run", "--quiet", "rules"] if dry_run else []
+    command = snakemake_command(target_cells(target, configs, seeds), scale, results, options)
+    raise typer.Exit(run_snakemake(command, root))
+
+
+def methods_smoke(
+    methods: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names of configs/methods (default: all).", autocompletion=complete_method),
+    ] = None,
+    experiment: Annotated[str, typer.Option(help="<paper>/<experiment> to run them on.")] = "papo/7b-math",
+    steps: Annotated[int, typer.Option(help="Training steps of each method.")] = 3,
+    results: Results = Path("results"),
+) -> None:
+    """Train every method for a few real steps on the CPU; writes and prints their status."""
+    from entrobench.training.methods_smoke import run_methods
+
+    run_methods(methods or [], experiment, steps, checkout_configs(), results)
+
+
+def _folder_to_run(cell: str, scale: str, results: Path, allow_dirty: bool) -> Path:
+    """The cell's folder, with its cell.yaml. Raises DirtyTree for a cell at paper scale."""
+    from entrobench.cells import read_cell
+    from entrobench.provenance.manifest import require_clean_tree
+
+    path = written_cell(cell, scale, results, anew=False)
+    set_allow_dirty(allow_dirty)
+    require_clean_tree(scale, repository_root(), read_cell(path).get("git_commit", "unknown"))
+    return path.parent

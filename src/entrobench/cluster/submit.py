@@ -1,0 +1,46 @@
+"""`entrobench submit TARGET`: the estimate, the site's limits, then Snakemake with the SLURM profile."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from entrobench.cells import CellId
+from entrobench.cost.estimate import Estimate
+from entrobench.cost.text import over_limits
+from entrobench.errors import LimitExceeded, MissingInput
+from entrobench.machine.site import Site
+
+PROFILE = Path("workflow/profiles/slurm")
+
+
+def check_limits(estimate: Estimate, site: Site, go: bool) -> None:
+    """Raise LimitExceeded when the estimate is above the site's limits and `go` was not said."""
+    over = over_limits(estimate, site)
+    if over and not go:
+        raise LimitExceeded(
+            f"{estimate.target}: {'; '.join(over)} (limits in configs/site.yaml). Nothing was submitted.\n"
+            f"  To submit it type the same command with --go; in make: GO=--go"
+        )
+
+
+def snakemake_command(
+    cells: Sequence[CellId], scale: str, results: Path, options: Sequence[str]
+) -> list[str]:
+    """The Snakemake call that trains and evaluates these cells."""
+    scores = [str(results / scale / str(cell) / "scores.csv") for cell in cells]
+    return [
+        sys.executable, "-m", "snakemake", "--profile", str(PROFILE), *options, "--", *scores,
+    ]  # fmt: skip
+
+
+def run_snakemake(command: Sequence[str], root: Path) -> int:
+    """Run Snakemake in the checkout, with this environment's programs first; its exit status.
+
+    Raises MissingInput where the profile is missing.
+    """
+    if not (root / PROFILE / "config.yaml").exists():
+        raise MissingInput(f"{root / PROFILE}/config.yaml does not exist: this checkout has no SLURM profile")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return subprocess.run(command, cwd=root, env=os.environ | {"PATH": path}, check=False).returncode

@@ -1,0 +1,389 @@
+"""What a group of cells would cost: GPU-hours, wall time, disk, tokens, and what is there already.
+
+From the cell as it resolves, the model's architecture (arithmetic.py), configs/estimate.yaml and site.yaml.
+Nothing is measured here; every assumption is printed beside the figures.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from entrobench.cells import CellId, resolve, status_of
+from entrobench.configs import Configs, Setting, Strict, load_yaml
+from entrobench.cost.arithmetic import (
+    Architecture,
+    Gpu,
+    checkpoint_bytes,
+    checkpoints_at_once,
+    decode_seconds,
+    fits,
+    pass_seconds,
+    servers,
+    update_factor,
+)
+from entrobench.cost.targets import earlier_cells, target_cells
+from entrobench.errors import ConfigError, MissingInput, UnsupportedPlatform
+from entrobench.files import read_json
+from entrobench.machine.site import Gpus, Site
+from entrobench.runs.checkpoints import latest_step
+
+EVALUATION_MEMORY = 0.9  # vLLM's default share of a GPU's memory
+
+
+class Hardware(Strict):
+    """The machine that a paper names. hours: of one run, where it gives them."""
+
+    gpu: str
+    count: int
+    source: str
+    hours: float | None = None
+    note: str = ""
+
+
+class GpuKind(Strict):
+    """A maker's figures: see site.Gpus."""
+
+    bf16_tflops: float
+    memory_tb_s: float
+    memory_gb: float
+
+
+class Assumptions(Strict):
+    """configs/estimate.yaml."""
+
+    response_share: Setting
+    response_share_of: dict[str, Setting]
+    answer_tokens: dict[str, Setting]
+    prompt_tokens: Setting
+    prompt_tokens_of: dict[str, Setting]
+    overhead: Setting
+    sample_bytes_per_token: Setting
+    hardware: dict[str, Hardware]
+    gpus: dict[str, GpuKind]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one cell costs from here on. Hours are GPU-hours; wall_hours those of training and evaluation one
+    after the other on `gpus` GPUs. Tokens are those of all steps.
+    """
+
+    cell: str
+    status: str
+    gpus: int
+    generate: float
+    logprob: float
+    update: float
+    overhead: float
+    evaluate: float
+    wall_hours: float
+    disk_gb: float
+    tokens_generated: float
+    tokens_trained: float
+    tokens_evaluated: float
+    reused: tuple[str, ...]
+
+    @property
+    def gpu_hours(self) -> float:
+        """All of them."""
+        return self.generate + self.logprob + self.update + self.overhead + self.evaluate
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Costs of a target on the site's GPUs and on those that the papers name."""
+
+    target: str
+    scale: str
+    site_gpu: Gpu
+    site_is_assumed: bool
+    costs: list[Cost]
+    on_papers_gpus: dict[str, Cost]
+    shared: dict[str, bool]
+
+    @property
+    def gpu_hours(self) -> float:
+        """GPU-hours of all cells, on the site's GPUs."""
+        return sum(cost.gpu_hours for cost in self.costs)
+
+    @property
+    def disk_gb(self) -> float:
+        """Disk of all cells."""
+        return sum(cost.disk_gb for cost in self.costs)
+
+
+def load_assumptions(configs: Configs) -> Assumptions:
+    """Read configs/estimate.yaml. Raises ConfigError."""
+    return load_yaml(configs.root / "estimate.yaml", Assumptions)
+
+
+def estimate(
+    target: str, scale: str, configs: Configs, results: Path, site: Site | None, seeds: int | None = None
+) -> Estimate:
+    """Estimate a target. site: None for a machine without site.yaml; its defaults are then assumed.
+
+    Raises UnknownName, ConfigError, MissingInput for a model whose sizes are not known yet, and
+    UnsupportedPlatform at a scale without GPUs.
+    """
+    if configs.scale(scale).device != "cuda":
+        raise UnsupportedPlatform(
+            f"scale {scale} runs on a CPU: GPU-hours are estimated for scales on GPUs (mini, paper)"
+        )
+    assumptions = load_assumptions(configs)
+    wanted = target_cells(target, configs, seeds)
+    earlier = earlier_cells(wanted, configs)
+    gpu = site_gpu(site.gpus if site is not None else Gpus())
+    costs: list[Cost] = []
+    on_papers_gpus: dict[str, Cost] = {}
+    shared: dict[str, bool] = {}
+    for cell in [*earlier, *wanted]:
+        resolved = resolve(str(cell), scale, configs, results)
+        is_wanted = cell not in earlier
+        model = architecture_of(resolved["model"]["name"], scale, configs, results)
+        arguments = (cell, resolved, model, configs, results, assumptions, is_wanted)
+        costs.append(cost_of(*arguments, gpu))
+        hardware = assumptions.hardware.get(cell.paper)
+        if hardware is not None:
+            theirs = papers_gpu(hardware, assumptions, gpu)
+            on_papers_gpus[str(cell)] = cost_of(*arguments, theirs)
+        shared |= _shared(resolved, model)
+    return Estimate(target, scale, gpu, site is None, costs, on_papers_gpus, shared)
+
+
+def site_gpu(gpus: Gpus) -> Gpu:
+    """The site's GPU."""
+    return Gpu(
+        gpus.model or "GPU",
+        gpus.bf16_tflops,
+        gpus.memory_tb_s,
+        gpus.memory_gb,
+        gpus.mfu_train,
+        gpus.mfu_generate,
+        gpus.mbu_generate,
+    )
+
+
+def papers_gpu(hardware: Hardware, assumptions: Assumptions, site: Gpu) -> Gpu:
+    """The GPU that a paper names, with the site's shares of peak and bandwidth. Raises ConfigError."""
+    kind = assumptions.gpus.get(hardware.gpu)
+    if kind is None:
+        raise ConfigError(
+            f"configs/estimate.yaml: gpus has no {hardware.gpu}, only {sorted(assumptions.gpus)}"
+        )
+    return replace(site, name=hardware.gpu, tflops=kind.bf16_tflops, tb_s=kind.memory_tb_s, gb=kind.memory_gb)
+
+
+def cost_of(
+    cell: CellId,
+    resolved: dict[str, Any],
+    model: Architecture,
+    configs: Configs,
+    results: Path,
+    assumptions: Assumptions,
+    evaluates: bool,
+    gpu: Gpu,
+) -> Cost:
+    """Cost of one cell. evaluates: False for a cell that is trained only because another starts from it."""
+    folder = results / resolved["scale"] / str(cell)
+    reused: list[str] = []
+    gpus = 1
+    hours = {"generate": 0.0, "logprob": 0.0, "update": 0.0}
+    tokens = {"generated": 0.0, "trained": 0.0}
+    disk = 0.0
+    if resolved["trains"]:
+        gpus = resolved["verl"]["trainer.nnodes"] * resolved["verl"]["trainer.n_gpus_per_node"]
+        remaining = _remaining_steps(resolved["verl"]["trainer.total_training_steps"], folder, reused)
+        step = _step(cell, resolved, model, gpu, gpus, assumptions)
+        seconds = {"generate": step.generate, "logprob": step.logprob, "update": step.update}
+        hours = {phase: remaining * value * gpus / 3600 for phase, value in seconds.items()}
+        tokens = {"generated": remaining * step.generated, "trained": remaining * step.trained}
+        if remaining:
+            at_once = checkpoints_at_once(resolved["verl"], resolved.get("milestones", []))
+            # The moments of an adapter are next to nothing
+            disk += at_once * checkpoint_bytes(model.parameters, adapter=int(_lora(resolved)))
+    evaluation_gpus = 1
+    evaluation, evaluated = 0.0, 0.0
+    if evaluates:
+        evaluation_gpus, evaluation, evaluated = _evaluation(
+            cell, resolved, model, gpu, configs, assumptions, folder, reused
+        )
+        disk += evaluated * assumptions.sample_bytes_per_token.value
+    share = assumptions.overhead.value
+    trained = sum(hours.values())
+    return Cost(
+        cell=str(cell),
+        status=status_of(folder, resolved["trains"]),
+        gpus=gpus if resolved["trains"] else evaluation_gpus,
+        **hours,
+        overhead=share * (trained + evaluation),
+        evaluate=evaluation,
+        wall_hours=(1 + share) * (trained / gpus + evaluation / evaluation_gpus),
+        disk_gb=disk / 1e9,
+        tokens_generated=tokens["generated"],
+        tokens_trained=tokens["trained"],
+        tokens_evaluated=evaluated,
+        reused=tuple(reused),
+    )
+
+
+def architecture_of(name: str, scale: str, configs: Configs, results: Path) -> Architecture:
+    """A model's sizes, from configs/models/ or from the model itself. Raises MissingInput, ConfigError."""
+    stated = configs.model(name).architecture
+    if stated:
+        return Architecture.of(stated, f"configs/models/{name}.yaml")
+    made = results / scale / "models" / name / "config.json"
+    if not made.exists():
+        raise MissingInput(
+            f"configs/models/{name}.yaml states no architecture and {made} does not exist: its sizes are "
+            f"known once the model is made. Type: make smoke"
+        )
+    return Architecture.of(read_json(made), str(made))
+
+
+def _lora(resolved: dict[str, Any]) -> bool:
+    return bool(resolved["verl"].get("actor_rollout_ref.model.lora_rank", 0))
+
+
+def _response_share(cell: CellId, assumptions: Assumptions) -> Setting:
+    return assumptions.response_share_of.get(f"{cell.paper}/{cell.experiment}", assumptions.response_share)
+
+
+def _prompt(resolved: dict[str, Any], assumptions: Assumptions) -> float:
+    name = resolved["dataset"]["name"]
+    return float(assumptions.prompt_tokens_of.get(name, assumptions.prompt_tokens).value)
+
+
+def generation_factor(verl: dict[str, Any]) -> int:
+    """Prompts generated for each one trained on: dynamic sampling's generation batches in flight."""
+    if not verl.get("algorithm.filter_groups.enable", False):
+        return 1
+    return int(verl.get("algorithm.filter_groups.max_inflight_gen_batches", 1))
+
+
+@dataclass(frozen=True)
+class _Step:
+    """Seconds of a training step's phases on the experiment's GPUs, and its tokens."""
+
+    generate: float
+    logprob: float
+    update: float
+    generated: float
+    trained: float
+
+
+def _step(
+    cell: CellId,
+    resolved: dict[str, Any],
+    model: Architecture,
+    gpu: Gpu,
+    gpus: int,
+    assumptions: Assumptions,
+) -> _Step:
+    verl = resolved["verl"]
+    longest = verl["data.max_response_length"]
+    prompt, response = _prompt(resolved, assumptions), longest * _response_share(cell, assumptions).value
+    trained = verl["data.train_batch_size"] * verl["actor_rollout_ref.rollout.n"]
+    generated = trained * generation_factor(verl)
+    per_server = min(verl["actor_rollout_ref.rollout.tensor_model_parallel_size"], gpus)
+    share = verl["actor_rollout_ref.rollout.gpu_memory_utilization"]
+    while not fits(model, gpu, per_server, share, prompt + longest) and per_server < gpus:
+        per_server = min(2 * per_server, gpus)
+    decode = decode_seconds(
+        model,
+        gpu,
+        per_server,
+        share,
+        generated / servers(gpus, per_server),
+        prompt,
+        response,
+        longest,
+    )
+    # A prompt is read once for its whole group
+    prompts = generated / verl["actor_rollout_ref.rollout.n"] * prompt
+    tokens = trained * (prompt + response)
+    forward = pass_seconds(model, gpu, gpus, tokens, prompt + response)
+    uses_reference = verl.get("actor_rollout_ref.actor.use_kl_loss") or verl.get("algorithm.use_kl_in_reward")
+    checkpointing = verl.get("actor_rollout_ref.model.enable_gradient_checkpointing", True)
+    epochs = verl.get("actor_rollout_ref.actor.ppo_epochs", 1)
+    return _Step(
+        generate=decode + pass_seconds(model, gpu, gpus, prompts, prompt),
+        logprob=forward * (2 if uses_reference else 1),
+        update=forward * epochs * update_factor(checkpointing, _lora(resolved)),
+        generated=generated * response,
+        trained=tokens,
+    )
+
+
+def _remaining_steps(total: int, folder: Path, reused: list[str]) -> int:
+    if (folder / "train.done.json").exists():
+        reused.append("training")
+        return 0
+    latest = latest_step(folder / "checkpoints")
+    if latest is None:
+        return total
+    done = min(total, latest)
+    reused.append(f"{done} of {total} steps")
+    return total - done
+
+
+def _evaluation(
+    cell: CellId,
+    resolved: dict[str, Any],
+    model: Architecture,
+    gpu: Gpu,
+    configs: Configs,
+    assumptions: Assumptions,
+    folder: Path,
+    reused: list[str],
+) -> tuple[int, float, float]:
+    """GPUs of one server, GPU-hours and generated tokens of the benchmarks that have no samples yet."""
+    prompt = _prompt(resolved, assumptions)
+    longest = max((settings["max_tokens"] for settings in resolved["evaluation"].values()), default=0)
+    gpus = max(1, resolved["model"]["evaluation_gpus"])
+    while not fits(model, gpu, gpus, EVALUATION_MEMORY, prompt + longest):
+        gpus *= 2
+    seconds, tokens = 0.0, 0.0
+    for name, settings in resolved["evaluation"].items():
+        if (folder / "eval" / name / "samples.meta.json").exists():
+            reused.append(name)
+            continue
+        answer = _answer_tokens(cell, name, settings["max_tokens"], assumptions)
+        samples = problems_of(name, resolved, configs) * settings["n_samples"]
+        seconds += decode_seconds(
+            model, gpu, gpus, EVALUATION_MEMORY, samples, prompt, answer, settings["max_tokens"]
+        )
+        seconds += pass_seconds(model, gpu, gpus, samples / settings["n_samples"] * prompt, prompt)
+        tokens += samples * answer
+    return gpus, seconds * gpus / 3600, tokens
+
+
+def _answer_tokens(cell: CellId, benchmark: str, max_tokens: int, assumptions: Assumptions) -> float:
+    of_experiment = f"{cell.paper}/{cell.experiment}" in assumptions.response_share_of
+    if not of_experiment and benchmark in assumptions.answer_tokens:
+        return min(max_tokens, float(assumptions.answer_tokens[benchmark].value))
+    return float(max_tokens * _response_share(cell, assumptions).value)
+
+
+def problems_of(benchmark: str, resolved: dict[str, Any], configs: Configs) -> int:
+    """Problems of a benchmark at the cell's scale. Raises MissingInput where nothing states their number."""
+    config = configs.benchmark(benchmark)
+    number = config.counts.get("problems", config.source.get("tasks"))
+    if number is None:
+        raise MissingInput(f"configs/benchmarks/{benchmark}.yaml: counts.problems is missing")
+    limit = configs.scale(resolved["scale"]).limits.get(benchmark)
+    return int(number if limit is None else min(number, limit))
+
+
+def _shared(resolved: dict[str, Any], model: Architecture) -> dict[str, bool]:
+    """What cells share -> whether it is here: the model, the training set, the benchmarks."""
+    found = {}
+    if resolved["model"]["trained_by"] is None:
+        size = f"{2 * model.parameters / 1e9:.0f} GB"
+        is_here = (Path(resolved["model"]["path"]) / "model.json").exists()
+        found[f"model {resolved['model']['name']} ({size})"] = is_here
+    if resolved["trains"]:
+        file = Path(resolved["dataset"]["train_file"])
+        found[f"training set {resolved['dataset']['name']}"] = file.exists()
+    for name, settings in resolved["evaluation"].items():
+        found[f"benchmark {name}"] = Path(settings["file"]).exists()
+    return found

@@ -1,0 +1,79 @@
+"""Whether this machine can run vLLM's CPU build, or transformers has to stand in."""
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from entrobench.errors import UnsupportedPlatform
+
+Backend = Literal["vllm", "transformers"]
+
+# For every process on a CPU that it shares. Threads that spin while they wait for each other take
+# the cores that they wait for: beside a second busy process a step takes ten times as long.
+CPU_ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+}
+
+
+def choose_backend() -> Backend:
+    """`vllm` where its CPU build runs, else `transformers`, with a notice on standard error.
+
+    ENTROBENCH_BACKEND=transformers asks for the stand-in.
+    """
+    wanted = os.environ.get("ENTROBENCH_BACKEND", "")
+    reason = "ENTROBENCH_BACKEND asks for it" if wanted == "transformers" else why_not_vllm()
+    if reason is None:
+        return "vllm"
+    print(
+        f"entrobench: notice: transformers generates in place of vLLM, more slowly: {reason}", file=sys.stderr
+    )
+    return "transformers"
+
+
+def why_not_vllm() -> str | None:
+    """Why vLLM's CPU build does not run here, or None if it does."""
+    if sys.platform != "linux":
+        return f"vLLM's CPU build is for Linux, this is {platform.system()}"
+    if platform.machine() != "x86_64":
+        return f"vLLM's CPU build is for x86_64, this is {platform.machine()}"
+    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    if "avx2" not in flags and "avx512f" not in flags:
+        return "this processor has neither AVX2 nor AVX-512"
+    if find_spec("vllm") is None:
+        return "vllm is not installed"
+    return None
+
+
+def require_compiler() -> None:
+    """Raise UnsupportedPlatform unless a C++ compiler is there: vLLM compiles its sampler when it runs."""
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise UnsupportedPlatform(
+            f"no C++ compiler: {compiler} is not on PATH, and vLLM compiles its sampler when it runs.\n"
+            "  Install one (Debian and Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++), name "
+            "another with CXX, or set ENTROBENCH_BACKEND=transformers."
+        )
+
+
+def alias_vllm_cpu() -> None:
+    """Let importlib.metadata answer for "vllm" with the version of "vllm-cpu", marked "+cpu" for vLLM."""
+    original = importlib.metadata.version
+    if getattr(original, "knows_vllm_cpu", False):
+        return
+
+    def version(name: str) -> str:
+        try:
+            return original(name)
+        except importlib.metadata.PackageNotFoundError:
+            if name == "vllm":
+                return original("vllm-cpu") + "+cpu"
+            raise
+
+    version.knows_vllm_cpu = True  # type: ignore[attr-defined]
+    importlib.metadata.version = version  # type: ignore[assignment]

@@ -1,0 +1,128 @@
+"""What one site has: partition, account, GPUs, paths. Read from configs/site.yaml, which git ignores;
+configs/site.example.yaml explains every key.
+
+Light: the Snakefile imports this at parse time.
+"""
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+
+from entrobench.configs import Strict, load_yaml
+from entrobench.errors import MissingInput
+
+SITE_FILE = "site.yaml"
+
+
+class Slurm(Strict):
+    """How jobs are submitted. constraint and qos: passed on where they are set."""
+
+    partition: str
+    cpu_partition: str = ""
+    account: str = ""
+    qos: str = ""
+    constraint: str = ""
+    max_minutes: int = Field(default=1440, gt=0)
+    signal_seconds: int = Field(default=900, gt=0)
+
+    @property
+    def partition_without_gpus(self) -> str:
+        return self.cpu_partition or self.partition
+
+
+class Gpus(Strict):
+    """The GPUs of one node. model: the name in its gres, gpu:<model>:<count>, or empty.
+
+    bf16_tflops: dense bf16 peak of one GPU; mfu_train, mfu_generate: the shares of it that training and
+    generation are assumed to reach until they are measured here. memory_tb_s: memory bandwidth of one GPU;
+    mbu_generate: the share of it that decoding reaches.
+    """
+
+    model: str = ""
+    per_node: int = Field(default=8, gt=0)
+    memory_gb: float = Field(default=80, gt=0)
+    cpus_per_gpu: int = Field(default=8, gt=0)
+    mem_gb_per_gpu: float = Field(default=64, gt=0)
+    bf16_tflops: float = Field(default=989, gt=0)
+    mfu_train: float = Field(default=0.35, gt=0, le=1)
+    mfu_generate: float = Field(default=0.10, gt=0, le=1)
+    memory_tb_s: float = Field(default=3.35, gt=0)
+    mbu_generate: float = Field(default=0.5, gt=0, le=1)
+
+
+class Paths(Strict):
+    """Folders on the site's file systems; empty for the default.
+
+    cache: downloads of models and data (default: the user's cache folder). scratch: fast node-local folder
+    for Ray and temporary files. images: where the SIF files lie (default: containers/images). mirror: a copy
+    of the hub for machines without internet. binds: further folders that jobs have to see.
+    """
+
+    cache: str = ""
+    scratch: str = ""
+    images: str = ""
+    mirror: str = ""
+    binds: list[str] = Field(default_factory=list)
+
+
+class Limits(Strict):
+    """What asks for `--go`: a submission of more GPU-hours or of more disk than this."""
+
+    gpu_hours: float = Field(default=100, ge=0)
+    disk_gb: float = Field(default=2000, ge=0)
+
+
+class Evaluation(Strict):
+    """How sampling is spread. models_beside: copies of the model that one job runs, each on its own GPUs.
+    shards: jobs that a cell's sampling is split over. batch_invariant: vLLM computes the same whatever else
+    is in its batch, more slowly.
+    """
+
+    models_beside: int = Field(default=1, gt=0)
+    shards: int = Field(default=1, gt=0)
+    batch_invariant: bool = False
+
+
+class Site(Strict):
+    """configs/site.yaml. ray_port: first of ten ports for Ray's head. use_images: run jobs in SIF files."""
+
+    slurm: Slurm
+    gpus: Gpus = Gpus()
+    paths: Paths = Paths()
+    limits: Limits = Limits()
+    evaluation: Evaluation = Evaluation()
+    use_images: bool = True
+    ray_port: int = Field(default=26379, gt=1023, lt=65526)
+
+
+def load_site(configs_root: Path) -> Site:
+    """The site's settings. Raises MissingInput where there is no file, ConfigError: key, expected, found."""
+    path = configs_root / SITE_FILE
+    if not path.exists():
+        example = configs_root / "site.example.yaml"
+        raise MissingInput(
+            f"{path} does not exist: nothing is known of this cluster.\n  Type: cp {example} {path}   and "
+            f"set at least slurm.partition"
+        )
+    return load_yaml(path, Site)
+
+
+def export_paths(site: Site | None) -> None:
+    """Tell this process and what it starts where downloads lie; variables that are set already stay."""
+    paths = site.paths if site is not None else Paths()
+    for name, value in (
+        ("ENTROBENCH_MIRROR", paths.mirror),
+        ("ENTROBENCH_CACHE", paths.cache),
+        ("HF_HOME", paths.cache and f"{paths.cache}/huggingface"),
+    ):
+        if value:
+            os.environ.setdefault(name, value)
+
+
+def site_or_none(configs_root: Path) -> Site | None:
+    """The site's settings, or None on a machine without configs/site.yaml. Raises ConfigError."""
+    try:
+        return load_site(configs_root)
+    except MissingInput:
+        return None

@@ -1,0 +1,222 @@
+"""What the rules look up: the files that a rule needs and makes, and what its job asks the cluster for.
+
+Pure functions of the configuration, kept apart from Snakemake: `wildcards` is anything with the named fields.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from entrobench.cells import (
+    CellId,
+    benchmarks_of,
+    dataset_of,
+    devices_of,
+    evaluation_gpus,
+    listed_cells,
+    model_of,
+    previous_cell,
+)
+from entrobench.cluster.resources import cell_job, cell_threads, cpu_job
+from entrobench.configs import Configs
+from entrobench.data.sources import is_offline, mirrored
+from entrobench.machine.site import Site
+from entrobench.paths import shared_data
+
+Resources = dict[str, Any]
+
+
+class Lookups:
+    """Look-ups for one configuration and one results folder.
+
+    site: of the cluster that jobs are submitted to; None on one machine, whose jobs ask for memory only.
+    """
+
+    def __init__(self, configs: Configs, results: Path, site: Site | None) -> None:
+        self.configs, self.results, self.site = configs, results, site
+        # Asked for once per resource of every job
+        self._devices = cache(self._look_up_devices)
+        self._jobs = cache(self._look_up_job)
+
+    # -- names -----------------------------------------------------------------------------------------------
+
+    def generated_benchmarks(self) -> list[str]:
+        """Benchmarks that come with the smoke task."""
+        return [name for name in self.configs.names("benchmarks") if self._is_generated(name)]
+
+    def prepared_benchmarks(self) -> list[str]:
+        """Benchmarks that are prepared from a pinned source."""
+        return [name for name in self.configs.names("benchmarks") if not self._is_generated(name)]
+
+    def prepared_datasets(self) -> list[str]:
+        """Training sets that are prepared from a pinned source by a recipe."""
+        datasets = {name: self.configs.dataset(name) for name in self.configs.names("datasets")}
+        return [name for name, found in datasets.items() if found.recipe or found.source["kind"] == "package"]
+
+    def published_models(self) -> list[str]:
+        """Models that come from the hub."""
+        return [
+            name for name in self.configs.names("models") if self.configs.model(name).source["kind"] == "hub"
+        ]
+
+    def _is_generated(self, benchmark: str) -> bool:
+        return bool(self.configs.benchmark(benchmark).source["kind"] == "generated")
+
+    # -- files -----------------------------------------------------------------------------------------------
+
+    def scores_of(self, scale: str, papers: Iterable[str]) -> list[Path]:
+        """Scores of every cell that the reports of `papers` show at this scale."""
+        cells = (cell for paper in papers for cell in self.report_cells(scale, paper))
+        return [self.cell_folder(scale, cell) / "scores.csv" for cell in cells]
+
+    def report_cells(self, scale: str, paper: str) -> list[CellId]:
+        """Cells that the report of a paper shows; without `cells` in the scale all that are listed."""
+        wanted = self.configs.scale(scale).cells
+        cells = listed_cells(paper, self.configs)
+        return [cell for cell in cells if not wanted or f"{cell.experiment}/{cell.method}" in wanted]
+
+    def cell_folder(self, scale: str, cell: CellId | str) -> Path:
+        """Folder of a cell's results."""
+        return self.results / scale / str(cell)
+
+    def config_files(self, wildcards: Any) -> list[Path]:
+        """Every file that resolving a cell reads; an edit elsewhere reruns nothing."""
+        cell = self._cell(wildcards)
+        names = [
+            "trainer.yaml",
+            f"papers/{cell.paper}/protocol.yaml",
+            f"scales/{wildcards.scale}.yaml",
+            f"devices/{self.configs.scale(wildcards.scale).device}.yaml",
+            *(f"methods/{method}.yaml" for method in self.configs.method_chain(cell.method)),
+        ]
+        return [self.configs.root / name for name in names]
+
+    def start_model(self, wildcards: Any) -> Path:
+        """Marker of the model that a cell starts from: a published one, or an earlier cell's."""
+        cell = self._cell(wildcards)
+        earlier = previous_cell(cell, self.configs)
+        if earlier is not None:
+            return self.cell_folder(wildcards.scale, earlier) / "train.done.json"
+        return self._model(wildcards.scale, model_of(cell, self.configs.scale(wildcards.scale), self.configs))
+
+    def training_set(self, wildcards: Any) -> Path:
+        """The parquet file that a cell trains on."""
+        scale = self.configs.scale(wildcards.scale)
+        return self._dataset(wildcards.scale, dataset_of(self._cell(wildcards), scale, self.configs))
+
+    def trained(self, wildcards: Any) -> Path:
+        """What has to be there before a cell is evaluated: its training, or the model itself for the base
+        model.
+        """
+        if self.configs.method(self._cell(wildcards).method).trains:
+            return self.cell_folder(wildcards.scale, wildcards.cell) / "train.done.json"
+        return self.start_model(wildcards)
+
+    def benchmark_files(self, wildcards: Any) -> list[Path]:
+        """The problems of every benchmark that a cell is evaluated on."""
+        scale = self.configs.scale(wildcards.scale)
+        names = benchmarks_of(self._cell(wildcards), scale, self.configs)
+        return [self._benchmark(wildcards.scale, name) for name in names]
+
+    def sampled(self, wildcards: Any) -> list[Path]:
+        """What the jobs that a cell's sampling is split over leave."""
+        folder = self.cell_folder(wildcards.scale, wildcards.cell) / "eval"
+        shards = self.site.evaluation.shards if self.site is not None else 1
+        return [folder / f"sampled.{shard}of{shards}.json" for shard in range(1, shards + 1)]
+
+    def local_sources(self, wildcards: Any) -> list[Path]:
+        """Files of a benchmark's source that lie on this machine: where one appears, it is prepared anew."""
+        files = self.configs.benchmark(wildcards.benchmark).source.get("files", {})
+        ways = [way for file in files.values() for way in file["ways"]]
+        folder = shared_data()
+        local = [folder / way["path"] for way in ways if way["kind"] == "file" and folder is not None]
+        copies = [mirrored(way["repository"], way["path"]) for way in ways if way["kind"] != "file"]
+        return [path for path in (*local, *copies) if path is not None and path.exists()]
+
+    def reach(self) -> str:
+        """What downloads can be tried: where this changes, what was missing is tried again."""
+        if is_offline():
+            return "offline"
+        return "the hub, with a token" if os.environ.get("HF_TOKEN") else "the hub"
+
+    def prompt_files(self, wildcards: Any) -> list[Path]:
+        """The prompt template that a benchmark is asked with, if it has one."""
+        template = self.configs.benchmark(wildcards.benchmark).settings.get("template")
+        return [] if template is None else [self.configs.root / "prompts" / f"{template}.txt"]
+
+    def inputs_of_papers(self, scale: str, papers: Iterable[str]) -> list[Path]:
+        """Every file that has to be on the cluster before training of the cells that `papers` list."""
+        settings = self.configs.scale(scale)
+        cells = [cell for paper in papers for cell in self.report_cells(scale, paper)]
+        trained = [cell for cell in cells if self.configs.method(cell.method).trains]
+        models = {model_of(cell, settings, self.configs) for cell in cells}
+        datasets = {dataset_of(cell, settings, self.configs) for cell in trained}
+        benchmarks = {name for cell in cells for name in benchmarks_of(cell, settings, self.configs)}
+        return [
+            *(self._model(scale, name) for name in sorted(models)),
+            *(self._dataset(scale, name) for name in sorted(datasets)),
+            *(self._benchmark(scale, name) for name in sorted(benchmarks)),
+        ]
+
+    def slice_option(self, scale: str, name: str) -> str:
+        """`--limit N` where the scale keeps only a seeded slice of this data set or benchmark."""
+        limit = self.configs.scale(scale).limits.get(name)
+        return "" if limit is None else f"--limit {limit}"
+
+    def _cell(self, wildcards: Any) -> CellId:
+        return CellId.parse(wildcards.cell, self.configs)
+
+    def _model(self, scale: str, name: str) -> Path:
+        return self.results / scale / "models" / name / "model.json"
+
+    def _dataset(self, scale: str, name: str) -> Path:
+        return self.results / scale / "data" / name / "train.parquet"
+
+    def _benchmark(self, scale: str, name: str) -> Path:
+        """What says that a benchmark is there, or why not; the generated ones always are."""
+        suffix = "jsonl" if self._is_generated(name) else "manifest.json"
+        return self.results / scale / "benchmarks" / f"{name}.{suffix}"
+
+    # -- jobs ------------------------------------------------------------------------------------------------
+
+    def small_job(self, mem_mb: int = 1000) -> Resources:
+        """Resources of a rule that needs no GPU."""
+        return cpu_job(self.site, mem_mb)
+
+    def heavy_job(self, step: str, mem_mb: int) -> dict[str, Callable[..., Any]]:
+        """Resources of a rule that trains or evaluates a cell: one function of the wildcards per key."""
+
+        def look_up(key: str) -> Callable[..., Any]:
+            # Snakemake passes on what a function's parameters name
+            return lambda wildcards: self._jobs(step, mem_mb, wildcards.scale, wildcards.cell)[key]
+
+        return {key: look_up(key) for key in cell_job(self.site, 1, 0, mem_mb, step)}
+
+    def heavy_threads(self, step: str, cores: int) -> int | Callable[..., int]:
+        """All `cores` on one machine, so that heavy jobs run one after the other; on a cluster the cell's
+        share.
+        """
+        site = self.site
+        if site is None:
+            return cores
+        return lambda wildcards: cell_threads(site, self._devices(step, wildcards.scale, wildcards.cell)[1])
+
+    def _look_up_devices(self, step: str, scale: str, name: str) -> tuple[int, int]:
+        """(nodes, GPUs per node) of training or evaluating one cell."""
+        cell, settings = CellId.parse(name, self.configs), self.configs.scale(scale)
+        if step == "evaluate":
+            return 1, self._evaluation_gpus(evaluation_gpus(cell, settings, self.configs))
+        return devices_of(cell, settings, self.configs)
+
+    def _evaluation_gpus(self, of_one_model: int) -> int:
+        """GPUs of a sampling job: those of one model, as many times as the site wants models side by side."""
+        if self.site is None or not of_one_model:
+            return of_one_model
+        beside = min(self.site.evaluation.models_beside, max(self.site.gpus.per_node // of_one_model, 1))
+        return of_one_model * beside
+
+    def _look_up_job(self, step: str, mem_mb: int, scale: str, name: str) -> Resources:
+        nodes, gpus = self._devices(step, scale, name)
+        return cell_job(self.site, nodes, gpus, mem_mb, f"{step} {name} at scale {scale}")

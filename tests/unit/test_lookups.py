@@ -1,0 +1,145 @@
+"""What the rules look up, without Snakemake: files of a cell, and what its jobs ask for."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from entrobench.configs import Configs
+from entrobench.errors import ConfigError, UnknownName
+from entrobench.machine.site import Evaluation, Gpus, Site, Slurm
+from entrobench.paths import repository_root
+from entrobench.workflow.lookups import Lookups
+
+CONFIGS = Configs(repository_root() / "configs")
+RESULTS = Path("results")
+SITE = Site(slurm=Slurm(partition="gpu", cpu_partition="cpu"), gpus=Gpus(per_node=8, cpus_per_gpu=6))
+LOCAL = Lookups(CONFIGS, RESULTS, None)
+CLUSTER = Lookups(CONFIGS, RESULTS, SITE)
+
+
+def wildcards(cell, scale="paper", **others):
+    return SimpleNamespace(cell=cell, scale=scale, **others)
+
+
+def test_a_cell_depends_on_the_files_that_it_is_merged_from_and_no_others():
+    found = LOCAL.config_files(wildcards("papo/7b-math/papo_polarity/seed0", "smoke"))
+    assert [str(path.relative_to(CONFIGS.root)) for path in found] == [
+        "trainer.yaml",
+        "papers/papo/protocol.yaml",
+        "scales/smoke.yaml",
+        "devices/cpu.yaml",
+        "methods/papo_polarity.yaml",
+        "methods/dapo.yaml",
+    ]
+
+
+def test_files_of_a_trained_cell():
+    cell = wildcards("papo/7b-math/dapo/seed1")
+    assert LOCAL.start_model(cell) == RESULTS / "paper/models/qwen2_5_7b/model.json"
+    assert LOCAL.training_set(cell) == RESULTS / "paper/data/dapo_math_17k/train.parquet"
+    assert LOCAL.trained(cell) == RESULTS / "paper/papo/7b-math/dapo/seed1/train.done.json"
+    names = CONFIGS.protocol("papo").experiments["7b-math"].benchmarks
+    expected = [RESULTS / f"paper/benchmarks/{name}.manifest.json" for name in names]
+    assert LOCAL.benchmark_files(cell) == expected, "a manifest also says why a benchmark is missing"
+    smoke = LOCAL.benchmark_files(wildcards("papo/7b-math/dapo/seed1", "smoke"))
+    assert RESULTS / "smoke/benchmarks/smoke_hard.jsonl" in smoke
+
+
+def test_a_base_model_is_evaluated_as_it_is():
+    cell = wildcards("papo/7b-math/base/seed0")
+    assert LOCAL.trained(cell) == LOCAL.start_model(cell)
+
+
+def test_a_cell_that_goes_on_from_another_waits_for_it():
+    cell = wildcards("repo/aime-8b-then-appworld/repo_r/seed2")
+    assert LOCAL.start_model(cell) == RESULTS / "paper/repo/aime-8b/repo_r/seed2/train.done.json"
+
+
+def test_the_smoke_scale_shows_its_cells_and_the_paper_scale_all():
+    smoke = LOCAL.scores_of("smoke", ["papo"])
+    assert [path.parts[3] for path in smoke] == ["7b-math"] * len(smoke)
+    assert len(LOCAL.scores_of("paper", CONFIGS.papers())) == 240
+
+
+def test_all_inputs_are_the_models_sets_and_benchmarks_of_the_cells_once():
+    found = LOCAL.inputs_of_papers("paper", ["opefo"])
+    assert len(found) == len(set(found))
+    assert RESULTS / "paper/models/qwen2_5_math_7b/model.json" in found
+    assert {path.parts[2] for path in found} == {"models", "data", "benchmarks"}
+
+
+def test_a_slice_is_asked_for_where_the_scale_has_a_limit():
+    assert LOCAL.slice_option("slice", "math500").startswith("--limit ")
+    assert LOCAL.slice_option("paper", "math500") == ""
+
+
+def test_a_benchmark_depends_on_its_prompt_template():
+    found = LOCAL.prompt_files(SimpleNamespace(benchmark="cruxeval"))
+    assert found == [CONFIGS.root / "prompts" / "cruxeval.txt"]
+    assert LOCAL.prompt_files(SimpleNamespace(benchmark="math500")) == []
+
+
+def test_names_are_split_by_how_their_files_come_to_be():
+    assert set(LOCAL.generated_benchmarks()) == {"smoke_easy", "smoke_medium", "smoke_hard", "smoke_ood"}
+    assert "math500" in LOCAL.prepared_benchmarks()
+    assert set(LOCAL.prepared_benchmarks()) & set(LOCAL.generated_benchmarks()) == set()
+    assert "dapo_math_17k" in LOCAL.prepared_datasets()
+    assert "smoke_arithmetic" not in LOCAL.prepared_datasets()
+    assert "smoke_tiny" not in LOCAL.published_models()
+
+
+def test_on_one_machine_a_job_states_its_memory_and_takes_all_cores():
+    assert LOCAL.small_job(2000) == {"mem_mb": 2000}
+    job = LOCAL.heavy_job("train", 10000)
+    assert {key: value(wildcards("papo/7b-math/dapo/seed0")) for key, value in job.items()} == {
+        "mem_mb": 10000
+    }
+    assert LOCAL.heavy_threads("train", 2) == 2
+
+
+def test_on_a_cluster_a_job_asks_for_the_devices_of_its_step():
+    cell = wildcards("papo/7b-math/dapo/seed0")
+    train = {key: value(cell) for key, value in CLUSTER.heavy_job("train", 10000).items()}
+    assert (train["nodes"], train["gres"], train["slurm_partition"]) == (2, "gpu:8", "gpu")
+    evaluate = {key: value(cell) for key, value in CLUSTER.heavy_job("evaluate", 6000).items()}
+    assert (evaluate["nodes"], evaluate["gres"]) == (1, "gpu:1")
+    assert CLUSTER.heavy_threads("train", 2)(cell) == 8 * 6
+    assert CLUSTER.heavy_threads("evaluate", 2)(cell) == 6
+    assert CLUSTER.small_job()["slurm_partition"] == "cpu"
+
+
+def test_what_cannot_be_is_named():
+    with pytest.raises(UnknownName, match="Did you mean 7b-math"):
+        LOCAL.config_files(wildcards("papo/7b-maths/dapo/seed0"))
+    small = Lookups(CONFIGS, RESULTS, Site(slurm=Slurm(partition="gpu"), gpus=Gpus(per_node=4)))
+    with pytest.raises(ConfigError, match="wants 8 GPUs on each of 2 nodes"):
+        small.heavy_job("train", 1)["nodes"](wildcards("papo/7b-math/dapo/seed0"))
+
+
+def test_sampling_is_split_over_the_sites_shards_and_models_beside():
+    cell = wildcards("papo/7b-math/dapo/seed0")
+    assert [path.name for path in LOCAL.sampled(cell)] == ["sampled.1of1.json"]
+    site = SITE.model_copy(update={"evaluation": Evaluation(shards=3, models_beside=4)})
+    split = Lookups(CONFIGS, RESULTS, site)
+    assert [path.name for path in split.sampled(cell)] == [f"sampled.{i}of3.json" for i in (1, 2, 3)]
+    job = {key: value(cell) for key, value in split.heavy_job("evaluate", 6000).items()}
+    assert job["gres"] == "gpu:4", "four copies of a model of one GPU"
+    large = wildcards("repo/aime-32b/rloo/seed0")
+    job = {key: value(large) for key, value in split.heavy_job("evaluate", 6000).items()}
+    assert job["gres"] == "gpu:8", "four copies of a model of two"
+
+
+def test_a_file_that_appears_prepares_its_benchmark_anew(tmp_path, monkeypatch):
+    monkeypatch.setenv("ENTROBENCH_SHARED_DATA", str(tmp_path))
+    monkeypatch.delenv("ENTROBENCH_MIRROR", raising=False)
+    asked = SimpleNamespace(benchmark="math500")
+    assert LOCAL.local_sources(asked) == []
+    (tmp_path / "math500").mkdir()
+    (tmp_path / "math500" / "test.jsonl").write_text("")
+    assert LOCAL.local_sources(asked) == [tmp_path / "math500" / "test.jsonl"]
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert LOCAL.reach() == "offline"
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setenv("HF_TOKEN", "x")
+    assert LOCAL.reach() == "the hub, with a token"
