@@ -69,6 +69,13 @@ def evaluate(
     ] = "",
     protocol: Annotated[str, typer.Option(help="Without a cell: the paper whose settings hold.")] = "papo",
     out: Annotated[Path | None, typer.Option(help="Without a cell: folder for the results.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Without a cell: problems of a seeded slice.")] = None,
+    n_samples: Annotated[
+        int | None, typer.Option(help="Without a cell: samples a problem (default: the paper's).")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Without a cell: generated tokens (default: the paper's).")
+    ] = None,
     chat_template: ChatTemplate = None,
     allow_dirty: AllowDirty = False,
 ) -> None:
@@ -85,7 +92,9 @@ def evaluate(
     from entrobench.evaluation.standalone import make_standalone
 
     names = [name.strip() for name in benchmarks.split(",") if name.strip()]
-    make_standalone(model, names, protocol, out, checkout_configs())
+    asked = {"n_samples": n_samples, "max_tokens": max_tokens}
+    changes = {name: value for name, value in asked.items() if value is not None}
+    make_standalone(model, names, protocol, out, checkout_configs(), limit, changes)
     run_evaluation(out, chat_template=chat_template)
     score_cell(out)
     print((out / "scores.csv").read_text(encoding="utf-8"), end="")

@@ -17,13 +17,22 @@ from entrobench.provenance.manifest import gpus
 NO_CELL = "none"
 
 
-def make_standalone(model: str, benchmarks: list[str], paper: str, out: Path, configs: Configs) -> Path:
+def make_standalone(
+    model: str,
+    benchmarks: list[str],
+    paper: str,
+    out: Path,
+    configs: Configs,
+    limit: int | None = None,
+    changes: dict[str, Any] | None = None,
+) -> Path:
     """Prepare the benchmarks below `out`, write out/cell.yaml, and return the model's folder.
 
-    model: a folder, or <hub id>@<revision>, which is downloaded to out/model. Raises UnknownName for a paper
-    or benchmark, ConfigError for a model without its revision, MissingInput.
+    model: a folder, or <hub id>@<revision>, which is downloaded to out/model. limit: problems of a seeded
+    slice of each benchmark. changes: settings that differ from the paper's. Raises UnknownName for a paper or
+    benchmark, ConfigError for a model without its revision, MissingInput.
     """
-    settings = {name: _settings(paper, name, configs) for name in benchmarks}
+    settings = {name: _settings(paper, name, configs) | (changes or {}) for name in benchmarks}
     folder = Path(model)
     if not folder.is_dir():
         repository, at, revision = model.partition("@")
@@ -37,7 +46,7 @@ def make_standalone(model: str, benchmarks: list[str], paper: str, out: Path, co
     evaluation: dict[str, Any] = {}
     for name, found in settings.items():
         file = out / "benchmarks" / f"{name}.jsonl"
-        prepare_or_say_why(configs.benchmark(name), file)
+        prepare_or_say_why(configs.benchmark(name), file, limit)
         room = found["max_tokens"] + PROMPT_TOKENS
         evaluation[name] = {
             "file": str(file),
