@@ -10,7 +10,7 @@ from entrobench.errors import UnknownName
 from entrobench.evaluation import cell as cell_module
 from entrobench.evaluation.cell import evaluate_cell
 from entrobench.evaluation.generate import Completion
-from entrobench.evaluation.samples import Sample
+from entrobench.evaluation.samples import Sample, read_samples
 from entrobench.files import sha256_file, write_jsonl
 from entrobench.rewards import graders
 from entrobench.rewards.graders import grader_version
@@ -33,7 +33,14 @@ def evaluate(tmp_path, monkeypatch):
     write_jsonl(
         tmp_path / "smoke_b.jsonl",
         [
-            {"id": f"p{i}", "benchmark": "smoke_b", "problem": "?", "prompt": [turn], "gold": str(i)}
+            {
+                "id": f"p{i}",
+                "benchmark": "smoke_b",
+                "problem": "?",
+                "prompt": [turn],
+                "gold": str(i),
+                "extra": {"category": "c"} if i else {},
+            }
             for i in range(2)
         ],
     )
@@ -57,6 +64,8 @@ def evaluate(tmp_path, monkeypatch):
 
 def test_samples_are_kept_while_nothing_changed(evaluate, tmp_path):
     assert evaluate() == ["smoke_b"]
+    samples = read_samples(tmp_path / "eval" / "smoke_b" / "samples.jsonl")
+    assert [(s.problem_id, s.category) for s in samples] == [("p0", None)] * 2 + [("p1", "c")] * 2
     assert evaluate() == []
     done = json.loads((tmp_path / "eval.done.json").read_text())["benchmarks"]["smoke_b"]
     # samples 0 and 1 of problems with gold 0 and 1: one of two is right; all 4 (problem, text) differ

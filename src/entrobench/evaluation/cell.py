@@ -143,6 +143,7 @@ def _sample(
                 gold=problem.gold,
                 n_tokens=completion.n_tokens,
                 finish_reason=completion.finish_reason,
+                category=problem.extra.get("category"),
             )
 
 
