@@ -1,5 +1,6 @@
 """Golds of BFCL and ACEBench as completions that give them, and BFCL's labelled outputs."""
 
+import ast
 import json
 import re
 
@@ -15,6 +16,22 @@ LABELLED = {
     "parallel": ("parallel_function", 200),
     "parallel_multiple": ("parallel_multiple_function", 197),
 }
+
+
+def evaluating_calls(path):
+    """Names of the functions that a Python file calls or imports and that run text as code."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    called = {ast.unparse(node.func) for node in nodes if isinstance(node, ast.Call)}
+    imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return (called | imported) & {
+        "eval",
+        "exec",
+        "compile",
+        "__import__",
+        "importlib",
+        "os.system",
+        "subprocess",
+    }
 
 
 def completion_of(calls):

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 
 import pytest
-from call_data import acebench_golds, completion_of
+from call_data import acebench_golds, completion_of, evaluating_calls
 
 from entrobench.configs import Configs
 from entrobench.data.benchmarks import prepare_benchmark
@@ -103,6 +103,11 @@ def test_preparing_the_benchmark_says_whether_its_checker_is_here(real_data, che
     monkeypatch.delenv("ENTROBENCH_MIRROR", raising=False)
     missing = prepare_benchmark(config, tmp_path / "zh.jsonl", limit=8)["checker"]["missing"]
     assert "model_eval/checker.py: not on this machine" in missing
+
+
+def test_the_checker_runs_no_text_as_code(checker):
+    for name in acebench.FILES:
+        assert evaluating_calls(checker / name) == set(), name
 
 
 TOOLS = [

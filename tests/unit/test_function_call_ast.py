@@ -7,7 +7,7 @@ import time
 from collections import Counter
 
 import pytest
-from call_data import LABELLED, bfcl_golds, completion_of, labelled_calls, problems
+from call_data import LABELLED, bfcl_golds, completion_of, evaluating_calls, labelled_calls, problems
 
 from entrobench.data.tool_benchmarks import with_language
 from entrobench.errors import ConfigError, MissingInput
@@ -84,6 +84,14 @@ def test_verdicts(calls, verdict):
     completion = f"<think>x</think><tool_call>{calls}</tool_call>"
     assert grade_function_calls(completion, FUNCTIONS, GOLD, "live_simple").verdict == verdict
     assert not [name for name in sys.modules if name.startswith("bfcl_eval")], "it runs in another process"
+
+
+def test_the_checker_runs_no_text_as_code():
+    folder = require_checker() / "bfcl_eval"
+    files = [folder / "constants/type_mappings.py", *folder.glob("eval_checker/ast_eval/**/*.py")]
+    assert len(files) >= 5
+    for path in files:
+        assert evaluating_calls(path) == set(), path
 
 
 @pytest.mark.parametrize(("value", "verdict"), [("7L", "correct"), ("7", "incorrect"), (7, "incorrect")])
