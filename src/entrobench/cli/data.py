@@ -93,6 +93,8 @@ def prepare_benchmark(
 
     manifest = prepare_benchmark(checkout_configs().benchmark(benchmark), target, limit, seed)
     print(f"{manifest['problems']} problems, {manifest['problems_out']} written to {target}")
+    if missing := manifest.get("checker", {}).get("missing"):
+        print(f"notice: these problems can be sampled here, but not graded: {missing}")
 
 
 def rebuild_tool_n1(target: Target, limit: Limit = None, seed: Seed = 0) -> None:

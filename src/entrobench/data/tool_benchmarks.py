@@ -108,7 +108,7 @@ def acebench(benchmark: str, files: dict[str, Path], settings: dict[str, Any]) -
 
 
 def acebench_checker() -> dict[str, PinnedFile]:
-    """The files of ACEBench's checker, where they are got; rewards/acebench.py looks in the same places."""
+    """The files of ACEBench's checker and the ways to them; rewards/acebench.py looks in the same places."""
     return {
         path: PinnedFile(
             sha256=sha256,

@@ -82,7 +82,7 @@ def checker_folder() -> Path:
 def _places() -> Iterator[Path]:
     if (shared := shared_data()) is not None:
         yield shared / "acebench"
-    if (mirror := os.environ.get("ENTROBENCH_MIRROR")) is not None:
+    if mirror := os.environ.get("ENTROBENCH_MIRROR"):
         yield Path(mirror) / REPOSITORY
     yield cache_folder() / REPOSITORY / REVISION
 
