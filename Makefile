@@ -11,7 +11,7 @@ SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --profile workflow/profile
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONUNBUFFERED := 1
 
-.PHONY: smoke slice test check cells cell methods methods-smoke verify-data contamination lock lock-check images \
+.PHONY: smoke slice eval-real test check cells cell methods methods-smoke verify-data contamination lock lock-check images \
 	images-check estimate cells-run doctor bench bench-kernels bench-steps bench-grading bench-dag bench-jobs cluster-test
 
 smoke: $(INSTALLED)
@@ -24,6 +24,10 @@ smoke: $(INSTALLED)
 # Real data, a real small model, the paper's configuration path; needs the folder of real data
 slice: $(INSTALLED)
 	@bash workflow/scripts/slice.sh
+
+# Every benchmark's path on real slices with a real small model: sampled, graded, in a table; about 15 minutes
+eval-real: $(INSTALLED)
+	@bash workflow/scripts/eval_real.sh
 
 test: check
 	@$(BIN)/python -m pytest

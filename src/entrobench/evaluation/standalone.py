@@ -6,10 +6,10 @@ from typing import Any
 import yaml
 
 from entrobench.cells import PROMPT_TOKENS
-from entrobench.configs import Configs
+from entrobench.configs import Configs, PublishedScore
 from entrobench.data.benchmarks import prepare_or_say_why
 from entrobench.errors import ConfigError
-from entrobench.files import read_json, write_atomic
+from entrobench.files import read_csv, read_json, write_atomic
 from entrobench.models.hub import fetch_revision
 from entrobench.provenance.manifest import gpus
 
@@ -76,3 +76,39 @@ def _settings(paper: str, benchmark: str, configs: Configs) -> dict[str, Any]:
     protocol = configs.protocol(paper)
     stated = protocol.evaluation | protocol.evaluation_of.get(benchmark, {})
     return {key: setting.value for key, setting in stated.items()}
+
+
+def published_of(model: Path, configs: Configs) -> list[PublishedScore]:
+    """What is published of the model in `model`, where it is one of configs/models."""
+    marker = model / "model.json"
+    found = read_json(marker) if marker.exists() else {}
+    name = found.get("name", found.get("model"))
+    return configs.model(name).published if name in configs.names("models") else []
+
+
+def as_table(out: Path, published: list[PublishedScore]) -> str:
+    """The first metric of each benchmark with its interval, what is published beside it, and what did not
+    run. Values in percent.
+    """
+    scores = read_csv(out / "scores.csv").drop_duplicates("benchmark").to_dict("records")
+    rows = [("benchmark", "problems", "metric", "value", "95 % interval", "errors", "published")]
+    for score in scores:
+        shown = (100 * score[key] for key in ("value", "ci_low", "ci_high"))
+        value, low, high = (f"{number:.1f}" for number in shown)
+        beside = [
+            f"{p.value} ({p.metric}; {p.source})" for p in published if p.benchmark == score["benchmark"]
+        ]
+        counts = (
+            str(score["n_problems"]),
+            score["metric"],
+            value,
+            f"[{low}, {high}]",
+            str(score["n_errors"]),
+        )
+        rows.append((score["benchmark"], *counts, ", ".join(beside)))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
+    not_run = read_json(out / "eval.done.json")["not_run"]
+    return "\n".join(
+        [*(line.rstrip() for line in lines), *(f"not run: {k}: {v}" for k, v in not_run.items())]
+    )
