@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from support import make_model
 
-from entrobench.errors import CorruptFile, UnsupportedPlatform
+from entrobench.errors import CorruptFile, MissingInput, UnsupportedPlatform
 from entrobench.evaluation.generate import (
     Completion,
     Generator,
@@ -15,9 +15,12 @@ from entrobench.evaluation.generate import (
     _check_distinct,
     request_seed,
 )
+from entrobench.evaluation.outcomes import Attempts, Outcomes
 from entrobench.evaluation.samples import Sample, read_samples, write_samples
-from entrobench.evaluation.scores import score
+from entrobench.evaluation.scores import COLUMNS, score, score_cell
+from entrobench.files import read_csv
 from entrobench.machine import backend
+from entrobench.rewards.answer_kinds import answer_kind
 
 SAMPLING = Sampling(n_samples=3, temperature=0.6, top_p=1.0, max_tokens=8, seed=0, max_model_len=64)
 
@@ -65,9 +68,139 @@ def test_in_domain_is_the_mean_of_benchmarks_whatever_their_size():
     assert row["value"] == 0.5
 
 
-def test_a_grader_error_is_counted_and_not_called_wrong():
-    row = score({"b": make_samples([1], verdict="error")}, in_domain=[]).iloc[0]
-    assert (row["value"], row["n_errors"]) == (0.125, 7)
+def test_a_grader_error_is_counted_and_bounds_the_value():
+    # 1 right of 8 and 7 undecided: between 1/8 and 8/8; pass@8 is 1 either way
+    rows = score({"b": make_samples([1], verdict="error")}, in_domain=[]).set_index("metric")
+    assert list(rows.loc["mean@8", ["value", "value_high", "n_errors", "error_share"]]) == [
+        1 / 8,
+        1,
+        7,
+        7 / 8,
+    ]
+    assert list(rows.loc["pass@8", ["value", "value_high"]]) == [1, 1]
+    rows = score({"b": make_samples([1])}, in_domain=[]).set_index("metric")
+    assert list(rows.loc["mean@8", ["value", "value_high", "error_share"]]) == [1 / 8, 1 / 8, 0]
+
+
+def answered(answers, verdicts, benchmark="math500", second=None, problem="p"):
+    """Samples of one problem with these answers."""
+    second = verdicts if second is None else second
+    return [
+        Sample(
+            benchmark=benchmark, problem_id=problem, sample=k, prompt_sha256="0" * 64, completion="x",
+            extracted=answer, verdict=verdict, second_verdict=other, gold="1", n_tokens=None,
+            finish_reason="unknown",
+        )
+        for k, (answer, verdict, other) in enumerate(zip(answers, verdicts, second, strict=True))
+    ]  # fmt: skip
+
+
+def test_both_opinions_stand_side_by_side_where_there_are_two():
+    # First: 2 of 4, second: 2 of 4, both: 1 of 4, one of the second could not be decided
+    first = ["correct", "correct", "incorrect", "incorrect"]
+    second = ["correct", "incorrect", "correct", "error"]
+    answers = ["1", "2", "3", "4"]
+    rows = score({"math500": answered(answers, first, second=second)}, []).set_index("metric")
+    shown = ["value", "value_second", "value_both", "n_errors_second"]
+    assert list(rows.loc["mean@4", shown]) == [2 / 4, 2 / 4, 1 / 4, 1]
+    # pass@1 of 4 samples is their mean; a vote counts by the first grader's equality
+    assert list(rows.loc["pass@1", shown[:3]]) == [2 / 4, 2 / 4, 1 / 4]
+    assert rows.loc["maj@4", shown[1:]].isna().all()
+    crux = score({"cruxeval": answered(answers, first, "cruxeval")}, []).set_index("metric")
+    assert crux.loc["mean@4", shown[1:]].isna().all(), "its second verdict repeats the first"
+
+
+def test_a_vote_counts_answers_that_the_grader_holds_equal():
+    # Gold 1/2: two right answers in two spellings (2 votes), a wrong one in two spellings and once more
+    # (3 votes), none (no vote). As texts no answer would have more than one vote
+    answers = [r"\frac{1}{2}", "0.5", r"\frac{1}{4}", "0.25", r"\frac14", None]
+    verdicts = ["correct"] * 2 + ["incorrect"] * 4
+    (attempts,) = Outcomes.of([answered(answers, verdicts)]).attempts["p"]
+    assert attempts.votes(answer_kind("math500").are_equal) == (0, 0, 1, 1, 1, None)
+    rows = score({"math500": answered(answers, verdicts)}, []).set_index("metric")
+    assert rows.loc["maj@6", "value"] == 0
+    assert rows.loc["mean@6", "value"] == pytest.approx(2 / 6)
+    # Without the last spelling it is a tie
+    tie = [answers[i] for i in (0, 1, 2, 3, 5)]
+    rows = score({"math500": answered(tie, verdicts[:5])}, []).set_index("metric")
+    assert rows.loc["maj@5", "value"] == 1 / 2
+
+
+def test_an_undecided_answer_votes_for_its_own_text_and_bounds_the_vote():
+    asked = []
+
+    def are_equal(answer, other):
+        asked.append((answer, other))
+        return False
+
+    verdicts = ("error", "error", "incorrect", "incorrect", "correct")
+    attempts = Attempts(verdicts, verdicts, ("9^9^9", "9^9^9", "2", "3", "1"))
+    assert attempts.votes(are_equal) == (1, 1, 2, 3, 0)
+    assert asked == [("3", "2")], "a comparison with what could not be decided would take its time again"
+    # Two undecided answers win the vote: 0 as they stand, 1 were they correct
+    rows = score({"aime24": answered(attempts.answers, verdicts, "aime24")}, []).set_index("metric")
+    assert list(rows.loc["maj@5", ["value", "value_high"]]) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "one", "other", "are_equal"),
+    [
+        ("minerva", r"5 \text{ cm}", "5", True),
+        ("olympiadbench", "$3$", "3.0", True),
+        ("mmlu_pro", "A", "B", False),
+        ("cruxeval", "'a'", "a", True),
+        ("cruxeval", "3", "3.0", False),
+        ("smoke_easy", "07", "7", True),
+    ],
+)
+def test_equality_is_that_of_the_benchmarks_grader(benchmark, one, other, are_equal):
+    assert answer_kind(benchmark).are_equal(one, other) is are_equal
+
+
+def test_what_has_no_equality_of_answers_has_no_vote():
+    assert answer_kind("bfcl_live") is None
+    assert "maj@8" not in set(score({"b": make_samples([2])}, [])["metric"])
+    assert "maj@8" in set(score({"aime24": make_samples([2], benchmark="aime24")}, [])["metric"])
+
+
+def test_repos_combined_is_the_mean_of_its_four_columns():
+    # One problem each. AIME24: 16 of 64, so @1 = 1/4 and @64 = 1; AIME25: none. (1/4 + 1 + 0 + 0) / 4
+    samples = {
+        "aime24": make_samples([16], n=64, benchmark="aime24"),
+        "aime25": make_samples([0], n=64, benchmark="aime25"),
+    }
+    rows = score(samples, ["aime24", "aime25"]).set_index(["benchmark", "metric"])
+    assert rows.loc[("in_domain", "combined@64"), "value"] == (1 / 4 + 1 + 0 + 0) / 4
+    assert rows.loc[("in_domain", "mean@64"), "value"] == 1 / 8
+
+
+def test_a_score_without_the_training_sets_problems():
+    # Three problems with 8, 0, 4 of 8; the first stands in the training set: 12/24 of all, 4/16 of the others
+    samples = {"b": make_samples([8, 0, 4]), "c": make_samples([8], benchmark="c")}
+    rows = score(samples, ["b"], dirty={"b": {"p0"}}).set_index(["benchmark", "metric"])
+    shown = ["value", "value_clean", "n_problems_clean"]
+    assert list(rows.loc[("b", "mean@8"), shown]) == [12 / 24, 4 / 16, 2]
+    assert list(rows.loc[("in_domain", "mean@8"), shown]) == [12 / 24, 4 / 16, 2]
+    assert rows.loc[("c", "mean@8"), shown[1:]].isna().all(), "not compared is not clean"
+    rows = score(samples, [], dirty={"c": {"p0"}}).set_index(["benchmark", "metric"])
+    assert rows.loc[("c", "mean@8"), "n_problems_clean"] == 0
+    assert rows["value_clean"].isna().all(), "no problem is left"
+
+
+def test_a_folder_without_a_cell_is_scored(tmp_path):
+    with pytest.raises(MissingInput, match=r"neither cell\.yaml nor eval.*entrobench import-samples"):
+        score_cell(tmp_path)
+    for name in ("a", "b"):
+        write_samples(tmp_path / "eval" / name / "samples.jsonl", make_samples([4], benchmark=name))
+    score_cell(tmp_path)
+    scores = read_csv(tmp_path / "scores.csv")
+    assert list(scores.columns) == COLUMNS
+    assert set(scores["benchmark"]) == {"a", "b"}
+    write_samples(tmp_path / "eval" / "b" / "samples.jsonl", make_samples([4], benchmark="a"))
+    before = (tmp_path / "scores.csv").read_text()
+    with pytest.raises(CorruptFile, match=r"b/samples\.jsonl:1: benchmark: expected 'b', found 'a'"):
+        score_cell(tmp_path)
+    assert (tmp_path / "scores.csv").read_text() == before
 
 
 def test_identical_samples_everywhere_are_an_error_and_a_sure_answer_is_not():
@@ -98,7 +231,7 @@ def test_samples_survive_the_round_trip_and_bad_ones_are_named(tmp_path):
     with pytest.raises(CorruptFile, match=r"samples\.jsonl:3: sample: .*'first'"):
         read_samples(path)
     path.write_text("\n".join(lines[:-1]))
-    with pytest.raises(CorruptFile, match=r"same number of samples for each problem, found \[7, 8\]"):
+    with pytest.raises(CorruptFile, match=r"each problem, 8, found 7 for problem 'p1'"):
         read_samples(path)
     path.write_text("\n".join([lines[1], *lines[1:]]))
     with pytest.raises(CorruptFile, match="stands twice"):

@@ -1,18 +1,20 @@
 """samples.jsonl: one line per (problem, sample), graded. Every score is computed from it."""
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from entrobench.errors import CorruptFile
-from entrobench.files import numbered_jsonl, write_jsonl
+from entrobench.files import stream_jsonl, write_jsonl
 from entrobench.rewards.answer_grade import Verdict
 
 
 class Sample(BaseModel):
-    """One completion of one problem, graded. n_tokens counts generated tokens, the end mark included. The
-    second opinion changes no score; files from before it was kept have none.
+    """One completion of one problem, graded. n_tokens counts generated tokens, the end mark included; None in
+    samples of others that do not say it. The second opinion changes no score by the first; files from before
+    it was kept have none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -26,7 +28,7 @@ class Sample(BaseModel):
     verdict: Verdict
     second_verdict: Verdict | None = None
     gold: str
-    n_tokens: int
+    n_tokens: int | None
     finish_reason: str
 
 
@@ -36,27 +38,52 @@ def write_samples(path: Path, samples: list[Sample]) -> None:
 
 
 def read_samples(path: Path) -> list[Sample]:
-    """Read and check samples.jsonl. Raises MissingInput, or CorruptFile with the line and the field."""
-    samples = []
-    for number, row in numbered_jsonl(path):
+    """Read and check samples.jsonl. Raises as stream_samples."""
+    return list(stream_samples(path))
+
+
+def stream_samples(path: Path, benchmark: str | None = None) -> Iterator[Sample]:
+    """Read and check samples.jsonl, one sample in memory at a time; the whole of it is known to be good when
+    the last was given.
+
+    benchmark: of all samples; by default the first line's. Raises MissingInput, or CorruptFile with the line
+    and the field: for a line that is no sample or another benchmark's, for a (problem, sample) pair that
+    stands twice, and for problems that have not the same number of samples.
+    """
+    seen: dict[str, set[int]] = {}  # problem -> numbers of its samples
+    for number, row in stream_jsonl(path):
         try:
-            samples.append(Sample.model_validate(row))
+            sample = Sample.model_validate(row)
         except ValidationError as error:
             problem = error.errors()[0]
             where = ".".join(str(part) for part in problem["loc"])
             raise CorruptFile(
                 f"{path}:{number}: {where}: {problem['msg']}, found {problem['input']!r}"
             ) from error
-    _check_complete(samples, path)
-    return samples
+        benchmark = benchmark or sample.benchmark
+        if sample.benchmark != benchmark:
+            raise CorruptFile(
+                f"{path}:{number}: benchmark: expected {benchmark!r}, found {sample.benchmark!r}"
+            )
+        numbers = seen.setdefault(sample.problem_id, set())
+        if sample.sample in numbers:
+            raise CorruptFile(
+                f"{path}:{number}: sample {sample.sample} of problem {sample.problem_id!r} stands twice. "
+                f"Delete the file and run the same command again."
+            )
+        numbers.add(sample.sample)
+        yield sample
+    _check_complete({problem: len(numbers) for problem, numbers in seen.items()}, path)
 
 
-def _check_complete(samples: list[Sample], path: Path) -> None:
-    counts = Counter(sample.problem_id for sample in samples)
-    if not samples or len(set(counts.values())) != 1:
-        raise CorruptFile(
-            f"{path}: expected the same number of samples for each problem, found "
-            f"{sorted(set(counts.values())) or 'none'}. Delete it and run the same command again."
-        )
-    if len({(sample.problem_id, sample.sample) for sample in samples}) != len(samples):
-        raise CorruptFile(f"{path}: a (problem, sample) pair stands twice. Delete it and run again.")
+def _check_complete(counts: dict[str, int], path: Path) -> None:
+    """Raise CorruptFile unless each problem has as many samples as most of them have."""
+    if not counts:
+        raise CorruptFile(f"{path}: expected samples, found none. Delete it and run the same command again.")
+    expected = Counter(counts.values()).most_common(1)[0][0]
+    for problem, found in counts.items():
+        if found != expected:
+            raise CorruptFile(
+                f"{path}: expected the same number of samples for each problem, {expected}, found {found} "
+                f"for problem {problem!r}. Delete it and run the same command again."
+            )

@@ -9,6 +9,8 @@ import numpy as np
 
 DRAWS = 10_000
 LEVEL = 0.95
+# Numbers that are drawn at a time: 8 MB
+CHUNK = 1_000_000
 
 
 def cluster_bootstrap(
@@ -28,9 +30,23 @@ def cluster_bootstrap(
     generator = np.random.default_rng(seed)
     means = np.zeros(draws)
     for group in groups:
-        values = np.asarray(group, dtype=float)
-        rows = generator.integers(len(values), size=(draws, len(values)))
-        means += values[rows].mean(axis=1) / len(groups)
+        means += _drawn_means(np.asarray(group, dtype=float), generator, draws) / len(groups)
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(means, [tail, 100 - tail])
     return float(low), float(high)
+
+
+def _drawn_means(values: np.ndarray, generator: np.random.Generator, draws: int) -> np.ndarray:
+    """Means of `draws` samples with replacement.
+
+    A mean asks only how often each distinct value was drawn, and that is multinomial: a few numbers a draw in
+    the place of one a problem.
+    """
+    distinct, counts = np.unique(values, return_counts=True)
+    shares = counts / len(values)
+    rows = max(1, CHUNK // len(distinct))
+    parts = [
+        generator.multinomial(len(values), shares, size=min(rows, draws - start)) @ distinct / len(values)
+        for start in range(0, draws, rows)
+    ]
+    return np.concatenate(parts)
