@@ -165,8 +165,8 @@ def _row(line: bytes, path: Path, number: int, start: int) -> dict[str, Any]:
 
 
 def sha256_text(text: str) -> str:
-    """Hex SHA-256 of `text` in UTF-8."""
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    """Hex SHA-256 of `text` in UTF-8, half a surrogate pair included."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def sha256_file(path: Path) -> str:

@@ -77,13 +77,22 @@ def stream_samples(path: Path, benchmark: str | None = None) -> Iterator[Sample]
 
 
 def _check_complete(counts: dict[str, int], path: Path) -> None:
-    """Raise CorruptFile unless each problem has as many samples as most of them have."""
+    """Raise CorruptFile unless there are samples, and the same number of each problem."""
     if not counts:
         raise CorruptFile(f"{path}: expected samples, found none. Delete it and run the same command again.")
-    expected = Counter(counts.values()).most_common(1)[0][0]
-    for problem, found in counts.items():
-        if found != expected:
-            raise CorruptFile(
-                f"{path}: expected the same number of samples for each problem, {expected}, found {found} "
-                f"for problem {problem!r}. Delete it and run the same command again."
-            )
+    if (odd := uneven_problem(counts)) is not None:
+        problem, expected = odd
+        raise CorruptFile(
+            f"{path}: expected the same number of samples for each problem, {expected}, found "
+            f"{counts[problem]} for problem {problem!r}. Delete it and run the same command again."
+        )
+
+
+def uneven_problem(counts: dict[str, int]) -> tuple[str, int] | None:
+    """The first problem that has not as many samples as most have, and that number; None where all have.
+
+    Where as many have more as have less, the larger number is expected: a file that was cut short has less.
+    """
+    sizes = Counter(counts.values())
+    expected = max(sizes, key=lambda size: (sizes[size], size))
+    return next(((problem, expected) for problem, n in counts.items() if n != expected), None)
