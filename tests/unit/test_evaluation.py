@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import pytest
 from support import make_model
 
+from entrobench.cells import resolve, write_cell
+from entrobench.configs import Configs
 from entrobench.errors import CorruptFile, MissingInput, UnsupportedPlatform
 from entrobench.evaluation.generate import (
     Completion,
@@ -18,10 +20,12 @@ from entrobench.evaluation.generate import (
 from entrobench.evaluation.outcomes import Attempts, Outcomes
 from entrobench.evaluation.samples import Sample, read_samples, write_samples
 from entrobench.evaluation.scores import COLUMNS, score, score_cell
-from entrobench.files import read_csv
+from entrobench.files import read_csv, write_atomic, write_json
 from entrobench.machine import backend
+from entrobench.paths import repository_root
 from entrobench.rewards.answer_kinds import answer_kind
 
+CONFIGS = Configs(repository_root() / "configs")
 SAMPLING = Sampling(n_samples=3, temperature=0.6, top_p=1.0, max_tokens=8, seed=0, max_model_len=64)
 
 
@@ -185,6 +189,28 @@ def test_a_score_without_the_training_sets_problems():
     rows = score(samples, [], dirty={"c": {"p0"}}).set_index(["benchmark", "metric"])
     assert rows.loc[("c", "mean@8"), "n_problems_clean"] == 0
     assert rows["value_clean"].isna().all(), "no problem is left"
+
+
+def test_a_cell_is_scored_without_the_problems_that_its_experiments_audit_names(tmp_path):
+    folder = tmp_path / "smoke/papo/7b-math/dapo/seed0"
+    cell = resolve("papo/7b-math/dapo/seed0", "smoke", CONFIGS, tmp_path)
+    write_cell(cell, folder / "cell.yaml", repository_root())
+    for name, correct in (("smoke_easy", [8, 0, 4]), ("smoke_hard", [0])):
+        samples = make_samples(correct, benchmark=name)
+        write_samples(folder / "eval" / name / "samples.jsonl", samples)
+    write_json(folder / "eval.done.json", {"benchmarks": {"smoke_easy": {}, "smoke_hard": {}}})
+    score_cell(folder)
+    assert read_csv(folder / "scores.csv")["value_clean"].isna().all(), "nothing was compared"
+    pairs = [{"dataset": cell["dataset"]["name"], "benchmark": "smoke_easy"}]
+    write_json(folder.parents[1] / "contamination.json", {"pairs": pairs})
+    header = "dataset,training_id,benchmark,problem_id,kind,similarity,same_gold"
+    row = f"{cell['dataset']['name']},t,smoke_easy,p0,exact,1.0,True"
+    write_atomic(folder.parents[1] / "contamination.csv", f"{header}\n{row}\n")
+    score_cell(folder)
+    scores = read_csv(folder / "scores.csv").set_index(["benchmark", "metric"])
+    # 4/16 without the problem that is right 8 times of 8
+    assert list(scores.loc[("smoke_easy", "mean@8"), ["value_clean", "n_problems_clean"]]) == [4 / 16, 2]
+    assert scores.loc["smoke_hard"]["value_clean"].isna().all()
 
 
 def test_a_folder_without_a_cell_is_scored(tmp_path):
