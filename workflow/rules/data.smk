@@ -76,12 +76,14 @@ rule tool_n1_rebuilt:
 
 
 rule prepared_benchmark:
-    """A benchmark from its pinned source, verified, as canonical problems."""
+    """A benchmark from its pinned source, verified, as canonical problems beside the manifest; where it cannot
+    be had the manifest says why, and cells are evaluated without it.
+    """
     input:
         LOOKUPS.prompt_files,
+        LOOKUPS.local_sources,
         config="configs/benchmarks/{benchmark}.yaml",
     output:
-        RESULTS / "{scale}/benchmarks/{benchmark}.jsonl",
         RESULTS / "{scale}/benchmarks/{benchmark}.manifest.json",
     log:
         RESULTS / "{scale}/logs/{benchmark}.log",
@@ -95,10 +97,12 @@ rule prepared_benchmark:
         **LOOKUPS.small_job(),
     params:
         limit=lambda w: LOOKUPS.slice_option(w.scale, w.benchmark),
+        target=str(RESULTS / "{scale}/benchmarks/{benchmark}.jsonl"),
+        reach=lambda w: LOOKUPS.reach(),
     message:
         "Preparing {wildcards.benchmark}"
     shell:
-        "entrobench prepare-benchmark {wildcards.benchmark} {output[0]} {params.limit} > {log} 2>&1"
+        "entrobench prepare-benchmark {wildcards.benchmark} {params.target} --optional {params.limit} > {log} 2>&1"
 
 
 rule contamination:

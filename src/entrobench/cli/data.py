@@ -105,11 +105,19 @@ def prepare_benchmark(
     target: Target,
     limit: Limit = None,
     seed: Seed = 0,
+    optional: Annotated[
+        bool,
+        typer.Option("--optional", help="Where the data cannot be had, say why in the manifest."),
+    ] = False,
 ) -> None:
     """Write a benchmark as canonical problems, with its manifest beside it."""
-    from entrobench.data.benchmarks import prepare_benchmark
+    from entrobench.data.benchmarks import prepare_benchmark, prepare_or_say_why, why_missing
 
-    manifest = prepare_benchmark(checkout_configs().benchmark(benchmark), target, limit, seed)
+    prepare = prepare_or_say_why if optional else prepare_benchmark
+    manifest = prepare(checkout_configs().benchmark(benchmark), target, limit, seed)
+    if manifest is None:
+        print(f"missing: {benchmark}: {why_missing(target)}")
+        return
     print(f"{manifest['problems']} problems, {manifest['problems_out']} written to {target}")
 
 
