@@ -1,5 +1,6 @@
 """What evaluation refuses, and the scores that follow from samples."""
 
+import math
 import sys
 from types import SimpleNamespace
 
@@ -157,9 +158,41 @@ def test_equality_is_that_of_the_benchmarks_grader(benchmark, one, other, are_eq
 
 
 def test_what_has_no_equality_of_answers_has_no_vote():
-    assert answer_kind("bfcl_live") is None
+    assert answer_kind("bfcl_live").are_equal is None
     assert "maj@8" not in set(score({"b": make_samples([2])}, [])["metric"])
     assert "maj@8" in set(score({"aime24": make_samples([2], benchmark="aime24")}, [])["metric"])
+
+
+def in_categories(shares, benchmark):
+    """One sample a problem; shares: category -> (right, problems)."""
+    return [
+        sample.model_copy(update={"problem_id": f"{category}{i}", "category": category})
+        for category, (right, n) in shares.items()
+        for i, sample in enumerate(make_samples([1] * right + [0] * (n - right), n=1, benchmark=benchmark))
+    ]
+
+
+def test_the_authors_means_over_categories_stand_beside_the_mean_over_problems():
+    simple = {"simple": (2, 4), "java": (1, 1), "javascript": (0, 1)}
+    others = {"multiple": (1, 2), "parallel": (0, 3), "parallel_multiple": (1, 1)}
+    samples = in_categories(simple | others, "bfcl_non_live")
+    rows = score({"bfcl_non_live": samples}, [], {"bfcl_non_live": {"java0", "simple0"}})
+    rows = rows.set_index("metric")
+    # 5 of 12 problems; Simple = (2/4 + 1 + 0) / 3 = 1/2, with Multiple 1/2, Parallel 0, both 1: 2/4
+    assert rows.loc["mean@1", "value"] == pytest.approx(5 / 12)
+    assert rows.loc["official", "value"] == pytest.approx(2 / 4)
+    assert rows.loc["official", "ci_low"] < 2 / 4 < rows.loc["official", "ci_high"]
+    assert rows.loc["mean@1", "value_clean"] == pytest.approx(3 / 10)
+    # No Java is left, and without it there is no such mean
+    assert math.isnan(rows.loc["official", "value_clean"])
+    live = {"live_simple": (1, 4), "live_multiple": (2, 2), "live_parallel": (0, 1)}
+    samples = in_categories(live | {"live_parallel_multiple": (1, 1)}, "bfcl_live")
+    rows = score({"bfcl_live": samples}, [], {"bfcl_live": {"live_simple0", "live_multiple0"}})
+    rows = rows.set_index("metric")
+    # Weighted by size, so the mean over problems: 4 of 8, and of the clean ones 2 of 6
+    assert list(rows.loc["official", ["value", "value_clean"]]) == pytest.approx([4 / 8, 2 / 6])
+    slice_of_it = in_categories(live, "bfcl_live")
+    assert "official" not in set(score({"bfcl_live": slice_of_it}, [])["metric"]), "a category is missing"
 
 
 def test_repos_combined_is_the_mean_of_its_four_columns():

@@ -46,7 +46,14 @@ def evaluate(tmp_path):
     write_jsonl(
         tmp_path / "smoke_b.jsonl",
         [
-            {"id": f"p{i}", "benchmark": "smoke_b", "problem": "?", "prompt": [turn], "gold": str(i)}
+            {
+                "id": f"p{i}",
+                "benchmark": "smoke_b",
+                "problem": "?",
+                "prompt": [turn],
+                "gold": str(i),
+                "extra": {"category": "c"} if i else {},
+            }
             for i in range(2)
         ],
     )
@@ -80,6 +87,8 @@ def done_of(folder, benchmark="smoke_b"):
 
 def test_samples_are_kept_while_nothing_changed(evaluate, tmp_path):
     assert evaluate() == 4
+    samples = read_samples(tmp_path / "eval" / "smoke_b" / "samples.jsonl")
+    assert [(s.problem_id, s.category) for s in samples] == [("p0", None)] * 2 + [("p1", "c")] * 2
     assert evaluate() == 0
     done = done_of(tmp_path)
     # samples 0 and 1 of problems with gold 0 and 1: one of two is right; all 4 (problem, text) differ

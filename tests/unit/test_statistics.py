@@ -133,6 +133,15 @@ def test_the_bootstrap_takes_little_memory(distinct):
     assert peak < 50e6
 
 
+def test_groups_count_by_their_weights():
+    # Var(0.9 X + 0.1 Y) = 0.81 Var X + 0.01 Var Y
+    a, b = np.random.default_rng(7).random((2, 300))
+    low, high = cluster_bootstrap([a, b], seed=0, weights=[0.9, 0.1])
+    expected = 1.96 * math.sqrt((0.81 * a.var() + 0.01 * b.var()) / 300)
+    assert (high - low) / 2 == pytest.approx(expected, rel=0.05)
+    assert low < 0.9 * a.mean() + 0.1 * b.mean() < high
+
+
 def test_a_sure_result_has_no_width_and_an_empty_group_is_refused():
     assert cluster_bootstrap([[1.0, 1.0]], seed=0) == (1.0, 1.0)
     with pytest.raises(ValueError, match="at least one problem"):

@@ -267,6 +267,7 @@ def _sampled(parts: Parts, plan: BenchmarkPlan) -> Iterator[list[Sample]]:
                 gold=draw.problem.gold,
                 n_tokens=completion.n_tokens,
                 finish_reason=completion.finish_reason,
+                category=draw.problem.extra.get("category"),
             )
             for draw, completion in zip(draws, parts.read(number, draws), strict=True)
         ]

@@ -199,6 +199,7 @@ def _graded(records: list[Record], found: dict[str, Problem | None], benchmark: 
                     gold=text,
                     n_tokens=None,
                     finish_reason="unknown",
+                    category=None if problem is None else problem.extra.get("category"),
                 )
             )
             places_and_golds.append((record.where, gold))

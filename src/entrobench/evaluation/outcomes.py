@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -70,12 +70,13 @@ class Attempts:
 class Outcomes:
     """Graded samples of one benchmark, over the training seeds of a cell.
 
-    attempts: for each problem its samples in each seed.
+    attempts: for each problem its samples in each seed. categories: of each problem, where it has one.
     """
 
     benchmark: str
     attempts: dict[str, list[Attempts]]
     n_seeds: int
+    categories: dict[str, str | None]
 
     @classmethod
     def of(cls, runs: Sequence[Iterable[Sample]]) -> "Outcomes":
@@ -84,28 +85,36 @@ class Outcomes:
         """
         benchmark = ""
         attempts: dict[str, list[Attempts]] = defaultdict(list)
+        categories: dict[str, str | None] = {}
         for samples in runs:
             rows: dict[str, list[tuple[int, Verdict, Verdict | None, str | None]]] = defaultdict(list)
             for sample in samples:
                 benchmark = sample.benchmark
                 row = (sample.sample, sample.verdict, sample.second_verdict, sample.extracted)
                 rows[sample.problem_id].append(row)
+                categories[sample.problem_id] = sample.category
             for problem, of_problem in rows.items():
                 of_problem.sort(key=lambda row: row[0])
                 _, verdicts, second_verdicts, answers = zip(*of_problem, strict=True)
                 attempts[problem].append(Attempts(verdicts, second_verdicts, answers))
-        return cls(benchmark, dict(attempts), len(runs))
+        return cls(benchmark, dict(attempts), len(runs), categories)
+
+    def by_category(self) -> dict[str | None, "Outcomes"]:
+        """The outcomes of each category's problems."""
+        parts: dict[str | None, dict[str, list[Attempts]]] = defaultdict(dict)
+        for problem, attempts in self.attempts.items():
+            parts[self.categories[problem]][problem] = attempts
+        return {category: replace(self, attempts=part) for category, part in parts.items()}
 
     @property
-    def kind(self) -> AnswerKind | None:
+    def kind(self) -> AnswerKind:
         """What its answers allow."""
         return answer_kind(self.benchmark)
 
     @property
     def has_second_opinion(self) -> bool:
         """Whether every sample has a second verdict by another rule than the first."""
-        is_asked = self.kind is not None and self.kind.has_second_opinion
-        return is_asked and all(None not in one.second_verdicts for one in self._all())
+        return self.kind.has_second_opinion and all(None not in one.second_verdicts for one in self._all())
 
     @property
     def n_samples(self) -> int:
@@ -132,7 +141,7 @@ class Outcomes:
 
     def by_problem(self, metric: str, reading: Reading = "first") -> dict[str, float]:
         """The metric of each problem, averaged over seeds; in [0, 1]. Raises ValueError as value_of."""
-        is_vote = metric.startswith("maj@") and self.kind is not None
+        is_vote = metric.startswith("maj@") and self.kind.are_equal is not None
         values = {}
         for problem, seeds in self.attempts.items():
             votes: list[Votes | None] = list(self._votes[problem]) if is_vote else [None] * len(seeds)
@@ -146,8 +155,8 @@ class Outcomes:
     @cached_property
     def _votes(self) -> dict[str, list[Votes]]:
         """By problem and seed. Raises MissingInput where answers need a grader that is not installed."""
-        assert self.kind is not None
         are_equal = self.kind.are_equal
+        assert are_equal is not None
 
         def of(seeds: list[Attempts]) -> list[Votes]:
             return [one.votes(are_equal) for one in seeds]
@@ -178,13 +187,18 @@ class Score:
     n_errors: int
 
 
-def measure(parts: Sequence[tuple[Outcomes, str]], seed: int = 0) -> Score:
-    """Score of (benchmark, metric), or of several with equal weights. seed: of the interval's bootstrap."""
+def measure(
+    parts: Sequence[tuple[Outcomes, str]], seed: int = 0, weights: Sequence[float] | None = None
+) -> Score:
+    """Score of (benchmark, metric), or the mean of several. seed: of the interval's bootstrap. weights: of
+    the parts, with the sum 1; equal by default.
+    """
     groups = [list(outcomes.by_problem(metric).values()) for outcomes, metric in parts]
-    low, high = cluster_bootstrap(groups, seed)
+    weights = weights or [1 / len(groups)] * len(groups)
+    low, high = cluster_bootstrap(groups, seed, weights=weights)
     every = [outcomes for outcomes, _ in parts]
     return Score(
-        value=sum(sum(group) / len(group) for group in groups) / len(groups),
+        value=sum(weight * sum(group) / len(group) for weight, group in zip(weights, groups, strict=True)),
         ci_low=low,
         ci_high=high,
         n_problems=sum(map(len, groups)),

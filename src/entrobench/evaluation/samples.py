@@ -14,7 +14,7 @@ from entrobench.rewards.answer_grade import Verdict
 class Sample(BaseModel):
     """One completion of one problem, graded. n_tokens counts generated tokens, the end mark included; None in
     samples of others that do not say it. The second opinion changes no score by the first; files from before
-    it was kept have none.
+    it was kept have none. category: of the problem, where its benchmark has categories.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -30,6 +30,7 @@ class Sample(BaseModel):
     gold: str
     n_tokens: int | None
     finish_reason: str
+    category: str | None = None
 
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> None:

@@ -4,10 +4,11 @@ An `error`, an answer that the grader could not decide, is not correct in `value
 `value_high` is the upper one, with every error correct, and `error_share` says how far apart they can be.
 `value_second` is the score by the second opinion, `value_both` that of the answers that both accept: columns
 of benchmarks whose grader has one, and of metrics that are no vote, which counts by the first's equality.
+`official` is the mean over categories as a benchmark's authors have it (statistics/official_means.py).
 `value_clean` leaves out the problems that stand in the cell's training set (data/contamination.py).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from entrobench.errors import MissingInput
 from entrobench.evaluation.outcomes import Outcomes, Reading, measure
 from entrobench.evaluation.samples import Sample, stream_samples
 from entrobench.files import read_json, write_atomic
+from entrobench.statistics.official_means import OFFICIAL_MEANS
 
 PASS_AT = (1, 4, 5, 8, 10, 64)
 COMBINED_AT = 64
@@ -28,7 +30,10 @@ COLUMNS = [
     "n_errors", "error_share", "value_high", "value_second", "value_both", "n_errors_second",
     "value_clean", "n_problems_clean",
 ]  # fmt: skip
+OFFICIAL = "official"
 Part = tuple[Outcomes, str]
+# Weights of groups of these sizes, with the sum 1
+Weigh = Callable[[Sequence[int]], list[float]]
 
 
 def score(
@@ -46,20 +51,17 @@ def score(
     Raises MissingInput where answers need a grader that is not installed.
     """
     outcomes = {name: Outcomes.of([samples]) for name, samples in samples_by_benchmark.items()}
-    rows = [
-        _row(name, [(found, metric)], dirty or {}, seed)
-        for name, found in outcomes.items()
-        for metric in metrics_of(found)
-    ]
+    rows = []
+    for name, found in outcomes.items():
+        rows += [_row(name, metric, [(found, metric)], dirty or {}, seed) for metric in metrics_of(found)]
+        rows += _official_rows(name, found, dirty or {}, seed)
     if in_domain and set(in_domain) <= set(outcomes):
         # In the order of the samples, which decides over the bootstrap's draws
         inside = [found for name, found in outcomes.items() if name in in_domain]
-        rows.append(
-            _row(IN_DOMAIN, [(found, f"mean@{found.n_samples}") for found in inside], dirty or {}, seed)
-        )
+        pooled = [[(found, f"mean@{found.n_samples}") for found in inside]]
         if all(found.n_samples >= COMBINED_AT for found in inside):
-            parts = [(found, f"combined@{COMBINED_AT}") for found in inside]
-            rows.append(_row(IN_DOMAIN, parts, dirty or {}, seed))
+            pooled.append([(found, f"combined@{COMBINED_AT}") for found in inside])
+        rows += [_row(IN_DOMAIN, parts[0][1], parts, dirty or {}, seed) for parts in pooled]
     frame = pd.DataFrame(rows, columns=COLUMNS)
     return frame.astype({"n_errors_second": "Int64", "n_problems_clean": "Int64"})
 
@@ -70,15 +72,62 @@ def metrics_of(found: Outcomes) -> list[str]:
     names = [f"mean@{n}", *(f"pass@{k}" for k in PASS_AT if k <= n)]
     # Of all samples both estimators are the same
     names += [f"pass_first@{k}" for k in PASS_AT if k < n]
-    return [*names, f"maj@{n}"] if n > 1 and found.kind is not None else names
+    return [*names, f"maj@{n}"] if n > 1 and found.kind.are_equal is not None else names
 
 
-def _row(name: str, parts: Sequence[Part], dirty: Mapping[str, set[str]], seed: int) -> dict[str, Any]:
-    found = measure(parts, seed)
+def _official_rows(
+    name: str, found: Outcomes, dirty: Mapping[str, set[str]], seed: int
+) -> list[dict[str, Any]]:
+    """The row of the authors' mean over categories; none for a benchmark without one, nor for a slice of it
+    that lacks a category.
+    """
+    official = OFFICIAL_MEANS.get(name)
+    if official is None:
+        return []
+    by_category = found.by_category()
+    try:
+        weigh = _category_weights(official, list(by_category))
+        weigh([len(part.attempts) for part in by_category.values()])
+    except ValueError:
+        return []
+    metric = f"mean@{found.n_samples}"
+    parts = [(part, metric) for part in by_category.values()]
+    return [_row(name, OFFICIAL, parts, dirty, seed, weigh)]
+
+
+def _category_weights(official: Callable[[Any], float], categories: Sequence[str | None]) -> Weigh:
+    """Weights of categories of these sizes in the authors' mean, which is linear: what it is where one
+    category has the value 1 and all others 0.
+    """
+
+    def weigh(sizes: Sequence[int]) -> list[float]:
+        return [
+            official(
+                {other: [float(other == one)] * size for other, size in zip(categories, sizes, strict=True)}
+            )
+            for one in categories
+        ]
+
+    return weigh
+
+
+def _equal(sizes: Sequence[int]) -> list[float]:
+    return [1 / len(sizes)] * len(sizes)
+
+
+def _row(
+    name: str,
+    metric: str,
+    parts: Sequence[Part],
+    dirty: Mapping[str, set[str]],
+    seed: int,
+    weigh: Weigh = _equal,
+) -> dict[str, Any]:
     every = [outcomes for outcomes, _ in parts]
+    found = measure(parts, seed, weigh([len(outcomes.attempts) for outcomes in every]))
     row: dict[str, Any] = {
         "benchmark": name,
-        "metric": parts[0][1],
+        "metric": metric,
         "value": found.value,
         "ci_low": found.ci_low,
         "ci_high": found.ci_high,
@@ -86,20 +135,20 @@ def _row(name: str, parts: Sequence[Part], dirty: Mapping[str, set[str]], seed: 
         "n_samples": found.n_samples,
         "n_errors": found.n_errors,
         "error_share": found.n_errors / sum(outcomes.n_graded for outcomes in every),
-        "value_high": _value(parts, "errors_correct"),
+        "value_high": _value(parts, "errors_correct", weigh),
     }
-    is_vote = any(metric.startswith("maj@") for _, metric in parts)
+    is_vote = any(of_part.startswith("maj@") for _, of_part in parts)
     if all(outcomes.has_second_opinion for outcomes in every) and not is_vote:
         row |= {
-            "value_second": _value(parts, "second"),
-            "value_both": _value(parts, "both"),
+            "value_second": _value(parts, "second", weigh),
+            "value_both": _value(parts, "both", weigh),
             "n_errors_second": sum(outcomes.n_errors_second for outcomes in every),
         }
     if all(outcomes.benchmark in dirty for outcomes in every):
-        clean = [_clean(outcomes, metric, dirty[outcomes.benchmark]) for outcomes, metric in parts]
+        clean = [_clean(outcomes, of_part, dirty[outcomes.benchmark]) for outcomes, of_part in parts]
         row["n_problems_clean"] = sum(map(len, clean))
         if all(clean):
-            row["value_clean"] = _macro(clean)
+            row["value_clean"] = _mean(clean, weigh)
     return row
 
 
@@ -107,12 +156,13 @@ def _clean(outcomes: Outcomes, metric: str, dirty: set[str]) -> list[float]:
     return [value for problem, value in outcomes.by_problem(metric).items() if problem not in dirty]
 
 
-def _value(parts: Sequence[Part], reading: Reading) -> float:
-    return _macro([list(outcomes.by_problem(metric, reading).values()) for outcomes, metric in parts])
+def _value(parts: Sequence[Part], reading: Reading, weigh: Weigh) -> float:
+    return _mean([list(outcomes.by_problem(metric, reading).values()) for outcomes, metric in parts], weigh)
 
 
-def _macro(groups: Sequence[Sequence[float]]) -> float:
-    return sum(sum(group) / len(group) for group in groups) / len(groups)
+def _mean(groups: Sequence[Sequence[float]], weigh: Weigh) -> float:
+    weights = weigh([len(group) for group in groups])
+    return sum(weight * sum(group) / len(group) for weight, group in zip(weights, groups, strict=True))
 
 
 def score_cell(folder: Path) -> None:

@@ -1,7 +1,4 @@
-"""What a benchmark's grader knows beside right and wrong: when two answers are one, and a second opinion.
-
-Tool calls, programs and instructions have no equality of answers: a majority vote is not defined there.
-"""
+"""What a benchmark's grader knows beside right and wrong: when two answers are one, and a second opinion."""
 
 import json
 from collections.abc import Callable
@@ -17,12 +14,13 @@ Equality = Callable[[str, str], bool]
 
 @dataclass(frozen=True)
 class AnswerKind:
-    """are_equal: whether two extracted answers are one answer. has_second_opinion: whether the second verdict
-    is another rule's, not a repetition of the first.
+    """are_equal: whether two extracted answers are one answer; None for tool calls, programs and
+    instructions, where nothing says it, so that a majority vote is not defined. has_second_opinion: whether
+    the second verdict is another rule's, not a repetition of the first.
     """
 
-    are_equal: Equality
-    has_second_opinion: bool
+    are_equal: Equality | None = None
+    has_second_opinion: bool = False
 
 
 def _expressions(kind: Literal["plain", "minerva", "olympiadbench"]) -> AnswerKind:
@@ -53,10 +51,12 @@ KINDS: dict[str, AnswerKind] = {
     "olympiadbench": _expressions("olympiadbench"),
     "mmlu_pro": _LETTER,
     "gpqa_diamond": _LETTER,
-    "cruxeval": AnswerKind(_literals, has_second_opinion=False),
+    "cruxeval": AnswerKind(_literals),
+    "acebench_en": AnswerKind(has_second_opinion=True),
+    "acebench_zh": AnswerKind(has_second_opinion=True),
 }
 
 
-def answer_kind(benchmark: str) -> AnswerKind | None:
-    """The kind of a benchmark's answers; None where two of them cannot be compared."""
-    return _PLAIN if benchmark.startswith("smoke_") else KINDS.get(benchmark)
+def answer_kind(benchmark: str) -> AnswerKind:
+    """The kind of a benchmark's answers; one that is not named has neither equality nor second opinion."""
+    return _PLAIN if benchmark.startswith("smoke_") else KINDS.get(benchmark, AnswerKind())

@@ -14,14 +14,18 @@ CHUNK = 1_000_000
 
 
 def cluster_bootstrap(
-    groups: Sequence[Sequence[float]], seed: int, draws: int = DRAWS
+    groups: Sequence[Sequence[float]],
+    seed: int,
+    draws: int = DRAWS,
+    weights: Sequence[float] | None = None,
 ) -> tuple[float, float]:
-    """95 % percentile interval of the unweighted mean over groups of the mean over each group's problems.
+    """95 % percentile interval of the mean over groups of the mean over each group's problems.
 
     Args:
         groups: for each benchmark one value per problem (such as its share of correct samples). One group
             gives the interval of its mean, several that of the macro average.
         seed: of numpy's default generator; the same seed gives the same interval.
+        weights: of the groups, with the sum 1; equal by default.
 
     Raises ValueError when a group is empty.
     """
@@ -29,8 +33,8 @@ def cluster_bootstrap(
         raise ValueError("cluster bootstrap: every group needs at least one problem")
     generator = np.random.default_rng(seed)
     means = np.zeros(draws)
-    for group in groups:
-        means += _drawn_means(np.asarray(group, dtype=float), generator, draws) / len(groups)
+    for group, weight in zip(groups, weights or [1 / len(groups)] * len(groups), strict=True):
+        means += weight * _drawn_means(np.asarray(group, dtype=float), generator, draws)
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(means, [tail, 100 - tail])
     return float(low), float(high)
