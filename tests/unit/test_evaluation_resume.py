@@ -429,3 +429,18 @@ def test_graders_read_a_problems_rule_and_functions(tmp_path):
         "tools": [{"name": "f"}],
         "category": "simple",
     }
+
+
+@pytest.mark.parametrize(
+    ("completion", "answer"),
+    [
+        ("The answer is \\boxed{4}", "The answer is \\boxed{4}"),
+        ("<think>maybe \\boxed{3}</think>\\boxed{4}", "\\boxed{4}"),
+        # A chat template may have opened the thought
+        ("maybe \\boxed{3}</think>\\boxed{4}", "\\boxed{4}"),
+        ("<think>first</think>no<think>maybe \\boxed{3}</think>\\boxed{4}", "\\boxed{4}"),
+        ("<think>so it is \\boxed{4}, but", ""),
+    ],
+)
+def test_what_is_cut_inside_a_thought_has_no_answer(completion, answer):
+    assert cell_module.without_thought(completion) == answer

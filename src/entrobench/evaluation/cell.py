@@ -284,9 +284,9 @@ def _gold(problem: Problem) -> Any:
 def _graded(samples: list[Sample], golds: dict[str, Any]) -> Iterator[Sample]:
     """The samples of one benchmark with their verdicts, whatever verdicts they had. golds: by problem id.
 
-    What was not asked for want of room is incorrect.
+    What was not asked for want of room is incorrect. A thought is not graded.
     """
-    pairs = ((sample.completion, golds[sample.problem_id]) for sample in samples)
+    pairs = ((without_thought(sample.completion), golds[sample.problem_id]) for sample in samples)
     grades = grade_many(grader_of(samples[0].benchmark), pairs)
     for sample, grade in zip(samples, grades, strict=True):
         verdicts = {
@@ -297,6 +297,16 @@ def _graded(samples: list[Sample], golds: dict[str, Any]) -> Iterator[Sample]:
         if sample.finish_reason == NO_ROOM.finish_reason:
             verdicts = {"extracted": None, "verdict": "incorrect", "second_verdict": "incorrect"}
         yield sample.model_copy(update=verdicts)
+
+
+def without_thought(completion: str) -> str:
+    """What follows the last <think>...</think>, or nothing where a thought was cut: what stands in a thought
+    is no answer. Calls of tools stand behind the thought too.
+    """
+    _, is_closed, answer = completion.rpartition("</think>")
+    if is_closed:
+        return answer
+    return "" if "<think>" in completion else completion
 
 
 @dataclass

@@ -10,7 +10,7 @@ answer read as it stands.
 Deviations:
   1. PAPO's prompt asks for JSON, ACEBench's for Python calls. JSON is read by our own reader, so ACEBench's
      decode_ast, which evaluates parts of the text, has no work and is not loaded.
-Edge cases: no readable calls -> `incorrect`; the checker raises -> `error`; no checker -> MissingInput.
+Edge cases: no readable calls -> `incorrect`; the checker raises -> `error`; no checker -> NotFetched.
 """
 
 import os
