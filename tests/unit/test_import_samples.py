@@ -273,6 +273,18 @@ def test_half_a_surrogate_pair_is_text_like_any_other(tmp_path, known):
     assert (samples[1].verdict, samples[1].extracted) == ("incorrect", "\ud83d")
 
 
+def test_a_thought_is_no_answer_here_either(tmp_path, known):
+    completions = [
+        "<think>\\boxed{15}</think> \\boxed{3}",
+        "<think>\\boxed{15}",
+        "<think></think> \\boxed{15}",
+    ]
+    path = lines(tmp_path / "in.jsonl", qwen_rows([(TEXTS["p2"], completions, "15")]))
+    import_samples(path, "qwen", "math500", tmp_path / "out", CONFIGS)
+    samples = read_samples(tmp_path / "out/eval/math500/samples.jsonl")
+    assert [sample.extracted for sample in samples] == ["3", None, "15"]
+
+
 def test_a_cells_samples_are_left_alone(tmp_path, known):
     cell = tmp_path / "cell"
     cell.mkdir()

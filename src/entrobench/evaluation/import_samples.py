@@ -15,6 +15,7 @@ from entrobench.configs import Configs
 from entrobench.data.benchmarks import load_benchmark
 from entrobench.data.schema import Problem
 from entrobench.errors import ConfigError, CorruptFile, MissingInput
+from entrobench.evaluation.cell import without_thought
 from entrobench.evaluation.foreign import NAMES, READERS, Record
 from entrobench.evaluation.golds import grader_gold
 from entrobench.evaluation.samples import Sample, uneven_problem, write_samples
@@ -215,7 +216,7 @@ def _graded(records: list[Record], found: dict[str, Problem | None], benchmark: 
     def grade(completion: str, place_and_gold: tuple[str, Any]) -> Grade:
         where, gold = place_and_gold
         try:
-            return grader(completion, gold)
+            return grader(without_thought(completion), gold)
         except (ConfigError, ValueError) as error:
             raise CorruptFile(f"{where}: {error}") from error
 
