@@ -12,6 +12,7 @@ from entrobench.errors import ConfigError, CorruptFile, EntrobenchError, Missing
 from entrobench.evaluation import cell as cell_module
 from entrobench.evaluation import plan as plan_module
 from entrobench.evaluation.cell import IdenticalSamples, Shard, grade_cell, prepare, sample_cell
+from entrobench.evaluation.golds import grader_gold
 from entrobench.evaluation.samples import Sample, read_samples
 from entrobench.evaluation.sampling import Completion, request_seed
 from entrobench.files import read_json, sha256_file, write_json, write_jsonl
@@ -418,13 +419,13 @@ def test_graders_read_a_problems_rule_and_functions(tmp_path):
         "prompt": [ChatMessage(role="user", content="?")],
         "rule": {"is_multiple_answer": False, "answer_type": "Numerical", "unit": None, "error": "1e-1"},
     }  # fmt: skip
-    with_rule = {"1": cell_module._gold(Problem(**problem))}
-    without = {"1": cell_module._gold(Problem(**problem | {"rule": {}}))}
+    with_rule = {"1": grader_gold(Problem(**problem))}
+    without = {"1": grader_gold(Problem(**problem | {"rule": {}}))}
     assert next(cell_module._graded([Sample(**sample)], with_rule)).verdict == "correct"
     assert next(cell_module._graded([Sample(**sample)], without)).verdict == "incorrect"
     tools = {"tools": [{"name": "f"}], "category": "simple", "time": ""}
     called = Problem(**problem | {"gold": '[{"f": {}}]', "rule": {}, "extra": tools})
-    assert cell_module._gold(called) == {
+    assert grader_gold(called) == {
         "answer": [{"f": {}}],
         "tools": [{"name": "f"}],
         "category": "simple",

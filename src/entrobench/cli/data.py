@@ -8,6 +8,7 @@ import typer
 from entrobench.cli.options import (
     Limit,
     Results,
+    Scale,
     Seed,
     checkout_configs,
     complete_benchmark,
@@ -49,14 +50,31 @@ def verify_data(results: Results = Path("results")) -> None:
         raise PinMismatch(f"{len(broken)} of {len(checks)} differ from their pins: {', '.join(broken)}")
 
 
-def contamination(results: Results = Path("results")) -> None:
+def contamination(
+    results: Results = Path("results"),
+    experiment: Annotated[
+        str | None,
+        typer.Option(
+            help="<paper>/<experiment>: only its training set and benchmarks at --scale, into its folder, "
+            "where `score` looks for it (default: all that are on this machine, into RESULTS/data)."
+        ),
+    ] = None,
+    scale: Scale = "paper",
+) -> None:
     """Find training problems that stand in a benchmark."""
+    from entrobench.cells import CellId, benchmarks_of, dataset_of
     from entrobench.data.contamination import write_audit
     from entrobench.machine.site import export_paths, site_or_none
 
     configs, folder = checkout_configs(), results / "data"
     export_paths(site_or_none(configs.root))
-    write_audit(configs, folder)
+    if experiment is None:
+        write_audit(configs, folder)
+    else:
+        cell, at = CellId.parse(f"{experiment}/base/seed0", configs), configs.scale(scale)
+        folder = results / scale / cell.paper / cell.experiment
+        benchmarks = benchmarks_of(cell, at, configs)
+        write_audit(configs, folder, [dataset_of(cell, at, configs)], benchmarks)
     print((folder / "contamination.md").read_text(encoding="utf-8"))
     print(f"Pairs by id: {folder / 'contamination.csv'}")
 

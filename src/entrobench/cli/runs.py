@@ -128,20 +128,13 @@ def grade_cell(cell: Cell, scale: Scale = "smoke", results: Results = Path("resu
 
 def score(
     folder: Annotated[
-        Path, typer.Argument(help="Folder of the cell, with cell.yaml and eval/*/samples.jsonl.")
+        Path, typer.Argument(help="A cell's folder, or any with eval/<benchmark>/samples.jsonl.")
     ],
-    contamination: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of contamination.csv (results/data): also write scores_clean.csv, without problems "
-            "that stand in the cell's training set."
-        ),
-    ] = None,
 ) -> None:
-    """Compute scores.csv from a cell's samples."""
+    """Compute scores.csv from graded samples."""
     from entrobench.evaluation.scores import score_cell
 
-    score_cell(folder, contamination)
+    score_cell(folder)
 
 
 def launch(

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from entrobench.data.schema import Problem
 from entrobench.errors import ConfigError, CorruptFile, EntrobenchError, MissingInput, Unfinished
 from entrobench.evaluation.engine import Engine, EngineSettings
+from entrobench.evaluation.golds import grader_gold
 from entrobench.evaluation.parts import Parts, all_parts, remove_parts
 from entrobench.evaluation.plan import BenchmarkPlan, Draw, Plan, plan_evaluation
 from entrobench.evaluation.samples import Sample, read_samples, write_samples
@@ -214,7 +214,7 @@ def _grade_benchmark(prepared: Prepared, plan: BenchmarkPlan) -> dict[str, Any]:
         print(f"grading {plan.benchmark}", flush=True)
         parts = _whole_parts(path.parent, plan, origin)
         origin, blocks = parts.origin, _sampled(parts, plan)
-    golds = {problem.id: _gold(problem) for problem in plan.problems}
+    golds = {problem.id: grader_gold(problem) for problem in plan.problems}
     tally = _Tally()
     write_samples(path, tally.counted(sample for block in blocks for sample in _graded(block, golds)))
     tally.require_distinct(plan)
@@ -271,14 +271,6 @@ def _sampled(parts: Parts, plan: BenchmarkPlan) -> Iterator[list[Sample]]:
             )
             for draw, completion in zip(draws, parts.read(number, draws), strict=True)
         ]
-
-
-def _gold(problem: Problem) -> Any:
-    """The gold as the benchmark's grader reads it, with the problem's own rule or functions."""
-    if "tools" in problem.extra:
-        extra = {key: problem.extra[key] for key in ("tools", "category")}
-        return {"answer": json.loads(problem.gold), **extra}
-    return {"answer": problem.gold, **problem.rule} if problem.rule else problem.gold
 
 
 def _graded(samples: list[Sample], golds: dict[str, Any]) -> Iterator[Sample]:

@@ -93,22 +93,13 @@ def as_table(out: Path, published: list[PublishedScore]) -> str:
     scores = read_csv(out / "scores.csv").drop_duplicates("benchmark").to_dict("records")
     rows = [("benchmark", "problems", "metric", "value", "95 % interval", "errors", "published")]
     for score in scores:
-        shown = (100 * score[key] for key in ("value", "ci_low", "ci_high"))
-        value, low, high = (f"{number:.1f}" for number in shown)
-        beside = [
-            f"{p.value} ({p.metric}; {p.source})" for p in published if p.benchmark == score["benchmark"]
-        ]
-        counts = (
-            str(score["n_problems"]),
-            score["metric"],
-            value,
-            f"[{low}, {high}]",
-            str(score["n_errors"]),
-        )
-        rows.append((score["benchmark"], *counts, ", ".join(beside)))
+        value, low, high = (f"{100 * score[key]:.1f}" for key in ("value", "ci_low", "ci_high"))
+        of_makers = (each for each in published if each.benchmark == score["benchmark"])
+        beside = ", ".join(f"{each.value} ({each.metric}; {each.source})" for each in of_makers)
+        n, errors = str(score["n_problems"]), str(score["n_errors"])
+        rows.append((score["benchmark"], n, score["metric"], value, f"[{low}, {high}]", errors, beside))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
     not_run = read_json(out / "eval.done.json")["not_run"]
-    return "\n".join(
-        [*(line.rstrip() for line in lines), *(f"not run: {k}: {v}" for k, v in not_run.items())]
-    )
+    reasons = [f"not run: {name}: {reason}" for name, reason in not_run.items()]
+    return "\n".join([*(line.rstrip() for line in lines), *reasons])
