@@ -242,7 +242,7 @@ def _role(title: str) -> str:
 
 
 def _shared_memory_of(pid: int) -> Iterator[int]:
-    """Inodes of the shared memory that a process maps; by name a semaphore would not be found in its folder."""
+    """Inodes of the shared memory that a process maps; a semaphore has another name in its folder."""
     maps = Path(f"/proc/{pid}/maps")
     if not maps.exists():
         return
