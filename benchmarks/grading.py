@@ -20,7 +20,8 @@ from entrobench.files import write_atomic
 from entrobench.paths import repository_root, shared_data
 from entrobench.rewards.graders import GRADERS, grade_many
 from entrobench.rewards.math_answers import Grade, gold_text
-from entrobench.rewards.pool import PROCESSES_VARIABLE, pool
+from entrobench.rewards.pool import pool
+from entrobench.rewards.processes import PROCESSES_VARIABLE
 
 sys.path.insert(0, str(repository_root() / "tests"))
 from grading_data import MATH_SETS, aime_outputs, golds, labelled_outputs

@@ -163,7 +163,10 @@ def _without_grader(benchmarks: list[str]) -> dict[str, str]:
 
 
 def _gold(problem: Problem) -> Any:
-    """The gold as the benchmark's grader reads it, with the problem's own rule or functions."""
+    """The gold as the benchmark's grader reads it, with the problem's own rule, functions or checks."""
+    if "instruction_id_list" in problem.extra:
+        checks = {key: problem.extra[key] for key in ("instruction_id_list", "kwargs")}
+        return {"prompt": problem.problem, **checks}
     if "tools" in problem.extra:
         extra = {key: problem.extra[key] for key in ("tools", "category")}
         return {"answer": json.loads(problem.gold), **extra}

@@ -10,7 +10,8 @@ from entrobench.rewards.math_answers import Grade
 
 
 def grade_file(benchmark: str, source: Path, target: Path) -> str:
-    """Write the lines of `source` with extracted, verdict, second_verdict, milliseconds; returns a summary.
+    """Write the lines of `source` with extracted, verdict, second_verdict, milliseconds (and of IFEval
+    instructions); returns a summary.
 
     Other keys of a line stay. Raises UnknownName, MissingInput, or CorruptFile with file and line; `target`
     is written in one step or not at all.
@@ -35,6 +36,7 @@ def grade_file(benchmark: str, source: Path, target: Path) -> str:
             "second_verdict": grade.second_verdict,
             "milliseconds": round(grade.seconds * 1000, 3),
         }
+        | ({"instructions": grade.instructions} if benchmark == "ifeval" else {})
         for (_, row), grade in zip(numbered, grades, strict=True)
     ]
     write_jsonl(target, rows)

@@ -2,7 +2,8 @@
 
 A grader takes a completion and the gold as its file has it. For mathematics that is a string or a number, or
 an object `{"answer": ..., <rule fields>}`, or the JSON text of one where only text can travel; for tool calls
-a list of calls or its JSON text; for BFCL an object with `answer`, `tools` and `category`; else a string.
+a list of calls or its JSON text; for BFCL an object with `answer`, `tools` and `category`; for IFEval and
+HumanEval an object as ifeval.py and humaneval.py say, or its JSON text; else a string.
 """
 
 import json
@@ -16,10 +17,11 @@ from entrobench.errors import ConfigError, UnknownName, did_you_mean
 from entrobench.rewards.answer_grade import AnswerGrade
 from entrobench.rewards.crux import grade_crux
 from entrobench.rewards.function_call_ast import grade_function_calls, require_checker
+from entrobench.rewards.ifeval import grade_ifeval, require_checkers
 from entrobench.rewards.json_text import read_json_text
 from entrobench.rewards.math_answers import Extraction, Grade, grade
 from entrobench.rewards.multiple_choice import ChoiceGrade, grade_gpqa, grade_mmlu_pro
-from entrobench.rewards.pool import pool_size
+from entrobench.rewards.processes import pool_size
 from entrobench.rewards.rules import Rule
 from entrobench.rewards.tool_call import grade_tool_call
 
@@ -75,7 +77,7 @@ def _checked(columns: dict[str, Any]) -> dict[str, Any]:
 
 
 def text_grader(grade_text: Callable[[str, str], AnswerGrade | ChoiceGrade]) -> Grader:
-    """A grader whose gold is text. Where its rule has no second verdict, the first stands for it."""
+    """A grader whose gold is text."""
 
     def run(completion: str, gold: Any) -> Grade:
         if not isinstance(gold, str):
@@ -102,8 +104,26 @@ def bfcl_grader(completion: str, gold: Any) -> Grade:
     return _grade(result, started)
 
 
+def ifeval_grader(completion: str, gold: Any) -> Grade:
+    """IFEval's instructions. Raises MissingInput without its packages, ConfigError for a gold."""
+    found = grade_ifeval(completion, gold_object(gold, ("prompt", "instruction_id_list", "kwargs")))
+    return Grade(None, found.verdict, found.second_verdict, found.seconds, found.instructions)
+
+
+def gold_object(gold: Any, keys: tuple[str, ...]) -> dict[str, Any]:
+    """A gold that is an object of these keys, or its JSON text. Raises ConfigError."""
+    try:
+        value = read_json_text(gold) if isinstance(gold, str) else gold
+    except ValueError:
+        value = gold
+    if not isinstance(value, dict) or set(value) != set(keys):
+        raise ConfigError(f"gold: expected an object of {', '.join(keys)}, found {gold!r:.80}")
+    return value
+
+
 def _grade(result: AnswerGrade | ChoiceGrade, started: float) -> Grade:
-    second = result.second_verdict if isinstance(result, ChoiceGrade) else result.verdict
+    """Where a rule has no second verdict, the first stands for it."""
+    second = result.second_verdict or result.verdict
     return Grade(result.extracted, result.verdict, second, time.perf_counter() - started)
 
 
@@ -127,6 +147,7 @@ GRADERS: dict[str, Grader] = {
     "cruxeval": _CRUX,
     "mmlu_pro": text_grader(grade_mmlu_pro),
     "gpqa_diamond": text_grader(grade_gpqa),
+    "ifeval": ifeval_grader,
     "tool_call": tool_call_grader,
     "tool_n1": tool_call_grader,
     "tool_n1_rebuilt": tool_call_grader,
@@ -158,8 +179,11 @@ def grader_of(name: str) -> Grader:
 
 def require_grader(name: str) -> None:
     """Raise UnknownName or MissingInput unless what is asked of `name` can be graded on this machine."""
-    if grader_of(name) is bfcl_grader:
+    grader = grader_of(name)
+    if grader is bfcl_grader:
         require_checker()
+    if grader is ifeval_grader:
+        require_checkers()
 
 
 def grader_version() -> str:
