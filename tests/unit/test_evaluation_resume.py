@@ -103,12 +103,12 @@ def test_samples_of_another_grader_are_graded_again_and_not_made_again(evaluate,
     )
     meta = path.with_name("samples.meta.json")
     kept = json.loads(meta.read_text())
-    assert kept.pop("grader") == grader_version()
+    assert kept.pop("grader") == grader_version("smoke_b")
     meta.write_text(json.dumps(kept | {"samples_sha256": sha256_file(path)}))
     assert evaluate() == []
     assert path.read_text() == whole
     done = json.loads((tmp_path / "eval.done.json").read_text())["benchmarks"]["smoke_b"]
-    assert (done["errors"], done["disagreement_rate"], done["grader"]) == (0, 0.0, grader_version())
+    assert (done["errors"], done["disagreement_rate"], done["grader"]) == (0, 0.0, grader_version("smoke_b"))
 
 
 def test_a_kill_while_grading_again_loses_no_samples(evaluate, tmp_path, monkeypatch):
@@ -129,7 +129,7 @@ def test_a_kill_while_grading_again_loses_no_samples(evaluate, tmp_path, monkeyp
             evaluate()
     assert (path.read_text(), json.loads(meta.read_text())["grader"]) == (whole, "older")
     assert evaluate() == []
-    assert (path.read_text(), json.loads(meta.read_text())["grader"]) == (whole, grader_version())
+    assert (path.read_text(), json.loads(meta.read_text())["grader"]) == (whole, grader_version("smoke_b"))
 
 
 def test_an_older_meta_reuses_only_unchanged_samples(evaluate, tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from entrobench.data.schema import Problem, read_problems
-from entrobench.errors import CorruptFile, MissingInput, UnknownName
+from entrobench.errors import CorruptFile, MissingInput, UnknownName, UnsupportedPlatform
 from entrobench.evaluation.generate import Generator, Sampling
 from entrobench.evaluation.samples import Sample, read_samples, write_samples
 from entrobench.files import read_json, sha256_file, sha256_text, write_json
@@ -43,11 +43,11 @@ def evaluate_cell(cell: dict[str, Any], model: Path, folder: Path) -> None:
     }
     longest = max(sampling.max_model_len for sampling in samplings.values())
     generator = Generator(model, cell["device"], cell["model"]["evaluation_gpus"], longest)
-    grader = grader_version()
     done = {}
     for benchmark, sampling in samplings.items():
         problem_file = Path(cell["evaluation"][benchmark]["file"])
         problems = read_problems(problem_file)
+        grader = grader_version(benchmark)
         golds = {problem.id: _gold(problem) for problem in problems}
         origin = {
             "model_sha256": weights,
@@ -147,14 +147,14 @@ def _sample(
 
 
 def _without_grader(benchmarks: list[str]) -> dict[str, str]:
-    """Benchmark -> why it cannot be graded here; found out before hours of sampling. Raises UnknownName or
-    MissingInput where none can be.
+    """Benchmark -> why it cannot be graded here; found out before hours of sampling. Raises UnknownName,
+    MissingInput or UnsupportedPlatform where none can be.
     """
     reasons = {}
     for name in benchmarks:
         try:
             require_grader(name)
-        except (UnknownName, MissingInput) as error:
+        except (UnknownName, MissingInput, UnsupportedPlatform) as error:
             reasons[name] = str(error)
             if len(reasons) == len(benchmarks):
                 raise
@@ -167,6 +167,8 @@ def _gold(problem: Problem) -> Any:
     if "instruction_id_list" in problem.extra:
         checks = {key: problem.extra[key] for key in ("instruction_id_list", "kwargs")}
         return {"prompt": problem.problem, **checks}
+    if "entry_point" in problem.extra:
+        return {key: problem.extra[key] for key in ("prompt", "test", "entry_point")}
     if "tools" in problem.extra:
         extra = {key: problem.extra[key] for key in ("tools", "category")}
         return {"answer": json.loads(problem.gold), **extra}

@@ -5,7 +5,7 @@ from typing import Any
 
 from entrobench.errors import ConfigError, CorruptFile
 from entrobench.files import numbered_jsonl, write_jsonl
-from entrobench.rewards.graders import RULE_FIELDS, grade_many, grader_of
+from entrobench.rewards.graders import RULE_FIELDS, grade_many, grader_of, require_grader
 from entrobench.rewards.math_answers import Grade
 
 
@@ -13,9 +13,10 @@ def grade_file(benchmark: str, source: Path, target: Path) -> str:
     """Write the lines of `source` with extracted, verdict, second_verdict, milliseconds (and of IFEval
     instructions); returns a summary.
 
-    Other keys of a line stay. Raises UnknownName, MissingInput, or CorruptFile with file and line; `target`
-    is written in one step or not at all.
+    Other keys of a line stay. Raises UnknownName, MissingInput, UnsupportedPlatform, or CorruptFile with file
+    and line; `target` is written in one step or not at all.
     """
+    require_grader(benchmark)
     grader = grader_of(benchmark)
     numbered = numbered_jsonl(source)
     pairs = [_pair(row, f"{source}:{number}") for number, row in numbered]
