@@ -306,8 +306,8 @@ def test_the_published_verdicts_on_164_solutions(real_path):
         if (grade.verdict == "correct") != row["is_solved"]
     ]
     assert len(rows) == 164
-    # Its function calls math.ceil and imports math only inside another: published as solved, because all
-    # solutions were run in one process, where an earlier one had imported math
+    # Its function calls math.ceil and imports math in another function alone: a NameError, published as
+    # solved. It passes where something else has imported math into its namespace
     (leaked,) = differing
     assert (leaked["task_id"], leaked["is_solved"]) == ("HumanEval/133", True)
     assert verdict("import math\n" + leaked["solution"], gold_of(leaked)) == "correct"
