@@ -157,7 +157,7 @@ def test_wrong_programs_and_programs_that_fake(completion):
         "open('/etc/passwd').read()",
         "open('/proc/self/environ').read()",
         "open(os.path.expanduser('~/.bashrc')).read()",
-        "open({home!r} + '/canary').read()",
+        "open({in_home!r}).read()",
         "os.environ['HOME']",
         "os.environ['CANARY']",
         "open({canary!r}).read()",
@@ -188,11 +188,11 @@ def test_wrong_programs_and_programs_that_fake(completion):
 )
 @pytest.mark.usefixtures("sandbox")
 def test_a_program_that_needs_what_is_forbidden_fails(tmp_path, monkeypatch, step):
-    canary = Path.home() / "canary"
-    canary.write_text("x")
+    in_home = Path.home() / f".entrobench-test-{os.getpid()}"
+    in_home.write_text("x")
     monkeypatch.setenv("CANARY", "x")
     server = socket.create_server(("127.0.0.1", 0))
-    step = step.replace("{home!r}", repr(str(Path.home()))).replace(
+    step = step.replace("{in_home!r}", repr(str(in_home))).replace(
         "{canary!r}", repr(str(tmp_path / "canary"))
     )
     step = step.replace("{port}", str(server.getsockname()[1]))
@@ -203,7 +203,7 @@ def test_a_program_that_needs_what_is_forbidden_fails(tmp_path, monkeypatch, ste
         # The step alone is to blame
         assert verdict(f"import {modules}\ndef f(x):\n    return x + 1\n") == "correct"
     finally:
-        canary.unlink()
+        in_home.unlink()
         server.close()
     assert (tmp_path / "canary").read_text() == "unchanged"
 
