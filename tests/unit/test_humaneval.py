@@ -188,12 +188,11 @@ def test_wrong_programs_and_programs_that_fake(completion):
 )
 @pytest.mark.usefixtures("sandbox")
 def test_a_program_that_needs_what_is_forbidden_fails(tmp_path, monkeypatch, step):
-    # In the home of the user, under a name that no other test has
-    canary = Path.home() / f"canary-{tmp_path.name}"
-    canary.write_text("x")
+    in_home = Path.home() / f".entrobench-test-{os.getpid()}"
+    in_home.write_text("x")
     monkeypatch.setenv("CANARY", "x")
     server = socket.create_server(("127.0.0.1", 0))
-    step = step.replace("{in_home!r}", repr(str(canary))).replace(
+    step = step.replace("{in_home!r}", repr(str(in_home))).replace(
         "{canary!r}", repr(str(tmp_path / "canary"))
     )
     step = step.replace("{port}", str(server.getsockname()[1]))
@@ -204,7 +203,7 @@ def test_a_program_that_needs_what_is_forbidden_fails(tmp_path, monkeypatch, ste
         # The step alone is to blame
         assert verdict(f"import {modules}\ndef f(x):\n    return x + 1\n") == "correct"
     finally:
-        canary.unlink()
+        in_home.unlink()
         server.close()
     assert (tmp_path / "canary").read_text() == "unchanged"
 
@@ -307,8 +306,8 @@ def test_the_published_verdicts_on_164_solutions(real_path):
         if (grade.verdict == "correct") != row["is_solved"]
     ]
     assert len(rows) == 164
-    # Its function calls math.ceil and imports math only inside another: published as solved, because all
-    # solutions were run in one process, where an earlier one had imported math
+    # Its function calls math.ceil and imports math in another function alone: a NameError, published as
+    # solved. It passes where something else has imported math into its namespace
     (leaked,) = differing
     assert (leaked["task_id"], leaked["is_solved"]) == ("HumanEval/133", True)
     assert verdict("import math\n" + leaked["solution"], gold_of(leaked)) == "correct"

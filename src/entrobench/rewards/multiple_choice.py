@@ -78,9 +78,9 @@ class _Statements:
             rf"\\f?boxed\s*+\{{\s*+{_MARKS}{letter}(?=\s*+(?:{_CLOSE}|[.:,/&]|or\b|and\b))"
         )
         self._line = re.compile(rf"^[ \t]*+{marked}[.]?+[ \t]*+$", re.MULTILINE)
-        self._end = re.compile(
-            rf"(?<!\w)(?<!not )(?<!than )(?:{marked}{_BETWEEN})*+(?:{marked}|(?<![^\n]){upper})[.!\s*]*+\Z"
-        )
+        # From where marks begin, so that a long row of them is read once
+        begin = r"(?<![\w*`$\"({\[])(?<!not )(?<!than )"
+        self._end = re.compile(rf"{begin}(?:{marked}{_BETWEEN})*+(?:{marked}|(?<![^\n]){upper})[.!\s*]*+\Z")
         self._letter = re.compile(letter)
         self._another = re.compile(rf"[.:]?+{_CLOSE}*+{_BETWEEN}{_MARKS}{letter}")
 
