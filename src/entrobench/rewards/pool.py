@@ -39,6 +39,19 @@ class Verdicts:
     primary: Verdict
     second: Verdict
     seconds: float
+    is_final: bool = True  # whether another attempt would end the same way
+
+
+class _TimeUp(TimeoutError):
+    """The process had all its processor time: it would need as long again."""
+
+
+class _Asked:
+    """A comparison under way; others that want the same one wait for it."""
+
+    def __init__(self) -> None:
+        self.is_done = threading.Event()
+        self.verdicts: Verdicts | None = None
 
 
 class GraderPool:
@@ -51,23 +64,38 @@ class GraderPool:
             self._idle.put(worker)
         # A group of completions repeats its answers
         self._decided: dict[tuple[str, str, Rule], Verdicts] = {}
+        self._asked: dict[tuple[str, str, Rule], _Asked] = {}
         self._lock = threading.Lock()
 
     def compare(self, answer: str, gold: str, rule: Rule) -> Verdicts:
         """Both verdicts. `error` for a grader that did not answer in TIME_LIMIT_SECONDS or died; the second
-        is not asked after the first failed so. Raises MissingInput when the graders are not installed.
+        is not asked after the first failed so. A time-out is remembered like a verdict, and what is asked
+        several times at once is compared once. Raises MissingInput when the graders are not installed.
         """
         key = (answer, gold, rule)
-        with self._lock:
-            kept = self._decided.get(key)
-        if kept is not None:
-            return kept
-        verdicts = self._ask(answer, gold, rule)
-        if "error" not in (verdicts.primary, verdicts.second):
+        while True:
             with self._lock:
-                if len(self._decided) >= MAX_DECIDED:
-                    self._decided.clear()
-                self._decided[key] = replace(verdicts, seconds=0.0)
+                kept = self._decided.get(key)
+                asked = self._asked.get(key)
+                if kept is None and asked is None:
+                    mine = self._asked[key] = _Asked()
+                    break
+            if kept is not None:
+                return kept
+            assert asked is not None
+            asked.is_done.wait()
+            if asked.verdicts is not None:  # None: it was interrupted
+                return replace(asked.verdicts, seconds=0.0)
+        try:
+            mine.verdicts = verdicts = self._ask(answer, gold, rule)
+        finally:
+            with self._lock:
+                del self._asked[key]
+                if mine.verdicts is not None and mine.verdicts.is_final:
+                    if len(self._decided) >= MAX_DECIDED:
+                        self._decided.clear()
+                    self._decided[key] = replace(mine.verdicts, seconds=0.0)
+            mine.is_done.set()
         return verdicts
 
     def _ask(self, answer: str, gold: str, rule: Rule) -> Verdicts:
@@ -108,6 +136,7 @@ class _Worker:
         line = json.dumps(request).encode("ascii") + b"\n"
         started = time.monotonic()
         verdicts: list[str] = []
+        is_time_up = False
         for _ in ("first", "again if the process died, which need not be this answer's doing"):
             try:
                 stdin = self._running().stdin
@@ -117,7 +146,8 @@ class _Worker:
                 for _ in ("primary", "second"):
                     verdicts.append(self._line(limit))
                 break
-            except TimeoutError:
+            except TimeoutError as error:
+                is_time_up = isinstance(error, _TimeUp)
                 self.stop()
                 break
             except MissingInput:  # an OSError by descent
@@ -128,7 +158,8 @@ class _Worker:
                 self.stop()
                 raise
         primary, second = [*verdicts, "error", "error"][:2]
-        return Verdicts(primary, second, time.monotonic() - started)  # type: ignore[arg-type]
+        is_final = is_time_up or "error" not in (primary, second)
+        return Verdicts(primary, second, time.monotonic() - started, is_final)  # type: ignore[arg-type]
 
     def _running(self) -> "subprocess.Popen[bytes]":
         """The process, started if there is none. Raises MissingInput if it cannot be."""
@@ -169,7 +200,9 @@ class _Worker:
             if not poll.poll(max(deadline - now, 0) * 1000):
                 # On a crowded machine a process that got no processor time has not had its time yet
                 left = seconds - (self._cpu_seconds() - used)
-                if left <= 0.05 * seconds or now >= last:
+                if left <= 0.05 * seconds:
+                    raise _TimeUp
+                if now >= last:
                     raise TimeoutError
                 deadline = min(time.monotonic() + left, last)
                 continue
