@@ -19,7 +19,15 @@ from entrobench.evaluation.samples import Sample, read_samples, write_samples
 from entrobench.evaluation.scores import score
 from entrobench.machine import backend
 
-SAMPLING = Sampling(n_samples=3, temperature=0.6, top_p=1.0, max_tokens=8, seed=0, max_model_len=64)
+SAMPLING = Sampling(
+    n_samples=3,
+    temperature=0.6,
+    top_p=1.0,
+    max_tokens=8,
+    seed=0,
+    max_model_len=64,
+    prompt={"messages": [{"role": "user", "content": "{{problem}}"}]},
+)
 
 
 def test_the_model_is_split_over_the_gpus_of_its_evaluation(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import json
 import pytest
 from support import make_model
 
-from entrobench.data.schema import ChatMessage, Problem
+from entrobench.data.schema import Problem
 from entrobench.errors import UnknownName
 from entrobench.evaluation import cell as cell_module
 from entrobench.evaluation.cell import evaluate_cell
@@ -26,22 +26,17 @@ def evaluate(tmp_path, monkeypatch):
         def generate(self, benchmark, problems, sampling):
             sampled.append(benchmark)
             completions = [[Completion(rf"\boxed{{{k}}}", 3, "stop") for k in range(2)] for _ in problems]
-            return [self.prompt(problem) for problem in problems], completions
+            return [self.prompt(problem, sampling) for problem in problems], completions
 
     monkeypatch.setattr(cell_module, "Generator", TemplateOnly)
-    turn = {"role": "user", "content": "What?"}
-    write_jsonl(
-        tmp_path / "smoke_b.jsonl",
-        [
-            {"id": f"p{i}", "benchmark": "smoke_b", "problem": "?", "prompt": [turn], "gold": str(i)}
-            for i in range(2)
-        ],
-    )
+    problems = [{"id": f"p{i}", "benchmark": "smoke_b", "problem": "?", "gold": str(i)} for i in range(2)]
+    write_jsonl(tmp_path / "smoke_b.jsonl", problems)
 
     def run(others=(), **changes):
         sampled.clear()
         sampling = {
             "n_samples": 2, "temperature": 1.0, "top_p": 1.0, "max_tokens": 8, "seed": 0, "max_model_len": 64,
+            "prompt": {"messages": [{"role": "user", "content": "{{problem}}"}]},
         } | changes  # fmt: skip
         file = str(tmp_path / "smoke_b.jsonl")
         settings = {name: {"file": file, **sampling} for name in ("smoke_b", *others)}
@@ -179,7 +174,6 @@ def test_graders_read_a_problems_rule_and_functions(tmp_path):
     }  # fmt: skip
     problem = {
         "id": "1", "benchmark": "olympiadbench", "problem": "?", "gold": "3.14",
-        "prompt": [ChatMessage(role="user", content="?")],
         "rule": {"is_multiple_answer": False, "answer_type": "Numerical", "unit": None, "error": "1e-1"},
     }  # fmt: skip
     with_rule = {"1": cell_module._gold(Problem(**problem))}

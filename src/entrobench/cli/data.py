@@ -7,11 +7,13 @@ import typer
 
 from entrobench.cli.options import (
     Limit,
+    PromptOf,
     Results,
     Seed,
     checkout_configs,
     complete_benchmark,
     complete_dataset,
+    complete_prompt,
 )
 from entrobench.errors import PinMismatch
 from entrobench.files import write_json
@@ -26,6 +28,7 @@ def add_to(app: typer.Typer) -> None:
         contamination,
         prepare_dataset,
         prepare_benchmark,
+        prepare_prompt,
         rebuild_tool_n1,
         make_smoke_data,
     ):
@@ -67,13 +70,17 @@ def prepare_dataset(
         typer.Argument(help="Name of configs/datasets.", autocompletion=complete_dataset),
     ],
     target: Target,
+    prompt: PromptOf,
     limit: Limit = None,
     seed: Seed = 0,
 ) -> None:
-    """Write a training set as verl's parquet, with its manifest beside it."""
+    """Write a training set as verl's parquet, asked as a paper asks it, with its manifest beside it."""
+    from entrobench.cells import training_prompt
     from entrobench.data.training_sets import prepare_training_set
 
-    manifest = prepare_training_set(checkout_configs().dataset(dataset), target, limit, seed)
+    configs = checkout_configs()
+    asked = training_prompt(prompt, dataset, configs)
+    manifest = prepare_training_set(configs.dataset(dataset), target, asked, limit, seed)
     for drop in manifest["dropped"]:
         print(f"dropped {drop['rows']}: {drop['reason']}")
     print(f"{manifest['rows_in']} rows, {manifest['rows_out']} written to {target}")
@@ -95,14 +102,28 @@ def prepare_benchmark(
     print(f"{manifest['problems']} problems, {manifest['problems_out']} written to {target}")
 
 
-def rebuild_tool_n1(target: Target, limit: Limit = None, seed: Seed = 0) -> None:
-    """Make Tool-N1 anew from xLAM-60k and ToolACE, as verl's parquet."""
+def prepare_prompt(
+    name: Annotated[str, typer.Argument(help="Name of configs/prompts.", autocompletion=complete_prompt)],
+    target: Target,
+) -> None:
+    """Write what prompts take from a pinned file."""
+    from entrobench.data.prompt_files import prepare_prompt
+
+    prepare_prompt(checkout_configs().prompt(name), target)
+    print(f"{name} written to {target}")
+
+
+def rebuild_tool_n1(target: Target, prompt: PromptOf, limit: Limit = None, seed: Seed = 0) -> None:
+    """Make Tool-N1 anew from xLAM-60k and ToolACE, asked as a paper asks it, as verl's parquet."""
+    from entrobench.cells import training_prompt
     from entrobench.data.recipes.tool_n1 import rebuild_tool_n1
     from entrobench.paths import real_data
 
-    pin = checkout_configs().dataset("tool_n1_rebuilt").source
+    configs = checkout_configs()
+    pin = configs.dataset("tool_n1_rebuilt").source
+    asked = training_prompt(prompt, "tool_n1_rebuilt", configs)
     toolace = [real_data(path) for path in pin["toolace"]]
-    manifest = rebuild_tool_n1(real_data(pin["xlam"]), toolace, target, pin, limit, seed)
+    manifest = rebuild_tool_n1(real_data(pin["xlam"]), toolace, target, pin, asked, limit, seed)
     print(f"{manifest['rows_out']} rows written to {target}, dropped: {manifest['dropped']}")
 
 

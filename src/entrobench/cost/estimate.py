@@ -347,7 +347,7 @@ def _evaluation(
         if (folder / "eval" / name / "samples.meta.json").exists():
             reused.append(name)
             continue
-        answer = _answer_tokens(cell, name, settings["max_tokens"], assumptions)
+        answer = _answer_tokens(cell, settings["benchmark"], settings["max_tokens"], assumptions)
         samples = problems_of(name, resolved, configs) * settings["n_samples"]
         seconds += decode_seconds(
             model, gpu, gpus, EVALUATION_MEMORY, samples, prompt, answer, settings["max_tokens"]
@@ -364,8 +364,11 @@ def _answer_tokens(cell: CellId, benchmark: str, max_tokens: int, assumptions: A
     return float(max_tokens * _response_share(cell, assumptions).value)
 
 
-def problems_of(benchmark: str, resolved: dict[str, Any], configs: Configs) -> int:
-    """Problems of a benchmark at the cell's scale. Raises MissingInput where nothing states their number."""
+def problems_of(entry: str, resolved: dict[str, Any], configs: Configs) -> int:
+    """Problems of an entry of the evaluation at the cell's scale. Raises MissingInput where nothing states
+    their number.
+    """
+    benchmark = resolved["evaluation"][entry]["benchmark"]
     config = configs.benchmark(benchmark)
     number = config.counts.get("problems", config.source.get("tasks"))
     if number is None:
@@ -384,6 +387,6 @@ def _shared(resolved: dict[str, Any], model: Architecture) -> dict[str, bool]:
     if resolved["trains"]:
         file = Path(resolved["dataset"]["train_file"])
         found[f"training set {resolved['dataset']['name']}"] = file.exists()
-    for name, settings in resolved["evaluation"].items():
-        found[f"benchmark {name}"] = Path(settings["file"]).exists()
+    for settings in resolved["evaluation"].values():
+        found[f"benchmark {settings['benchmark']}"] = Path(settings["file"]).exists()
     return found

@@ -1,7 +1,7 @@
 """BFCL-v3 (AST categories) and ACEBench Normal as canonical problems.
 
-`extra.tools` holds the functions as the source has them, `gold` the JSON of the possible answers. The prompt
-is PAPO's agentic one (tool_prompt.py) with the conversation of the source.
+`extra.tools` holds the functions as the source has them, `extra.turns` its conversation, `gold` the JSON of
+the possible answers.
 """
 
 import json
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from entrobench.data.prompts import Message
-from entrobench.data.tool_prompt import tool_prompt
 from entrobench.errors import ConfigError, CorruptFile
 from entrobench.files import read_jsonl
 
@@ -114,7 +113,6 @@ def _problem(
         "id": question.get("id"),
         "benchmark": benchmark,
         "problem": messages[-1]["content"] if messages else "",
-        "prompt": tool_prompt(tools, messages),
         "gold": json.dumps(gold, ensure_ascii=False),
-        "extra": {"category": category, "tools": tools},
+        "extra": {"category": category, "tools": tools, "turns": messages},
     }

