@@ -205,6 +205,16 @@ class Scale(Strict):
     guard: Guard
 
 
+class TokenizerFiles(Strict):
+    """Where a model's tokenizer lies below the folder of real data, for prompts' lengths without the model.
+
+    stands_in: whose tokenizer it is, where it is not the model's own.
+    """
+
+    path: str
+    stands_in: str = ""
+
+
 class Model(Strict):
     """configs/models/<name>.yaml. architecture: what stands in the model's config.json, for checks without
     it. evaluation_gpus: GPUs, on one node, that the model is evaluated on; one of 80 GB has no room for the
@@ -215,6 +225,7 @@ class Model(Strict):
     title: str
     source: dict[str, Any]
     architecture: dict[str, Any] = {}
+    tokenizer: TokenizerFiles | None = None
     evaluation_gpus: int = Field(default=1, gt=0)
 
 

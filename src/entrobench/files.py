@@ -39,6 +39,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
         yield temporary
         os.chmod(temporary, 0o644)
         os.replace(temporary, target)
+    except EntrobenchError:
+        raise  # of who makes the content; some of them are OSErrors too
     except OSError as error:
         raise _write_error(target, error) from error
     finally:
@@ -84,7 +86,8 @@ def write_jsonl(target: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write one JSON object a line, atomically. A line with half a surrogate pair, which UTF-8 cannot hold,
     is written with escapes.
     """
-    write_atomic(target, "".join(_json_line(row) for row in rows))
+    with atomic_path(target) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        stream.writelines(_json_line(row) for row in rows)
 
 
 def _json_line(row: dict[str, Any]) -> str:

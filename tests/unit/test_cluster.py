@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from entrobench.cells import CellId, devices_of, evaluation_gpus
 from entrobench.cluster import launch, on_head
@@ -197,10 +198,52 @@ def test_signal_is_passed_on_to_the_run(tmp_path: Path, name: str):
     assert process.wait(20) == Unfinished.exit_status
 
 
-def test_job_without_a_new_checkpoint_is_not_requeued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(launch, "requeue", lambda job: pytest.fail("requeued"))
-    with pytest.raises(TrainingFailed, match="too short for one checkpoint"):
-        launch._go_on_in_another_job(tmp_path, Job("5", ["a"], None), before=None)
+class _EndedJob(Exception):
+    """SLURM ends a job that is requeued."""
+
+
+@pytest.mark.parametrize(
+    ("start", "made", "unit"),
+    [
+        (
+            lambda folder: launch.run_command(folder, ONE_NODE, None, []),
+            "checkpoints/latest_checkpointed_iteration.txt",
+            "checkpoint",
+        ),
+        (
+            lambda folder: launch.launch_sampling(folder, None, "1/1"),
+            "eval/math500/parts-1/00000.jsonl",
+            "chunk of samples",
+        ),
+    ],
+    ids=["training", "sampling"],
+)
+def test_a_job_that_was_asked_to_stop_is_requeued_only_if_it_has_made_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start, made: str, unit: str
+):
+    folder = tmp_path / "results/smoke/papo/7b-math/dapo/seed0"
+    folder.mkdir(parents=True)
+    cell = {"cell": "papo/7b-math/dapo/seed0", "scale": "smoke", "trains": True, "device": "cpu", "verl": {}}
+    (folder / "cell.yaml").write_text(yaml.safe_dump(cell))
+
+    def requeue(job: Job) -> bool:
+        raise _EndedJob(job.id)
+
+    def stopped(command, due) -> int:
+        if is_fruitful:
+            (folder / made).parent.mkdir(parents=True)
+            (folder / made).write_text("1")
+        return Unfinished.exit_status
+
+    monkeypatch.setattr(launch, "current_job", lambda: Job("5", ["a"], None))
+    monkeypatch.setattr(launch, "requeue", requeue)
+    monkeypatch.setattr(launch, "run_passing_on", stopped)
+    is_fruitful = False
+    with pytest.raises(TrainingFailed, match=f"too short for one {unit}"):
+        start(folder)
+    is_fruitful = True
+    with pytest.raises(_EndedJob):
+        start(folder)
 
 
 def test_sigterm_never_requeues():

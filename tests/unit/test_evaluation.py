@@ -6,28 +6,12 @@ from types import SimpleNamespace
 import pytest
 from support import make_model
 
-from entrobench.errors import CorruptFile, UnsupportedPlatform
-from entrobench.evaluation.generate import (
-    Completion,
-    Generator,
-    IdenticalSamples,
-    Sampling,
-    _check_distinct,
-    request_seed,
-)
+from entrobench.errors import ConfigError, CorruptFile, UnsupportedPlatform
+from entrobench.evaluation.engine import Engine, EngineSettings
 from entrobench.evaluation.samples import Sample, read_samples, write_samples
+from entrobench.evaluation.sampling import Sampling, request_seed
 from entrobench.evaluation.scores import score
 from entrobench.machine import backend
-
-SAMPLING = Sampling(
-    n_samples=3,
-    temperature=0.6,
-    top_p=1.0,
-    max_tokens=8,
-    seed=0,
-    max_model_len=64,
-    prompt={"messages": [{"role": "user", "content": "{{problem}}"}]},
-)
 
 
 def test_the_model_is_split_over_the_gpus_of_its_evaluation(tmp_path, monkeypatch):
@@ -39,8 +23,10 @@ def test_the_model_is_split_over_the_gpus_of_its_evaluation(tmp_path, monkeypatc
     monkeypatch.setitem(sys.modules, "lm_eval.models.vllm_causallms", SimpleNamespace(VLLM=FakeVLLM))
     monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(SamplingParams=None))
     make_model(tmp_path)
-    started = Generator(tmp_path, "cuda", gpus=2, max_model_len=64)._started()
+    settings = EngineSettings(tmp_path, "cuda", gpus=2, max_model_len=64, seed=7)
+    started = Engine(settings)._started()
     assert started.arguments["tensor_parallel_size"] == 2
+    assert started.arguments["seed"] == 7, "the engine's own: a generator a request is slow on CUDA"
 
 
 def make_samples(correct, n=8, benchmark="b", verdict="incorrect"):
@@ -78,11 +64,11 @@ def test_a_grader_error_is_counted_and_not_called_wrong():
     assert (row["value"], row["n_errors"]) == (0.125, 7)
 
 
-def test_identical_samples_everywhere_are_an_error_and_a_sure_answer_is_not():
-    same, other = Completion("a", 1, "stop"), Completion("b", 1, "stop")
-    with pytest.raises(IdenticalSamples, match="all 3 samples are identical for each of 2 problems"):
-        _check_distinct([[same] * 3, [other] * 3], SAMPLING, "b")
-    _check_distinct([[same] * 3, [same, other, other]], SAMPLING, "b")
+def test_several_samples_at_temperature_zero_are_refused():
+    settings = {"n_samples": 2, "temperature": 0.0, "top_p": 1.0, "max_tokens": 8, "seed": 0}
+    with pytest.raises(ConfigError, match=r"evaluation\.math500: n_samples: expected 1 at temperature 0"):
+        Sampling.of("math500", settings | {"max_model_len": 64})
+    assert Sampling.of("math500", settings | {"max_model_len": 64, "n_samples": 1}).stop == ()
 
 
 def test_request_seeds_differ_by_sample_prompt_and_run():

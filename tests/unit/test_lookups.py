@@ -7,7 +7,7 @@ import pytest
 
 from entrobench.configs import Configs
 from entrobench.errors import ConfigError, UnknownName
-from entrobench.machine.site import Gpus, Site, Slurm
+from entrobench.machine.site import Evaluation, Gpus, Site, Slurm
 from entrobench.paths import repository_root
 from entrobench.workflow.lookups import Lookups
 
@@ -41,7 +41,10 @@ def test_files_of_a_trained_cell():
     assert LOCAL.trained(cell) == RESULTS / "paper/papo/7b-math/dapo/seed1/train.done.json"
     names = ["olympiadbench", "amc23", "aime24", "aime25", "math500", "minerva"]
     names += ["cruxeval", "ifeval", "mmlu_pro"]  # once, though each of these is asked twice
-    assert LOCAL.benchmark_files(cell) == [RESULTS / f"paper/benchmarks/{name}.jsonl" for name in names]
+    expected = [RESULTS / f"paper/benchmarks/{name}.manifest.json" for name in names]
+    assert LOCAL.benchmark_files(cell) == expected, "a manifest also says why a benchmark is missing"
+    smoke = LOCAL.benchmark_files(wildcards("papo/7b-math/dapo/seed1", "smoke"))
+    assert RESULTS / "smoke/benchmarks/smoke_hard.jsonl" in smoke
 
 
 def test_a_training_set_is_prepared_for_each_paper_that_asks_it_in_its_own_way():
@@ -139,3 +142,31 @@ def test_what_cannot_be_is_named():
     small = Lookups(CONFIGS, RESULTS, Site(slurm=Slurm(partition="gpu"), gpus=Gpus(per_node=4)))
     with pytest.raises(ConfigError, match="wants 8 GPUs on each of 2 nodes"):
         small.heavy_job("train", 1)["nodes"](wildcards("papo/7b-math/dapo/seed0"))
+
+
+def test_sampling_is_split_over_the_sites_shards_and_models_beside():
+    cell = wildcards("papo/7b-math/dapo/seed0")
+    assert [path.name for path in LOCAL.sampled(cell)] == ["sampled.1of1.json"]
+    site = SITE.model_copy(update={"evaluation": Evaluation(shards=3, models_beside=4)})
+    split = Lookups(CONFIGS, RESULTS, site)
+    assert [path.name for path in split.sampled(cell)] == [f"sampled.{i}of3.json" for i in (1, 2, 3)]
+    job = {key: value(cell) for key, value in split.heavy_job("evaluate", 6000).items()}
+    assert job["gres"] == "gpu:4", "four copies of a model of one GPU"
+    large = wildcards("repo/aime-32b/rloo/seed0")
+    job = {key: value(large) for key, value in split.heavy_job("evaluate", 6000).items()}
+    assert job["gres"] == "gpu:8", "four copies of a model of two"
+
+
+def test_a_file_that_appears_prepares_its_benchmark_anew(tmp_path, monkeypatch):
+    monkeypatch.setenv("ENTROBENCH_SHARED_DATA", str(tmp_path))
+    monkeypatch.delenv("ENTROBENCH_MIRROR", raising=False)
+    asked = SimpleNamespace(benchmark="math500")
+    assert LOCAL.local_sources(asked) == []
+    (tmp_path / "math500").mkdir()
+    (tmp_path / "math500" / "test.jsonl").write_text("")
+    assert LOCAL.local_sources(asked) == [tmp_path / "math500" / "test.jsonl"]
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert LOCAL.reach() == "offline"
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setenv("HF_TOKEN", "x")
+    assert LOCAL.reach() == "the hub, with a token"

@@ -81,11 +81,13 @@ rule tool_n1_rebuilt:
 
 
 rule prepared_benchmark:
-    """A benchmark from its pinned source, verified, as canonical problems."""
+    """A benchmark from its pinned source, verified, as canonical problems beside the manifest; where it cannot
+    be had the manifest says why, and cells are evaluated without it.
+    """
     input:
-        "configs/benchmarks/{benchmark}.yaml",
+        LOOKUPS.local_sources,
+        config="configs/benchmarks/{benchmark}.yaml",
     output:
-        RESULTS / "{scale}/benchmarks/{benchmark}.jsonl",
         RESULTS / "{scale}/benchmarks/{benchmark}.manifest.json",
     log:
         RESULTS / "{scale}/logs/{benchmark}.log",
@@ -99,16 +101,19 @@ rule prepared_benchmark:
         **LOOKUPS.small_job(),
     params:
         limit=lambda w: LOOKUPS.slice_option(w.scale, w.benchmark),
+        target=str(RESULTS / "{scale}/benchmarks/{benchmark}.jsonl"),
+        reach=lambda w: LOOKUPS.reach(),
     message:
         "Preparing {wildcards.benchmark}"
     shell:
-        "entrobench prepare-benchmark {wildcards.benchmark} {output[0]} {params.limit} > {log} 2>&1"
+        "entrobench prepare-benchmark {wildcards.benchmark} {params.target} --optional {params.limit} > {log} 2>&1"
 
 
 rule prepared_prompt:
-    """What prompts take from a pinned file of other people's."""
+    """What prompts take from a pinned file of other people's, or why it cannot be had here."""
     input:
-        "configs/prompts/{prompt}.yaml",
+        LOOKUPS.local_prompt_sources,
+        config="configs/prompts/{prompt}.yaml",
     output:
         RESULTS / "{scale}/prompts/{prompt}.json",
     log:
@@ -121,10 +126,12 @@ rule prepared_prompt:
         image("report")
     resources:
         **LOOKUPS.small_job(),
+    params:
+        reach=lambda w: LOOKUPS.reach(),
     message:
         "Preparing the prompt {wildcards.prompt}"
     shell:
-        "entrobench prepare-prompt {wildcards.prompt} {output[0]} > {log} 2>&1"
+        "entrobench prepare-prompt {wildcards.prompt} {output[0]} --optional > {log} 2>&1"
 
 
 rule contamination:

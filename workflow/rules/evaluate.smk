@@ -1,26 +1,53 @@
-rule evaluate_cell:
-    """n samples per problem of every benchmark of the cell, with one start of the model."""
+rule sample_cell:
+    """n samples per problem of every benchmark of the cell that is here; one of LOOKUPS.shards() jobs."""
     input:
         cell=RESULTS / "{scale}/{cell}/cell.yaml",
         model=LOOKUPS.trained,
         benchmarks=LOOKUPS.benchmark_files,
         prompts=LOOKUPS.prompt_files,
     output:
-        RESULTS / "{scale}/{cell}/eval.done.json",
+        RESULTS / "{scale}/{cell}/eval/sampled.{shard}of{shards}.json",
     log:
-        RESULTS / "{scale}/{cell}/logs/evaluate.log",
+        RESULTS / "{scale}/{cell}/logs/sample.{shard}of{shards}.log",
     benchmark:
-        RESULTS / "{scale}/{cell}/logs/evaluate.tsv"
+        RESULTS / "{scale}/{cell}/logs/sample.{shard}of{shards}.tsv"
+    wildcard_constraints:
+        shard=r"\d+",
+        shards=r"\d+",
     threads: LOOKUPS.heavy_threads("evaluate", workflow.cores)
     resources:
         **LOOKUPS.heavy_job("evaluate", 6000),
     params:
         results=RESULTS,
     message:
-        "Evaluating {wildcards.cell} at scale {wildcards.scale}"
+        "Sampling {wildcards.cell} at scale {wildcards.scale}, part {wildcards.shard} of {wildcards.shards}"
     shell:
-        "entrobench launch {wildcards.cell} --step evaluate --scale {wildcards.scale}"
-        " --results {params.results} > {log} 2>&1"
+        "entrobench launch {wildcards.cell} --step sample --shard {wildcards.shard}/{wildcards.shards}"
+        " --scale {wildcards.scale} --results {params.results} > {log} 2>&1"
+
+
+rule grade_cell:
+    """Verdicts of what was sampled, without a GPU; samples that were graded by the same grader are kept."""
+    input:
+        LOOKUPS.sampled,
+    output:
+        RESULTS / "{scale}/{cell}/eval.done.json",
+    log:
+        RESULTS / "{scale}/{cell}/logs/grade.log",
+    benchmark:
+        RESULTS / "{scale}/{cell}/logs/grade.tsv"
+    container:
+        image("evaluate")
+    threads: 2
+    resources:
+        **LOOKUPS.small_job(6000),
+    params:
+        results=RESULTS,
+    message:
+        "Grading {wildcards.cell} at scale {wildcards.scale}"
+    shell:
+        "entrobench grade-cell {wildcards.cell} --scale {wildcards.scale} --results {params.results}"
+        " > {log} 2>&1"
 
 
 rule score_cell:

@@ -94,23 +94,35 @@ def prepare_benchmark(
     target: Target,
     limit: Limit = None,
     seed: Seed = 0,
+    optional: Annotated[
+        bool,
+        typer.Option("--optional", help="Where the data cannot be had, say why in the manifest."),
+    ] = False,
 ) -> None:
     """Write a benchmark as canonical problems, with its manifest beside it."""
-    from entrobench.data.benchmarks import prepare_benchmark
+    from entrobench.data.benchmarks import prepare_benchmark, prepare_or_say_why, why_missing
 
-    manifest = prepare_benchmark(checkout_configs().benchmark(benchmark), target, limit, seed)
+    prepare = prepare_or_say_why if optional else prepare_benchmark
+    manifest = prepare(checkout_configs().benchmark(benchmark), target, limit, seed)
+    if manifest is None:
+        print(f"missing: {benchmark}: {why_missing(target)}")
+        return
     print(f"{manifest['problems']} problems, {manifest['problems_out']} written to {target}")
 
 
 def prepare_prompt(
     name: Annotated[str, typer.Argument(help="Name of configs/prompts.", autocompletion=complete_prompt)],
     target: Target,
+    optional: Annotated[
+        bool, typer.Option("--optional", help="Where the file cannot be had, say why in its place.")
+    ] = False,
 ) -> None:
     """Write what prompts take from a pinned file."""
-    from entrobench.data.prompt_files import prepare_prompt
+    from entrobench.data.prompt_files import prepare_or_say_why, prepare_prompt
 
-    prepare_prompt(checkout_configs().prompt(name), target)
-    print(f"{name} written to {target}")
+    prepare = prepare_or_say_why if optional else prepare_prompt
+    written = prepare(checkout_configs().prompt(name), target)
+    print(f"{name} written to {target}" if written else f"missing: {name}: {target} says why")
 
 
 def rebuild_tool_n1(target: Target, prompt: PromptOf, limit: Limit = None, seed: Seed = 0) -> None:

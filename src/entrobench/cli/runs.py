@@ -26,12 +26,19 @@ class Step(StrEnum):
     """What a job does with a cell."""
 
     train = "train"
-    evaluate = "evaluate"
+    sample = "sample"
+
+
+Shard = Annotated[str, typer.Option(help="Which of how many processes this is: i/n. They share the chunks.")]
+Model = Annotated[Path | None, typer.Option(help="Model to evaluate (default: the cell's own).")]
+ChatTemplate = Annotated[
+    Path | None, typer.Option(help="Chat template in place of the tokenizer's, a file of Jinja.")
+]
 
 
 def add_to(app: typer.Typer) -> None:
     """Add this group's verbs."""
-    for verb in (train, evaluate, score, launch, submit, methods_smoke):
+    for verb in (train, evaluate, sample, grade_cell, score, launch, submit, methods_smoke):
         app.command(rich_help_panel="Run")(verb)
 
 
@@ -48,16 +55,74 @@ def train(
 
 
 def evaluate(
-    cell: Cell,
+    cell: Annotated[
+        str | None,
+        typer.Argument(help="<paper>/<experiment>/<method>/seed<k>, or none with --model and --out."),
+    ] = None,
     scale: Scale = "smoke",
     results: Results = Path("results"),
-    model: Annotated[Path | None, typer.Option(help="Model to evaluate (default: the cell's own).")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A folder, or <hub id>@<revision> (default: the cell's own).")
+    ] = None,
+    benchmarks: Annotated[
+        str, typer.Option(help="Without a cell: names of configs/benchmarks, with commas.")
+    ] = "",
+    protocol: Annotated[str, typer.Option(help="Without a cell: the paper whose settings hold.")] = "papo",
+    out: Annotated[Path | None, typer.Option(help="Without a cell: folder for the results.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Without a cell: problems of a seeded slice.")] = None,
+    n_samples: Annotated[
+        int | None, typer.Option(help="Without a cell: samples a problem (default: the paper's).")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Without a cell: generated tokens (default: the paper's).")
+    ] = None,
+    chat_template: ChatTemplate = None,
     allow_dirty: AllowDirty = False,
 ) -> None:
-    """Sample and grade every benchmark of a cell; keeps what stands there already."""
+    """Sample and grade every benchmark of a cell, or of any model; keeps what stands there already."""
     from entrobench.evaluation.run import run_evaluation
 
-    run_evaluation(_folder_to_run(cell, scale, results, allow_dirty), model)
+    if cell is not None:
+        folder = _folder_to_run(cell, scale, results, allow_dirty)
+        run_evaluation(folder, Path(model) if model else None, chat_template)
+        return
+    if model is None or out is None or not benchmarks:
+        raise typer.BadParameter("expected a CELL, or --model, --benchmarks and --out")
+    from entrobench.evaluation.scores import score_cell
+    from entrobench.evaluation.standalone import make_standalone
+
+    names = [name.strip() for name in benchmarks.split(",") if name.strip()]
+    asked = {"n_samples": n_samples, "max_tokens": max_tokens}
+    changes = {name: value for name, value in asked.items() if value is not None}
+    make_standalone(model, names, protocol, out, checkout_configs(), limit, changes)
+    run_evaluation(out, chat_template=chat_template)
+    score_cell(out)
+    print((out / "scores.csv").read_text(encoding="utf-8"), end="")
+    print(f"Samples: {out}/eval/*/samples.jsonl")
+
+
+def sample(
+    cell: Cell,
+    shard: Shard = "1/1",
+    scale: Scale = "smoke",
+    results: Results = Path("results"),
+    model: Model = None,
+    chat_template: ChatTemplate = None,
+    allow_dirty: AllowDirty = False,
+) -> None:
+    """Sample what is not there yet of a cell's benchmarks, a chunk at a time; grades nothing."""
+    from entrobench.evaluation.cell import Shard
+    from entrobench.evaluation.run import run_sampling
+
+    share = Shard.parse(shard)
+    run_sampling(_folder_to_run(cell, scale, results, allow_dirty), share, model, chat_template)
+
+
+def grade_cell(cell: Cell, scale: Scale = "smoke", results: Results = Path("results")) -> None:
+    """Grade what was sampled of a cell, without its device; keeps verdicts of the same grader."""
+    from entrobench.evaluation.run import run_grading
+
+    run_grading(written_cell(cell, scale, results, anew=False).parent)
 
 
 def score(
@@ -81,18 +146,20 @@ def score(
 def launch(
     cell: Cell,
     step: Annotated[Step, typer.Option(help="What to do with the cell.")] = Step.train,
+    shard: Shard = "1/1",
     scale: Scale = "smoke",
     results: Results = Path("results"),
     allow_dirty: AllowDirty = False,
 ) -> None:
-    """Train or evaluate one cell in its SLURM job; without SLURM on this machine."""
-    from entrobench.cluster.launch import launch_evaluation, launch_training
+    """Train or sample one cell in its SLURM job; without SLURM on this machine."""
+    from entrobench.cluster.launch import launch_sampling, launch_training
     from entrobench.machine.site import site_or_none
 
     # Whatever the site says, outside of a SLURM job a cell is trained as by `train`
     site = site_or_none(repository_root() / "configs") if "SLURM_JOB_ID" in os.environ else None
-    start = {Step.train: launch_training, Step.evaluate: launch_evaluation}[step]
-    raise typer.Exit(start(_folder_to_run(cell, scale, results, allow_dirty), site))
+    folder = _folder_to_run(cell, scale, results, allow_dirty)
+    status = launch_training(folder, site) if step == Step.train else launch_sampling(folder, site, shard)
+    raise typer.Exit(status)
 
 
 def submit(

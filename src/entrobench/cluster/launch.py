@@ -84,11 +84,8 @@ def run_command(run_dir: Path, cell: dict[str, Any], site: Site | None, argument
     """Run `python ARGUMENTS` as the training command of `cell`, in its job; requeue the job at its limit."""
     nodes = cell["verl"]["trainer.nnodes"]
     job = current_job()
-    # A limit that is nearer than the notice is none that this could meet
-    notice = site.slurm.signal_seconds if site is not None else 0
-    at = job.ends - notice if job is not None and job.ends and job.ends - notice > time.time() else None
     before = latest_step(run_dir / "checkpoints")
-    with _signals(_Stop(at)) as stop:
+    with _signals(_Stop(_time_to_stop(job, site))) as stop:
         if nodes == 1:
             status = run_passing_on([*_python(cell, site, run_dir, {}), *arguments], stop.due)
         elif job is None or site is None:
@@ -105,15 +102,42 @@ def run_command(run_dir: Path, cell: dict[str, Any], site: Site | None, argument
         else:
             status = _Nodes(run_dir, cell, site, job).run(arguments, stop)
     if status == Unfinished.exit_status and job is not None and stop.may_requeue:
-        _go_on_in_another_job(run_dir, job, before)
+        has_progressed = latest_step(run_dir / "checkpoints") != before
+        _go_on_in_another_job(job, has_progressed, f"checkpoint of {run_dir}", "trainer.save_freq")
     return status
 
 
-def launch_evaluation(run_dir: Path, site: Site | None) -> int:
-    """Evaluate the cell in `run_dir`, inside the image where the site uses images; exit status."""
+def launch_sampling(run_dir: Path, site: Site | None, shard: str) -> int:
+    """Sample a shard of the cell in `run_dir`, inside the image where the site uses images.
+
+    0 when it is done, 75 when it is not and the same command goes on; its job is requeued at its limit.
+    """
     cell = read_cell(run_dir / "cell.yaml")
-    python = _python(cell, site, run_dir, {}, image_name="evaluate")
-    return run_passing_on([*python, *_verb("evaluate", cell, run_dir)], lambda: None)
+    is_invariant = site is not None and site.evaluation.batch_invariant
+    environment = {"VLLM_BATCH_INVARIANT": "1"} if is_invariant else {}
+    python = _python(cell, site, run_dir, environment, image_name="evaluate")
+    os.environ |= environment
+    job = current_job()
+    before = _chunks(run_dir)
+    with _signals(_Stop(_time_to_stop(job, site))) as stop:
+        status = run_passing_on([*python, *_verb("sample", cell, run_dir), "--shard", shard], stop.due)
+    if status == Unfinished.exit_status and job is not None and stop.may_requeue:
+        has_progressed = _chunks(run_dir) != before
+        _go_on_in_another_job(job, has_progressed, f"chunk of samples of {run_dir}", "max_tokens")
+    return status
+
+
+def _chunks(run_dir: Path) -> set[Path]:
+    """What sampling has finished."""
+    return set(run_dir.glob("eval/*/parts-*/*.jsonl"))
+
+
+def _time_to_stop(job: Job | None, site: Site | None) -> float | None:
+    """When a run is to be asked to stop; None where the limit is nearer than the notice: nothing could meet
+    that.
+    """
+    notice = site.slurm.signal_seconds if site is not None else 0
+    return job.ends - notice if job is not None and job.ends and job.ends - notice > time.time() else None
 
 
 def _verb(verb: str, cell: dict[str, Any], run_dir: Path) -> list[str]:
@@ -122,21 +146,20 @@ def _verb(verb: str, cell: dict[str, Any], run_dir: Path) -> list[str]:
     return ["-m", "entrobench.cli", verb, cell["cell"], "--scale", cell["scale"], "--results", str(results)]
 
 
-def _go_on_in_another_job(run_dir: Path, job: Job, before: int | None) -> None:
+def _go_on_in_another_job(job: Job, has_progressed: bool, unit: str, setting: str) -> None:
     """Requeue the job, which ends this process; returns where the site does not allow it.
 
-    before: step of the newest checkpoint when this job began.
+    has_progressed: since this job began. Raises TrainingFailed where it has not: unit and setting say of what
+    a job has to finish one, and what makes it smaller.
     """
-    if latest_step(run_dir / "checkpoints") == before:
+    if not has_progressed:
         raise TrainingFailed(
-            f"job {job.id} was too short for one checkpoint of {run_dir}: a chain of such jobs would never "
-            f"end.\n  Raise slurm.max_minutes or lower slurm.signal_seconds in configs/site.yaml, or lower "
-            f"trainer.save_freq in the scale."
+            f"job {job.id} was too short for one {unit}: a chain of such jobs would never end.\n  Raise "
+            f"slurm.max_minutes or lower slurm.signal_seconds in configs/site.yaml, or lower {setting} in "
+            f"the scale."
         )
     if requeue(job):
-        print(
-            f"entrobench: job {job.id} goes on from its last checkpoint when it is its turn again", flush=True
-        )
+        print(f"entrobench: job {job.id} goes on from where it was when it is its turn again", flush=True)
         time.sleep(STOP_SECONDS)  # until SLURM ends this job
     print("entrobench: not finished; Snakemake submits it again, up to `retries` of the profile", flush=True)
 

@@ -337,24 +337,46 @@ def _evaluation(
     reused: list[str],
 ) -> tuple[int, float, float]:
     """GPUs of one server, GPU-hours and generated tokens of the benchmarks that have no samples yet."""
-    prompt = _prompt(resolved, assumptions)
-    longest = max((settings["max_tokens"] for settings in resolved["evaluation"].values()), default=0)
-    gpus = max(1, resolved["model"]["evaluation_gpus"])
-    while not fits(model, gpu, gpus, EVALUATION_MEMORY, prompt + longest):
-        gpus *= 2
-    seconds, tokens = 0.0, 0.0
-    for name, settings in resolved["evaluation"].items():
+    gpus = sampling_gpus(resolved, model, gpu, assumptions)
+    hours, tokens = 0.0, 0.0
+    for name in resolved["evaluation"]:
         if (folder / "eval" / name / "samples.meta.json").exists():
             reused.append(name)
             continue
-        answer = _answer_tokens(cell, settings["benchmark"], settings["max_tokens"], assumptions)
-        samples = problems_of(name, resolved, configs) * settings["n_samples"]
-        seconds += decode_seconds(
-            model, gpu, gpus, EVALUATION_MEMORY, samples, prompt, answer, settings["max_tokens"]
-        )
-        seconds += pass_seconds(model, gpu, gpus, samples / settings["n_samples"] * prompt, prompt)
-        tokens += samples * answer
-    return gpus, seconds * gpus / 3600, tokens
+        of_entry = sampling_cost(cell, name, resolved, model, gpu, gpus, configs, assumptions)
+        hours, tokens = hours + of_entry[0], tokens + of_entry[1]
+    return gpus, hours, tokens
+
+
+def sampling_gpus(resolved: dict[str, Any], model: Architecture, gpu: Gpu, assumptions: Assumptions) -> int:
+    """GPUs that one copy of the model is sampled on: its configuration's, or more where it needs them."""
+    prompt = _prompt(resolved, assumptions)
+    longest = max((settings["max_tokens"] for settings in resolved["evaluation"].values()), default=0)
+    gpus = max(1, int(resolved["model"]["evaluation_gpus"]))
+    while not fits(model, gpu, gpus, EVALUATION_MEMORY, prompt + longest):
+        gpus *= 2
+    return gpus
+
+
+def sampling_cost(
+    cell: CellId,
+    entry: str,
+    resolved: dict[str, Any],
+    model: Architecture,
+    gpu: Gpu,
+    gpus: int,
+    configs: Configs,
+    assumptions: Assumptions,
+) -> tuple[float, float]:
+    """GPU-hours and generated tokens of sampling one entry of the evaluation on `gpus` GPUs."""
+    settings, prompt = resolved["evaluation"][entry], _prompt(resolved, assumptions)
+    answer = _answer_tokens(cell, settings["benchmark"], settings["max_tokens"], assumptions)
+    samples = problems_of(entry, resolved, configs) * settings["n_samples"]
+    seconds = decode_seconds(
+        model, gpu, gpus, EVALUATION_MEMORY, samples, prompt, answer, settings["max_tokens"]
+    )
+    seconds += pass_seconds(model, gpu, gpus, samples / settings["n_samples"] * prompt, prompt)
+    return seconds * gpus / 3600, samples * answer
 
 
 def _answer_tokens(cell: CellId, benchmark: str, max_tokens: int, assumptions: Assumptions) -> float:

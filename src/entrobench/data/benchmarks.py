@@ -20,8 +20,8 @@ from entrobench.data.prompts import LETTERS
 from entrobench.data.schema import check_problems, parquet_rows, write_problems
 from entrobench.data.sources import Fetched, fetch_all
 from entrobench.data.tool_benchmarks import acebench, bfcl
-from entrobench.errors import ConfigError, CorruptFile
-from entrobench.files import read_jsonl, read_text, sha256_file, write_json
+from entrobench.errors import ConfigError, CorruptFile, MissingInput
+from entrobench.files import read_json, read_jsonl, read_text, sha256_file, write_json
 from entrobench.rewards.rules import canonical_integer
 
 Files = dict[str, Path]
@@ -85,8 +85,37 @@ def prepare_benchmark(
     }
     if config.adapter == "gpqa":
         manifest["choice_order"] = {row["id"]: row["extra"]["choice_order"] for row in kept}
-    write_json(target.with_name(f"{config.benchmark}.manifest.json"), manifest)
+    write_json(manifest_file(target), manifest)
     return manifest
+
+
+def prepare_or_say_why(
+    config: Benchmark, target: Path, limit: int | None = None, seed: int = 0
+) -> dict[str, Any] | None:
+    """`prepare_benchmark`; where the data cannot be had here, None, and the reason in the manifest, so that
+    an evaluation can run without this benchmark and say why.
+
+    Raises an EntrobenchError for data that are there and broken.
+    """
+    try:
+        return prepare_benchmark(config, target, limit, seed)
+    except MissingInput as error:
+        target.unlink(missing_ok=True)
+        write_json(manifest_file(target), {"benchmark": config.benchmark, "missing": str(error)})
+        return None
+
+
+def manifest_file(target: Path) -> Path:
+    """What the problems at `target` come from, or why they are missing."""
+    return target.with_suffix(".manifest.json")
+
+
+def why_missing(target: Path) -> str:
+    """Why there is no benchmark at `target`, and what to do."""
+    manifest = manifest_file(target)
+    if manifest.exists() and "missing" in (found := read_json(manifest)):
+        return str(found["missing"])
+    return f"{target} does not exist. Type: entrobench prepare-benchmark {target.stem} {target}"
 
 
 def counts(problems: Rows) -> dict[str, int]:

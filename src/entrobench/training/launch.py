@@ -48,7 +48,7 @@ def launch(run_dir: Path) -> None:
         # Ray would keep a token in the user's home, for every Ray of that user; an image has no home
         environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     if cell["device"] == "cpu":
-        environment |= CPU_ENVIRONMENT | VERL_ON_CPU
+        environment = {"OMP_NUM_THREADS": "1"} | environment | CPU_ENVIRONMENT | VERL_ON_CPU
         if choose_backend() == "vllm":
             require_compiler()
         else:

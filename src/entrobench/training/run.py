@@ -5,6 +5,7 @@ from the newest whole checkpoint, and writes train.done.json last. A run that wa
 last step writes none and exits 75.
 """
 
+import importlib
 import importlib.metadata
 import json
 import os
@@ -24,8 +25,18 @@ from entrobench.paths import repository_root
 from entrobench.provenance.manifest import write_manifest
 from entrobench.runs.checkpoints import latest_step, resume_point
 from entrobench.runs.run_files import Curve, Lives, Progress, StopRequest, set_aside_other_run
+from entrobench.training import fork_server
 from entrobench.training.disk import require_space
 from entrobench.training.token_record import TokenRecord
+
+# What workers need and the driver does not; vLLM imports the rest of itself late
+VLLM_MODULES = (
+    "verl.workers.rollout.vllm_rollout.vllm_async_server",
+    "vllm.v1.worker.cpu_worker",
+    "vllm.model_executor.models.qwen2",
+    "torch._inductor.compile_fx",
+)
+HF_MODULES = ("entrobench.training.hf_rollout",)
 
 
 def run_overrides(cell: dict[str, Any], run_dir: Path) -> dict[str, Any]:
@@ -99,6 +110,7 @@ def train(run_dir: Path) -> None:
     Curve(run_dir).truncate_after(from_step)
     (run_dir / "train.done.json").unlink(missing_ok=True)  # of a run with fewer steps
 
+    fork_server.load_ray()
     import ray
     from omegaconf import OmegaConf, open_dict
     from verl.trainer.main_ppo import run_ppo
@@ -121,7 +133,8 @@ def train(run_dir: Path) -> None:
             "milestones": cell.get("milestones", []),
         }
         config.trainer.max_actor_ckpt_to_keep = None  # ours to delete; see checkpoints.prune
-        if address := os.environ.get("ENTROBENCH_RAY_ADDRESS"):
+        address = os.environ.get("ENTROBENCH_RAY_ADDRESS")
+        if address is not None:
             # Several nodes: cluster/launch.py has started Ray on them, with its sizes
             config.ray_kwargs.ray_init = {"address": address}
         else:
@@ -129,6 +142,8 @@ def train(run_dir: Path) -> None:
             # Never join a Ray that somebody else runs on this machine
             config.ray_kwargs.ray_init.address = "local"
     OmegaConf.save(config, run_dir / "verl_config.yaml", resolve=True)
+    if cell["device"] == "cpu" and address is None:
+        _start_workers_as_forks(config)
     progress.beat("start Ray and vLLM", 0)
     try:
         run_ppo(config, task_runner_class=task_runner_class())
@@ -142,6 +157,25 @@ def train(run_dir: Path) -> None:
     if stopped is not None:
         raise Unfinished(f"asked to stop after step {stopped[0]} of {stopped[1]}")
     _finish(cell, run_dir, resumed_from, time.monotonic() - started)
+
+
+def _start_workers_as_forks(config: Any) -> None:
+    """Have Ray and vLLM start the run's processes through the fork server."""
+    from omegaconf import OmegaConf
+    from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
+
+    def import_for_workers() -> None:
+        # Some modules read it when they are imported
+        os.environ.update(get_ppo_ray_runtime_env(config)["env_vars"])
+        is_vllm = config.actor_rollout_ref.rollout.name == "vllm"
+        for module in VLLM_MODULES if is_vllm else HF_MODULES:
+            importlib.import_module(module)
+
+    python = fork_server.start(Path(os.environ["ENTROBENCH_RAY_DIR"]), import_for_workers)
+    if python is not None:
+        sys.executable = str(python)  # Ray's for workers, and that of its jobs
+        key = "ray_kwargs.ray_init.runtime_env.py_executable"
+        OmegaConf.update(config, key, str(python), force_add=True)
 
 
 def _finish(cell: dict[str, Any], run_dir: Path, resumed_from: Path | None, seconds: float) -> None:

@@ -3,6 +3,7 @@
 Pure functions of the configuration, kept apart from Snakemake: `wildcards` is anything with the named fields.
 """
 
+import os
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
@@ -25,7 +26,9 @@ from entrobench.cells import (
 )
 from entrobench.cluster.resources import cell_job, cell_threads, cpu_job
 from entrobench.configs import Configs
+from entrobench.data.sources import is_offline, mirrored
 from entrobench.machine.site import Site
+from entrobench.paths import shared_data
 
 Resources = dict[str, Any]
 
@@ -123,6 +126,34 @@ class Lookups:
         """The problems of every benchmark that a cell is evaluated on."""
         return self._benchmarks(wildcards.scale, self._cell(wildcards))
 
+    def sampled(self, wildcards: Any) -> list[Path]:
+        """What the jobs that a cell's sampling is split over leave."""
+        folder = self.cell_folder(wildcards.scale, wildcards.cell) / "eval"
+        shards = self.site.evaluation.shards if self.site is not None else 1
+        return [folder / f"sampled.{shard}of{shards}.json" for shard in range(1, shards + 1)]
+
+    def local_sources(self, wildcards: Any) -> list[Path]:
+        """Files of a benchmark's source that lie on this machine: where one appears, it is prepared anew."""
+        return self._local(self.configs.benchmark(wildcards.benchmark).source)
+
+    def local_prompt_sources(self, wildcards: Any) -> list[Path]:
+        """The same of a file that prompts are made from."""
+        return self._local(self.configs.prompt(wildcards.prompt).source)
+
+    def _local(self, source: dict[str, Any]) -> list[Path]:
+        files = source.get("files", {})
+        ways = [way for file in files.values() for way in file["ways"]]
+        folder = shared_data()
+        local = [folder / way["path"] for way in ways if way["kind"] == "file" and folder is not None]
+        copies = [mirrored(way["repository"], way["path"]) for way in ways if way["kind"] != "file"]
+        return [path for path in (*local, *copies) if path is not None and path.exists()]
+
+    def reach(self) -> str:
+        """What downloads can be tried: where this changes, what was missing is tried again."""
+        if is_offline():
+            return "offline"
+        return "the hub, with a token" if os.environ.get("HF_TOKEN") else "the hub"
+
     def prompt_files(self, wildcards: Any) -> list[Path]:
         """The prepared files that a cell's benchmarks are asked with."""
         return self._prompts(wildcards.scale, self._cell(wildcards))
@@ -158,7 +189,12 @@ class Lookups:
     def _benchmarks(self, scale: str, cell: CellId) -> list[Path]:
         entries = entries_of(cell, self.configs.scale(scale), self.configs)
         names = dict.fromkeys(benchmark_of(entry, cell.paper, self.configs) for entry in entries)
-        return [self.results / scale / "benchmarks" / f"{name}.jsonl" for name in names]
+        return [self._benchmark(scale, name) for name in names]
+
+    def _benchmark(self, scale: str, name: str) -> Path:
+        """What says that a benchmark is there, or why not; the generated ones always are."""
+        suffix = "jsonl" if self._is_generated(name) else "manifest.json"
+        return self.results / scale / "benchmarks" / f"{name}.{suffix}"
 
     def _prompts(self, scale: str, cell: CellId) -> list[Path]:
         names = prompt_files_of(cell, self.configs.scale(scale), self.configs)
@@ -192,8 +228,15 @@ class Lookups:
         """(nodes, GPUs per node) of training or evaluating one cell."""
         cell, settings = CellId.parse(name, self.configs), self.configs.scale(scale)
         if step == "evaluate":
-            return 1, evaluation_gpus(cell, settings, self.configs)
+            return 1, self._evaluation_gpus(evaluation_gpus(cell, settings, self.configs))
         return devices_of(cell, settings, self.configs)
+
+    def _evaluation_gpus(self, of_one_model: int) -> int:
+        """GPUs of a sampling job: those of one model, as many times as the site wants models side by side."""
+        if self.site is None or not of_one_model:
+            return of_one_model
+        beside = min(self.site.evaluation.models_beside, max(self.site.gpus.per_node // of_one_model, 1))
+        return of_one_model * beside
 
     def _look_up_job(self, step: str, mem_mb: int, scale: str, name: str) -> Resources:
         nodes, gpus = self._devices(step, scale, name)

@@ -1,0 +1,92 @@
+"""The evaluation of any model on any benchmarks, without a cell: settings from a paper's protocol."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from entrobench.cells import PROMPT_TOKENS, benchmark_of, prompt_file
+from entrobench.configs import Configs, Prompt
+from entrobench.data import prompt_files
+from entrobench.data.benchmarks import prepare_or_say_why
+from entrobench.errors import ConfigError
+from entrobench.files import read_json, write_atomic
+from entrobench.models.hub import fetch_revision
+from entrobench.provenance.manifest import gpus
+
+# Of a run that belongs to no cell
+NO_CELL = "none"
+
+
+def make_standalone(
+    model: str,
+    benchmarks: list[str],
+    paper: str,
+    out: Path,
+    configs: Configs,
+    limit: int | None = None,
+    changes: dict[str, Any] | None = None,
+) -> Path:
+    """Prepare the benchmarks below `out`, write out/cell.yaml, and return the model's folder.
+
+    model: a folder, or <hub id>@<revision>, which is downloaded to out/model. limit: problems of a seeded
+    slice of each benchmark. changes: settings that differ from the paper's. Raises UnknownName for a paper or
+    benchmark, ConfigError for a model without its revision, MissingInput.
+    """
+    settings = {name: _settings(paper, name, configs) | (changes or {}) for name in benchmarks}
+    folder = Path(model)
+    if not folder.is_dir():
+        repository, at, revision = model.partition("@")
+        if not at:
+            raise ConfigError(
+                f"--model: expected a folder, or a hub id with its revision (owner/name@commit), found "
+                f"{model!r}: there is no such folder"
+            )
+        folder = fetch_revision(repository, revision, out / "model")
+    positions = read_json(folder / "config.json").get("max_position_embeddings")
+    evaluation: dict[str, Any] = {}
+    for name, found in settings.items():
+        benchmark = benchmark_of(name, paper, configs)
+        file = out / "benchmarks" / f"{benchmark}.jsonl"
+        prepare_or_say_why(configs.benchmark(benchmark), file, limit)
+        found["prompt"] = _with_file(found["prompt"], out, configs)
+        room = found["max_tokens"] + PROMPT_TOKENS
+        evaluation[name] = {
+            "benchmark": benchmark,
+            "file": str(file),
+            "max_model_len": min(room, positions or room),
+            "seed": 0,
+        } | found
+    cell = {
+        "cell": NO_CELL,
+        "scale": NO_CELL,
+        "paper": paper,
+        "trains": False,
+        "device": "cuda" if gpus() else "cpu",
+        "seed": 0,
+        "model": {"name": model, "path": str(folder.resolve()), "evaluation_gpus": 1 if gpus() else 0},
+        "dataset": {"name": NO_CELL},
+        "evaluation": evaluation,
+        "in_domain": [],
+        "verl": {},
+    }
+    write_atomic(out / "cell.yaml", yaml.safe_dump(cell, sort_keys=False))
+    return folder
+
+
+def _settings(paper: str, entry: str, configs: Configs) -> dict[str, Any]:
+    """How the paper asks and samples this benchmark, or this entry of its evaluation."""
+    configs.benchmark(benchmark_of(entry, paper, configs))
+    protocol = configs.protocol(paper)
+    stated = protocol.evaluation | protocol.evaluation_of.get(entry, {})
+    return {key: setting.value for key, setting in stated.items()}
+
+
+def _with_file(prompt: dict[str, Any], out: Path, configs: Configs) -> dict[str, Any]:
+    """The prompt with the file that it is made from, prepared below `out`."""
+    name = Prompt.model_validate(prompt).prepared
+    if not name:
+        return prompt
+    file = out / prompt_file(name)
+    prompt_files.prepare_or_say_why(configs.prompt(name), file)
+    return prompt | {"file": str(file)}

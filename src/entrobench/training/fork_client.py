@@ -1,0 +1,101 @@
+"""Stands in for `python` where a run starts its processes: has the fork server start them, imports done.
+
+Run as `python -I -S fork_client.py SOCKET ARGUMENTS`, with the arguments that python would have got. It stays
+as long as the process that it asked for: it passes signals on, and ends as that one ends. What the server is
+not for, the real Python runs. It imports little and nothing of this project: it starts in milliseconds.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+
+# The only job of a run's own Ray. Ray's library reads it from the environment when it is loaded, once.
+RAY_JOB = "01000000"
+RAY_WORKER = ("/ray/_private/workers/setup_worker.py", "/ray/_private/workers/default_worker.py")
+SPAWNED = "from multiprocessing.spawn import spawn_main;"
+PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
+def is_served(arguments: list[str]) -> bool:
+    """Whether these arguments of python start a Ray worker of the run or a process of multiprocessing."""
+    rest = [argument for argument in arguments if argument != "-u"]
+    if rest[:1] == ["-c"]:
+        return rest[1].startswith(SPAWNED)
+    is_worker = bool(rest) and rest[0].endswith(RAY_WORKER)
+    return is_worker and os.environ.get("RAY_JOB_ID") == RAY_JOB
+
+
+def ask(path: str, arguments: list[str]) -> socket.socket:
+    """A connection to the server, which has got all that the process is to inherit. Raises OSError."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(path)
+    descriptors = [int(name) for name in os.listdir("/proc/self/fd") if _is_inherited(int(name))]
+    request = {
+        "arguments": arguments,
+        "environment": dict(os.environ),
+        "folder": os.getcwd(),
+        "group": os.getpgrp(),
+        "niceness": os.nice(0),
+        "descriptors": descriptors,
+    }
+    text = json.dumps(request).encode()
+    socket.send_fds(connection, [len(text).to_bytes(8, "big")], descriptors)
+    connection.sendall(text)
+    return connection
+
+
+def _is_inherited(descriptor: int) -> bool:
+    try:
+        return os.get_inheritable(descriptor)
+    except OSError:
+        return False  # that of the listing itself
+
+
+def accompany(connection: socket.socket) -> int:
+    """Wait for the process; its exit code, or minus the signal that ended it."""
+    with connection.makefile("r") as answers:
+        pid = int(answers.readline() or 0)
+        if pid == 0:
+            return 1
+        for number in PASSED_ON:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, lambda signum, _: _send(pid, signum))
+        answer = answers.readline()
+    if not answer:  # the server has been killed, and with it what it was to watch
+        _send(pid, signal.SIGKILL)
+        return 1
+    return int(answer)
+
+
+def _send(pid: int, signum: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signum)
+
+
+def end_as(code: int) -> None:
+    """End this process with that exit code, or by that signal."""
+    if code < 0:
+        if -code != signal.SIGKILL:
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
+def main() -> None:
+    """Ask the server, or run the real Python."""
+    path, arguments = sys.argv[1], sys.argv[2:]
+    if is_served(arguments):
+        try:
+            connection = ask(path, arguments)
+        except OSError:
+            pass
+        else:
+            end_as(accompany(connection))
+    os.execv(sys.executable, [sys.executable, *arguments])
+
+
+if __name__ == "__main__":
+    main()
