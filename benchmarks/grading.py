@@ -1,10 +1,11 @@
-"""Measures the math graders: answers per second, a burst of requests, agreement with labelled outputs.
+"""Measures the graders: answers per second, a burst of requests, agreement with labelled outputs.
 
     python benchmarks/grading.py        (about a minute on two cores; nothing else should run on the machine)
 
-Writes results/grading/agreement.md, the tables of docs/grading.md. The rates are of two processes; mixed
-MATH500 answers are groups of 8 to a problem, as training grades them: 5 spell the gold as it stands, 1 in
-another way, 2 are other problems' answers. What needs the folder of real data is not run without it.
+Writes results/grading/agreement.md, the tables of docs/grading.md and docs/tool_calls.md. The rates are of
+two processes; mixed MATH500 answers are groups of 8 to a problem, as training grades them: 5 spell the gold
+as it stands, 1 in another way, 2 are other problems' answers. What needs the folder of real data is not run
+without it.
 """
 
 import os
@@ -13,20 +14,30 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
+from entrobench.errors import MissingInput
 from entrobench.files import write_atomic
 from entrobench.paths import repository_root, shared_data
-from entrobench.rewards.graders import GRADERS, grade_many
+from entrobench.rewards.function_call_ast import check_calls
+from entrobench.rewards.graders import GRADERS, grade_many, require_grader
 from entrobench.rewards.math_answers import Grade, gold_text
 from entrobench.rewards.pool import PROCESSES_VARIABLE, pool
 
 sys.path.insert(0, str(repository_root() / "tests"))
+from call_data import LABELLED, acebench_golds, bfcl_golds, labelled_calls
 from grading_data import MATH_SETS, aime_outputs, golds, labelled_outputs
 
 REPORT = Path("results/grading/agreement.md")
 BURST = 4096
+CALL_GOLDS = {
+    "bfcl_live": bfcl_golds,
+    "bfcl_non_live": bfcl_golds,
+    "acebench_en": acebench_golds,
+    "acebench_zh": acebench_golds,
+}
 
 
 def row(name: str, figure: float, limit: float, unit: str = "", at_least: bool = False) -> None:
@@ -155,6 +166,53 @@ def agreement() -> str:
     return "\n".join(lines) + "\n"
 
 
+def call_agreement() -> str:
+    """Markdown: BFCL's labelled outputs, and the golds of BFCL and ACEBench as answers to themselves."""
+    lines = [
+        "| function calls | answers | correct | error | graders differ | label differs |",
+        "|---|---|---|---|---|---|",
+    ]
+    for category in LABELLED:
+        rows = list(labelled_calls(category))
+        verdicts = [check_calls(calls, tools, gold, category, True) for calls, tools, gold, _ in rows]
+        differ = sum((v == "correct") != label for v, (*_, label) in zip(verdicts, rows, strict=True))
+        lines.append(_line(f"BFCL, {category}", verdicts, "one grader", differ))
+    for benchmark in CALL_GOLDS:
+        lines += gold_rows(benchmark)
+    return "\n".join(lines) + "\n"
+
+
+def gold_rows(benchmark: str) -> list[str]:
+    """A row for each category of a benchmark; none, and why, without its checker."""
+    try:
+        require_grader(benchmark)
+    except MissingInput as error:
+        print(f"{benchmark}: not run: {error}")
+        return []
+    pairs = CALL_GOLDS[benchmark](benchmark)
+    grades = grade_many(GRADERS[benchmark], pairs)
+    lines = []
+    for category in dict.fromkeys(gold["category"] for _, gold in pairs):
+        mine = [g for g, (_, gold) in zip(grades, pairs, strict=True) if gold["category"] == category]
+        differ = sum(g.verdict != g.second_verdict for g in mine)
+        wrong = sum(g.verdict != "correct" for g in mine)
+        lines.append(_line(f"{benchmark}, {category}", [g.verdict for g in mine], differ, wrong))
+    return lines
+
+
+def _line(name: str, verdicts: Sequence[str], graders_differ: object, labels_differ: int) -> str:
+    figures = (len(verdicts), verdicts.count("correct"), verdicts.count("error"))
+    return f"| {' | '.join(map(str, (name, *figures, graders_differ, labels_differ)))} |"
+
+
+def calls_per_second() -> float:
+    """BFCL's golds through its checker's process."""
+    pairs = bfcl_golds("bfcl_live") + bfcl_golds("bfcl_non_live")
+    started = time.perf_counter()
+    grade_many(GRADERS["bfcl_live"], pairs)
+    return len(pairs) / (time.perf_counter() - started)
+
+
 def main() -> None:
     """Print each figure with its target."""
     os.environ[PROCESSES_VARIABLE] = "2"
@@ -165,9 +223,7 @@ def main() -> None:
     row(f"false time-outs in a burst of {BURST} different answers", errors, 0)
     note("  seconds of that burst", seconds, "s")
     if shared_data() is None:
-        print(
-            "MATH500, 800 responses, agreement: not run: no folder of real data (set ENTROBENCH_SHARED_DATA)"
-        )
+        print("All else: not run: no folder of real data (set ENTROBENCH_SHARED_DATA)")
         return
     pairs = labelled_outputs()[0]
     started = time.perf_counter()
@@ -177,7 +233,8 @@ def main() -> None:
     row("mixed MATH500 answers, never seen", rate(mixed, warm_up=False), 500, "1/s", at_least=True)
     row("mixed MATH500 answers, parses kept", rate(mixed, warm_up=True), 500, "1/s", at_least=True)
     note("  each answer once, parses kept", rate(list(dict.fromkeys(mixed)), warm_up=False), "1/s")
-    text = agreement()
+    row("BFCL answers, the process's start included", calls_per_second(), 40, "1/s", at_least=True)
+    text = f"{agreement()}\n{call_agreement()}"
     write_atomic(repository_root() / REPORT, text)
     print(f"\n{text}\nwritten to {REPORT}")
 

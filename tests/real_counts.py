@@ -18,7 +18,7 @@ PROBLEMS = {
     "mmlu_pro": 12032,
     "humaneval": 164,
     "bfcl_live": 258 + 1053 + 16 + 24,
-    "bfcl_non_live": 400 + 200 + 200 + 200,
+    "bfcl_non_live": 400 + 100 + 50 + 200 + 200 + 200,
     "acebench_en": 6 * 50 + 2 * 100,
     "acebench_zh": 6 * 50 + 2 * 100,
 }

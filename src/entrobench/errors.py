@@ -42,6 +42,10 @@ class MissingInput(EntrobenchError, FileNotFoundError):
     """A file, package or tool that a step needs is absent; the message names the command that makes it."""
 
 
+class NotFetched(MissingInput):
+    """A pinned file that a download brings and that is not on this machine yet."""
+
+
 class GatedSource(MissingInput):
     """A data set whose terms have to be accepted first; the message names the page."""
 

@@ -1,4 +1,4 @@
-"""Where things lie: the repository root and the optional folder of real data."""
+"""Where things lie: the repository root, the optional folder of real data, downloads."""
 
 import os
 from pathlib import Path
@@ -17,6 +17,11 @@ def shared_data() -> Path | None:
     override = os.environ.get("ENTROBENCH_SHARED_DATA")
     folder = Path(override) if override else repository_root().parent / "shared" / "data"
     return folder if folder.is_dir() else None
+
+
+def cache_folder() -> Path:
+    """Where downloads from git are kept."""
+    return Path(os.environ.get("ENTROBENCH_CACHE", "~/.cache/entrobench")).expanduser()
 
 
 def published_folder() -> Path:

@@ -42,8 +42,19 @@ class StandIn:
 def evaluate(tmp_path):
     """Evaluates a cell of two problems and two samples each; returns how many requests were sampled."""
     make_model(tmp_path / "model")
-    problems = [{"id": f"p{i}", "benchmark": "smoke_b", "problem": "What?", "gold": str(i)} for i in range(2)]
-    write_jsonl(tmp_path / "smoke_b.jsonl", problems)
+    write_jsonl(
+        tmp_path / "smoke_b.jsonl",
+        [
+            {
+                "id": f"p{i}",
+                "benchmark": "smoke_b",
+                "problem": "What?",
+                "gold": str(i),
+                "extra": {"category": "c"} if i else {},
+            }
+            for i in range(2)
+        ],
+    )
 
     def cell_of(others=(), file="smoke_b.jsonl", **changes):
         sampling = {
@@ -75,6 +86,8 @@ def done_of(folder, benchmark="smoke_b"):
 
 def test_samples_are_kept_while_nothing_changed(evaluate, tmp_path):
     assert evaluate() == 4
+    samples = read_samples(tmp_path / "eval" / "smoke_b" / "samples.jsonl")
+    assert [(s.problem_id, s.category) for s in samples] == [("p0", None)] * 2 + [("p1", "c")] * 2
     assert evaluate() == 0
     done = done_of(tmp_path)
     # samples 0 and 1 of problems with gold 0 and 1: one of two is right; all 4 (problem, text) differ
@@ -332,6 +345,34 @@ def test_other_benchmarks_are_run_without_the_one_that_has_no_grader(evaluate, t
     assert done["not_run"]["chess"].startswith("no grader for 'chess'")
 
 
+def test_a_second_entry_of_a_benchmark_has_its_grader(evaluate, tmp_path):
+    assert evaluate(others=("again",), benchmark="smoke_b") == 8
+    # samples 0 and 1 of problems with gold 0 and 1: one of two is right, whatever the entry is called
+    for entry in ("smoke_b", "again"):
+        samples = read_samples(tmp_path / "eval" / entry / "samples.jsonl")
+        assert [sample.verdict for sample in samples].count("correct") == 2
+        assert {sample.benchmark for sample in samples} == {entry}
+
+
+def test_what_is_asked_with_a_file_that_cannot_be_had_is_not_run(evaluate, tmp_path):
+    write_json(tmp_path / "words.json", {"prompt": "words", "missing": "type: get the words"})
+    with pytest.raises(MissingInput, match="no benchmark can be run:\n  smoke_b: type: get the words"):
+        evaluate(prompt={"pinned": "words", "file": str(tmp_path / "words.json")})
+
+
+def test_a_model_that_thinks_is_asked_to_or_not():
+    class Tokenizer:
+        chat_template = "x"
+
+        def apply_chat_template(self, messages, **settings):
+            return f"{messages[0]['content']} {settings.get('enable_thinking')}"
+
+    problem = Problem(id="0", benchmark="b", problem="p", gold="1")
+    settings = {"prompt": {"messages": [{"role": "user", "content": "{{problem}}"}]}}
+    for others, text in (({}, "p None"), ({"thinking": True}, "p True"), ({"thinking": False}, "p False")):
+        assert plan_module.render_prompt(problem, settings | others, Tokenizer()) == text
+
+
 def test_a_benchmark_without_data_is_not_run_and_added_when_it_comes(evaluate, tmp_path):
     make = prepare
     cell = {
@@ -410,3 +451,18 @@ def test_graders_read_a_problems_rule_and_functions(tmp_path):
         "tools": [{"name": "f"}],
         "category": "simple",
     }
+
+
+@pytest.mark.parametrize(
+    ("completion", "answer"),
+    [
+        ("The answer is \\boxed{4}", "The answer is \\boxed{4}"),
+        ("<think>maybe \\boxed{3}</think>\\boxed{4}", "\\boxed{4}"),
+        # A chat template may have opened the thought
+        ("maybe \\boxed{3}</think>\\boxed{4}", "\\boxed{4}"),
+        ("<think>first</think>no<think>maybe \\boxed{3}</think>\\boxed{4}", "\\boxed{4}"),
+        ("<think>so it is \\boxed{4}, but", ""),
+    ],
+)
+def test_what_is_cut_inside_a_thought_has_no_answer(completion, answer):
+    assert cell_module.without_thought(completion) == answer

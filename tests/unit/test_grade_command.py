@@ -49,6 +49,23 @@ def test_rule_fields_of_a_line(run):
     assert run(json.dumps(line), "olympiadbench")[1][0]["verdict"] == "correct"
 
 
+@pytest.mark.parametrize("benchmark", ["bfcl_live", "bfcl_non_live"])
+def test_function_calls_are_graded_by_bfcls_checker(run, benchmark):
+    tool = {"name": "f", "parameters": {"properties": {"n": {"type": "integer"}}, "required": ["n"]}}
+    gold = {"answer": [{"f": {"n": [1]}}], "tools": [tool], "category": "simple"}
+    call = '<tool_call>[{"name": "f", "arguments": {"n": %d}}]</tool_call>'
+    lines = [
+        {"completion": call % 1, "gold": gold},
+        {"completion": call % 2, "gold": json.dumps(gold)},
+    ]
+    status, rows, printed = run("\n".join(map(json.dumps, lines)), benchmark)
+    assert status == 0
+    assert [row["verdict"] for row in rows] == ["correct", "incorrect"]
+    status, _, printed = run(json.dumps({"completion": call % 1, "gold": "f(n=1)"}), benchmark)
+    assert status == 1
+    assert "in.jsonl:1: gold: expected an object with answer, tools and category" in printed.err
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

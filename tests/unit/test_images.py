@@ -246,15 +246,15 @@ def test_a_kept_digest_that_makes_no_sense_is_not_believed(recorded):
 
 def test_a_file_without_a_record_and_a_missing_file(recorded, capsys):
     path, lock = recorded
-    other = path.with_name("bfcl-cpu.sif")
-    with pytest.raises(MissingInput, match="make images IMAGES=bfcl DEVICE=cpu"):
+    other = path.with_name("evaluate-cpu.sif")
+    with pytest.raises(MissingInput, match="make images IMAGES=evaluate DEVICE=cpu"):
         require_locked(other, lock)
-    report_states(["report-cpu", "bfcl-cpu"], path.parent, lock, required=False)
-    assert re.search(r"^not built +bfcl-cpu", capsys.readouterr().out, re.MULTILINE)
+    report_states(["report-cpu", "evaluate-cpu"], path.parent, lock, required=False)
+    assert re.search(r"^not built +evaluate-cpu", capsys.readouterr().out, re.MULTILINE)
     with pytest.raises(MissingInput, match="not built"):
-        report_states(["bfcl-cpu"], path.parent, lock, required=True)
+        report_states(["evaluate-cpu"], path.parent, lock, required=True)
     other.write_bytes(b"")
-    with pytest.raises(PinMismatch, match="expected a record of bfcl-cpu, found none"):
+    with pytest.raises(PinMismatch, match="expected a record of evaluate-cpu, found none"):
         require_locked(other, lock)
 
 
@@ -272,8 +272,8 @@ def test_a_changed_requirement_makes_the_record_stale(recorded):
 
 def test_a_record_leaves_the_others_alone(recorded):
     path, lock = recorded
-    record("bfcl-cpu", entry_of("bfcl-cpu", path), lock)
-    assert list(read_lock(lock).images) == ["bfcl-cpu", "report-cpu"]
+    record("evaluate-cpu", entry_of("evaluate-cpu", path), lock)
+    assert list(read_lock(lock).images) == ["evaluate-cpu", "report-cpu"]
 
 
 def test_a_lock_with_an_unknown_key_is_named(recorded):
@@ -298,7 +298,7 @@ def test_where_an_image_lies(tmp_path):
     assert image_file("train", "cuda", site) == tmp_path / "train-cuda.sif"
     assert image_file("report", "cuda", site) == tmp_path / "report-cpu.sif"
     assert image_file("train", "cpu", None) == ROOT / "containers" / "images" / "train-cpu.sif"
-    with pytest.raises(UnknownName, match="train, evaluate, bfcl, report"):
+    with pytest.raises(UnknownName, match="train, evaluate, report"):
         image_file("trian", "cpu", None)
 
 

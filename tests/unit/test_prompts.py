@@ -4,7 +4,7 @@ import pytest
 from real_counts import pin_of
 
 from entrobench.configs import PromptFile
-from entrobench.data.prompt_files import prepare_prompt
+from entrobench.data.prompt_files import prepare_or_say_why, prepare_prompt
 from entrobench.data.prompts import render_fields
 from entrobench.errors import ConfigError, CorruptFile, MissingInput, PinMismatch
 from entrobench.files import read_json
@@ -22,8 +22,8 @@ def test_fields_are_put_in_once():
 
 def test_lists_are_written_one_entry_a_line():
     assert asked("{{options}}", options=["x", "y"]) == "A. x\nB. y"
-    tools = [{"name": "f", "description": "größer"}, {"name": "g"}]
-    assert asked("<{{tools}}>", tools=tools) == (
+    functions = [{"name": "f", "description": "größer"}, {"name": "g"}]
+    assert asked("<{{functions}}>", functions=functions) == (
         '<{"type": "function", "function": {"name": "f", "description": "größer"}}\n'
         '{"type": "function", "function": {"name": "g"}}>'
     )
@@ -124,6 +124,16 @@ def test_a_template_of_another_form_is_refused(zeroeval, tmp_path, texts, messag
     with pytest.raises(CorruptFile, match=message):
         prepare_prompt(zeroeval(**texts), tmp_path / "out.json")
     assert not (tmp_path / "out.json").exists()
+
+
+def test_a_file_that_cannot_be_had_leaves_the_reason_in_its_place(zeroeval, tmp_path):
+    config = zeroeval()
+    (tmp_path / "template.py").unlink()
+    with pytest.raises(MissingInput, match=r"template\.py does not exist"):
+        prepare_prompt(config, tmp_path / "out.json")
+    assert prepare_or_say_why(config, tmp_path / "out.json") is None
+    with pytest.raises(MissingInput, match=r"template\.py does not exist"):
+        render_fields({"problem": "p"}, {"pinned": "toy", "file": str(tmp_path / "out.json")})
 
 
 def test_a_template_that_is_not_the_pinned_one_is_refused(zeroeval, tmp_path):

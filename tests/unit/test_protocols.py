@@ -23,6 +23,7 @@ from entrobench.data.recipes.selection import Selection, TrainingRow
 from entrobench.data.schema import Problem, parquet_rows, read_verl_parquet
 from entrobench.data.training_sets import write_training_set
 from entrobench.errors import ConfigError, MissingInput
+from entrobench.evaluation.plan import render_prompt
 from entrobench.files import read_jsonl
 from entrobench.paths import repository_root
 from entrobench.training.verl_config import compose_verl_config
@@ -284,7 +285,7 @@ TURNS = [
     {"role": "assistant", "content": "[]"},
     {"role": "user", "content": "And now?"},
 ]
-FIELDS = {"tools": [{"name": "f", "parameters": {}}], "turns": TURNS}
+FIELDS = {"functions": [{"name": "f", "parameters": {}}], "turns": TURNS}
 
 
 @pytest.fixture(scope="module")
@@ -316,9 +317,7 @@ def test_training_and_evaluation_of_a_cell_ask_the_same_problem_byte_for_byte(na
         entry = cell["evaluation"][benchmark]
         assert entry.get("thinking", True) == thinks
         asked = Problem(id="0", benchmark=benchmark, problem=problem, gold="1", extra=FIELDS)
-        evaluated = chat(
-            tokenizer, render(asked, entry["prompt"]), enable_thinking=entry.get("thinking", True)
-        )
+        evaluated = render_prompt(asked, entry, tokenizer)
         assert evaluated.encode() == trained.encode(), benchmark
 
 

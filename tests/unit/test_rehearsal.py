@@ -112,6 +112,8 @@ def test_every_listed_cell_over_the_real_data(real_data, capsys):
     olympiad = lines["opefo/math-7b", "olympiadbench"]
     # 1,282 tokens in the longest prompt, 3,000 to be generated, 4,096 positions: 2 of 675 have less
     assert olympiad[2:9] == ["runs", "11", "675", "675", "1282", "2", olympiad[8]]
-    for name in ("bfcl_live", "bfcl_non_live", "acebench_en", "acebench_zh"):
+    for name in ("bfcl_live", "bfcl_non_live"):
         assert lines["papo/14b-agentic", name][2] == "runs"
+    for name in ("acebench_en", "acebench_zh"):
+        assert lines["papo/14b-agentic", name][2] in ("runs", "download"), "its checker is a pinned download"
     assert lines["papo/7b-math", "ifeval"][2] == "runs"

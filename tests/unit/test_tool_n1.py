@@ -30,7 +30,7 @@ TOOLS = [
     {"name": "stock/price", "description": "price", "parameters": {}},
 ]
 PROMPT = training_prompt("papo", "tool_n1", Configs(repository_root() / "configs"))
-SYSTEM = PROMPT.value["messages"][0]["content"].replace("{{tools}}", "{tools}")
+SYSTEM = PROMPT.value["messages"][0]["content"].replace("{{functions}}", "{tools}")
 CALLS = [{"name": "Get Weather (v2)", "arguments": {"city": "Paris (FR)", "days": [1, 2]}}]
 BRACKETS = '[Get Weather (v2)(city="Paris (FR)", days=[1, 2])]'
 
@@ -47,13 +47,13 @@ def test_the_prompt_is_the_appendix_character_for_character(real_data):
     assert system == SYSTEM
     user = printed.partition("<|im_start|>user\n")[2].partition("<|im_end|>")[0]
     assert user == "{input}\n"
-    asked = render_fields({"tools": [], "turns": [{"role": "user", "content": "{input}"}]}, PROMPT.value)
+    asked = render_fields({"functions": [], "turns": [{"role": "user", "content": "{input}"}]}, PROMPT.value)
     assert asked[1] == {"role": "user", "content": user}
 
 
 def test_qwens_chat_template_makes_the_appendix_of_the_messages(real_path):
     tokenizer = transformers.AutoTokenizer.from_pretrained(real_path("tokenizer_qwen2_5"))
-    fields = {"tools": [TOOLS[1]], "turns": [{"role": "user", "content": "Price?"}]}
+    fields = {"functions": [TOOLS[1]], "turns": [{"role": "user", "content": "Price?"}]}
     messages = render_fields(fields, PROMPT.value)
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     tool = (

@@ -108,6 +108,8 @@ def prepare_benchmark(
         print(f"missing: {benchmark}: {why_missing(target)}")
         return
     print(f"{manifest['problems']} problems, {manifest['problems_out']} written to {target}")
+    if missing := manifest.get("checker", {}).get("missing"):
+        print(f"notice: these problems can be sampled here, but not graded: {missing}")
 
 
 def prepare_prompt(

@@ -16,7 +16,7 @@ class Kind(StrEnum):
     cuda = "cuda"
 
 
-Names = Annotated[list[str] | None, typer.Argument(help="train, evaluate, bfcl, report (default: all).")]
+Names = Annotated[list[str] | None, typer.Argument(help="train, evaluate, report (default: all).")]
 Device = Annotated[Kind, typer.Option(help="Device that the images are for.")]
 Folder = Annotated[
     Path | None,

@@ -19,7 +19,7 @@ from entrobench.data.pins import require_count, seeded_slice
 from entrobench.data.prompts import LETTERS
 from entrobench.data.schema import check_problems, parquet_rows, write_problems
 from entrobench.data.sources import Fetched, fetch_all
-from entrobench.data.tool_benchmarks import acebench, bfcl
+from entrobench.data.tool_benchmarks import acebench, bfcl, fetch_acebench_checker
 from entrobench.errors import ConfigError, CorruptFile, MissingInput
 from entrobench.files import read_json, read_jsonl, read_text, sha256_file, write_json
 from entrobench.rewards.rules import canonical_integer
@@ -85,6 +85,8 @@ def prepare_benchmark(
     }
     if config.adapter == "gpqa":
         manifest["choice_order"] = {row["id"]: row["extra"]["choice_order"] for row in kept}
+    if config.adapter == "acebench":
+        manifest["checker"] = fetch_acebench_checker()
     write_json(manifest_file(target), manifest)
     return manifest
 

@@ -1,6 +1,6 @@
 """Prompts as data: the chat messages that a prompt (configs.Prompt) makes of a problem's fields.
 
-The fields are `problem`, the bare text, and what a benchmark or training set adds: code, options, tools,
+The fields are `problem`, the bare text, and what a benchmark or training set adds: code, options, functions,
 turns. A field that is a list is written one entry a line (LISTED). Fields are put in in one pass, so what
 stands in a field is never read as a field.
 """
@@ -114,10 +114,10 @@ def _lettered(options: list[str]) -> list[str]:
     return [f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False)]
 
 
-def _functions(tools: list[dict[str, Any]]) -> list[str]:
-    return [json.dumps({"type": "function", "function": tool}, ensure_ascii=False) for tool in tools]
+def _functions(functions: list[dict[str, Any]]) -> list[str]:
+    return [json.dumps({"type": "function", "function": each}, ensure_ascii=False) for each in functions]
 
 
-# How the fields that are lists are written, one entry a line; tools as in Tool-N1, of which PAPO says no more
-# than "the tool list"
-LISTED: dict[str, Callable[[list[Any]], list[str]]] = {"options": _lettered, "tools": _functions}
+# How the fields that are lists are written, one entry a line; functions as in Tool-N1, of which PAPO says no
+# more than "the tool list"
+LISTED: dict[str, Callable[[list[Any]], list[str]]] = {"options": _lettered, "functions": _functions}

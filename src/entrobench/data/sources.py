@@ -34,7 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from entrobench.errors import ConfigError, CorruptFile, GatedSource, MissingInput, PinMismatch
 from entrobench.files import sha256_file
-from entrobench.paths import shared_data
+from entrobench.paths import cache_folder, shared_data
 
 GIT_HOST = "https://raw.githubusercontent.com"
 LFS_HOST = "https://media.githubusercontent.com/media"
@@ -221,11 +221,6 @@ def git_blob(path: Path) -> str:
 def is_offline() -> bool:
     """Whether HF_HUB_OFFLINE forbids downloads, from the hub and from git."""
     return os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
-
-
-def cache_folder() -> Path:
-    """Where downloads from git are kept."""
-    return Path(os.environ.get("ENTROBENCH_CACHE", "~/.cache/entrobench")).expanduser()
 
 
 def _from_folder(way: Way, download: bool) -> Path:

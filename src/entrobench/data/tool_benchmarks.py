@@ -1,21 +1,30 @@
 """BFCL-v3 (AST categories) and ACEBench Normal as canonical problems.
 
-`extra.tools` holds the functions as the source has them, `extra.turns` its conversation, `gold` the JSON of
-the possible answers.
+`extra.tools` holds the functions as the source has them, `extra.functions` as a model is shown them, which
+for BFCL is the leaderboard's way (`with_language`); `extra.turns` the conversation, `gold` the JSON of the
+possible answers.
 """
 
+import copy
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 from entrobench.data.prompts import Message
-from entrobench.errors import ConfigError, CorruptFile
+from entrobench.data.sources import PinnedFile, Way, fetch
+from entrobench.errors import ConfigError, CorruptFile, MissingInput
 from entrobench.files import read_jsonl
+from entrobench.rewards.acebench import FILES, REPOSITORY, REVISION
 
 _TURN = re.compile(r"^(user|system): ?", re.MULTILINE)
 # ACEBench writes the assistant's turns as `system:`
 _ROLES = {"user": "user", "system": "assistant"}
+# Category -> name of the language, what its functions are said to be in, types whose entries are described
+_LANGUAGES = {
+    "java": ("Java", "Java 8 SDK", ("ArrayList", "Array")),
+    "javascript": ("JavaScript", "JavaScript", ("array",)),
+}
 
 
 def bfcl(benchmark: str, files: dict[str, Path], settings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -34,8 +43,47 @@ def bfcl(benchmark: str, files: dict[str, Path], settings: dict[str, Any]) -> li
             if not isinstance(gold, list) or not gold:
                 raise CorruptFile(f"{where}: expected a list of calls in 'ground_truth', found {gold!r:.200}")
             messages = [_message(message, where) for message in turns[0]]
-            rows.append(_problem(benchmark, category, question, messages, gold, where))
+            row = _problem(benchmark, category, question, messages, gold, where)
+            row["extra"]["functions"] = [
+                with_language(tool, category, where) for tool in row["extra"]["tools"]
+            ]
+            rows.append(row)
     return rows
+
+
+def with_language(tool: dict[str, Any], category: str, where: str) -> dict[str, Any]:
+    """A function as the leaderboard shows it to a model: its language is named, and values of Java and
+    JavaScript are asked for as strings, which the checker reads. As bfcl-eval's
+    func_doc_language_specific_pre_processing. Raises CorruptFile for a function of another form.
+    """
+    name, syntax, lists = _LANGUAGES.get(category, ("", "Python 3", ()))
+    shown = copy.deepcopy(tool)
+    try:
+        shown["description"] += f" Note that the provided function is in {syntax} syntax."
+        for value in shown["parameters"]["properties"].values() if name else ():
+            kind = value["type"]
+            value["description"] += (
+                f" This parameter can be of any type of {name} object in string representation."
+                if kind == "any"
+                else f" This is {name} {kind} type parameter in string representation."
+            )
+            if kind in lists:
+                entries = value.pop("items")["type"]
+                value["description"] += (
+                    f" The list elements are of type {entries}; they are not in string representation."
+                )
+            if kind == "dict" and "properties" in value:
+                schema = json.dumps(value.pop("properties"))
+                value["description"] += (
+                    f" The dictionary entries have the following schema; they are not in string "
+                    f"representation. {schema}"
+                )
+            value["type"] = "string"
+    except (LookupError, TypeError, AttributeError) as error:
+        raise CorruptFile(
+            f"{where}: expected a function with description and parameters.properties, found {tool!r:.200}"
+        ) from error
+    return shown
 
 
 def acebench(benchmark: str, files: dict[str, Path], settings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -58,6 +106,32 @@ def acebench(benchmark: str, files: dict[str, Path], settings: dict[str, Any]) -
             row["extra"]["tools"] = [_with_parameters(tool) for tool in row["extra"]["tools"]]
             rows.append(row)
     return rows
+
+
+def acebench_checker() -> dict[str, PinnedFile]:
+    """The files of ACEBench's checker and the ways to them; rewards/acebench.py looks in the same places."""
+    return {
+        path: PinnedFile(
+            sha256=sha256,
+            ways=[
+                Way(kind="file", path=f"acebench/{path}"),
+                Way(kind="git", repository=REPOSITORY, revision=REVISION, path=path),
+            ],
+        )
+        for path, sha256 in FILES.items()
+    }
+
+
+def fetch_acebench_checker() -> dict[str, Any]:
+    """Have the checker on this machine, for the evaluation to come; what a manifest says about it.
+
+    Without it the problems can be sampled, not graded, so that a missing one is no error here. Raises
+    PinMismatch.
+    """
+    try:
+        return {path: fetch(file, path).record() for path, file in acebench_checker().items()}
+    except MissingInput as error:
+        return {"missing": str(error)}
 
 
 def conversation(text: str, where: str) -> list[Message]:
@@ -114,5 +188,5 @@ def _problem(
         "benchmark": benchmark,
         "problem": messages[-1]["content"] if messages else "",
         "gold": json.dumps(gold, ensure_ascii=False),
-        "extra": {"category": category, "tools": tools, "turns": messages},
+        "extra": {"category": category, "tools": tools, "functions": tools, "turns": messages},
     }

@@ -269,6 +269,7 @@ def _sampled(parts: Parts, plan: BenchmarkPlan) -> Iterator[list[Sample]]:
                 gold=draw.problem.gold,
                 n_tokens=completion.n_tokens,
                 finish_reason=completion.finish_reason,
+                category=draw.problem.extra.get("category"),
             )
             for draw, completion in zip(draws, parts.read(number, draws), strict=True)
         ]
@@ -285,9 +286,9 @@ def _gold(problem: Problem) -> Any:
 def _graded(samples: list[Sample], golds: dict[str, Any], benchmark: str) -> Iterator[Sample]:
     """The samples of one benchmark with their verdicts, whatever verdicts they had. golds: by problem id.
 
-    What was not asked for want of room is incorrect.
+    What was not asked for want of room is incorrect. A thought is not graded.
     """
-    pairs = ((sample.completion, golds[sample.problem_id]) for sample in samples)
+    pairs = ((without_thought(sample.completion), golds[sample.problem_id]) for sample in samples)
     grades = grade_many(grader_of(benchmark), pairs)
     for sample, grade in zip(samples, grades, strict=True):
         verdicts = {
@@ -298,6 +299,16 @@ def _graded(samples: list[Sample], golds: dict[str, Any], benchmark: str) -> Ite
         if sample.finish_reason == NO_ROOM.finish_reason:
             verdicts = {"extracted": None, "verdict": "incorrect", "second_verdict": "incorrect"}
         yield sample.model_copy(update=verdicts)
+
+
+def without_thought(completion: str) -> str:
+    """What follows the last <think>...</think>, or nothing where a thought was cut: what stands in a thought
+    is no answer. Calls of tools stand behind the thought too.
+    """
+    _, is_closed, answer = completion.rpartition("</think>")
+    if is_closed:
+        return answer
+    return "" if "<think>" in completion else completion
 
 
 @dataclass

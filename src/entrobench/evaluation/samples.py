@@ -13,7 +13,8 @@ from entrobench.rewards.answer_grade import Verdict
 
 class Sample(BaseModel):
     """One completion of one problem, graded. n_tokens counts generated tokens, the end mark included. The
-    second opinion changes no score; files from before it was kept have none.
+    second opinion changes no score; files from before it was kept have none. category: of the problem, where
+    its benchmark has categories.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -29,6 +30,7 @@ class Sample(BaseModel):
     gold: str
     n_tokens: int
     finish_reason: str
+    category: str | None = None
 
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> None:

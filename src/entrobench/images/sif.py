@@ -35,10 +35,9 @@ LOCKS = {
     "train-cuda": ("cuda.lock", "grader.lock"),
     "evaluate-cpu": ("torch.lock", "evaluate-cpu.lock", "grader.lock"),
     "evaluate-cuda": ("evaluate-cuda.lock", "grader.lock"),
-    "bfcl-cpu": ("bfcl.lock",),
     "report-cpu": ("report.lock",),
 }
-NAMES = ("train", "evaluate", "bfcl", "report")
+NAMES = ("train", "evaluate", "report")
 SHARED_FILES = ("install.sh", "environment.sh")
 # Of an environment outside; an empty value counts as none, which is all that the option can say
 NOT_OF_THE_CALLER = {"PYTHONHOME": "", "VIRTUAL_ENV": "", "LD_PRELOAD": ""}
@@ -87,7 +86,7 @@ def image_folder(site: Site | None) -> Path:
 
 
 def image_file(name: str, device: str, site: Site | None) -> Path:
-    """The SIF file of an image, built or not. name: train, evaluate, bfcl, report. device: cpu, cuda."""
+    """The SIF file of an image, built or not. name: train, evaluate, report. device: cpu, cuda."""
     return image_folder(site) / f"{full_name(name, device)}.sif"
 
 

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Literal
 
 from entrobench.configs import Configs
-from entrobench.data.sources import cache_folder, is_offline
+from entrobench.data.sources import is_offline
 from entrobench.errors import EntrobenchError
 from entrobench.images.sif import build_command, image_file, lock_file, require_locked
 from entrobench.machine.backend import why_not_vllm
 from entrobench.machine.site import SITE_FILE, Site, export_paths, load_site
+from entrobench.paths import cache_folder
 from entrobench.provenance.redaction import redact
 
 Status = Literal["ok", "warn", "missing"]

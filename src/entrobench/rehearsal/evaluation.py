@@ -27,7 +27,7 @@ from entrobench.data.prompt_files import prepare_prompt
 from entrobench.data.schema import Problem, check_problems
 from entrobench.data.smoke import benchmark_problems
 from entrobench.data.sources import mirrored
-from entrobench.errors import EntrobenchError, GatedSource, MissingInput, UnknownName
+from entrobench.errors import EntrobenchError, GatedSource, MissingInput, NotFetched, UnknownName
 from entrobench.evaluation.cell import load_tokenizer
 from entrobench.evaluation.plan import BenchmarkPlan, plan_benchmark
 from entrobench.machine.site import Gpus, Site
@@ -104,6 +104,8 @@ def _experiment(name: str, cells: list[CellId], stage: _Stage) -> list[Finding]:
     for benchmark in resolved["evaluation"]:
         try:
             findings.append(_benchmark(name, benchmark, cell, len(cells), resolved, stage))
+        except NotFetched as error:
+            findings.append(Finding(name, benchmark, "download", len(cells), str(error)))
         except MissingInput as error:
             asked = resolved["evaluation"][benchmark]["benchmark"]
             state: State = "by hand" if needs or _is_by_hand(asked, error, stage) else "download"
@@ -120,8 +122,10 @@ def _benchmark(
     problems = _problems(settings["benchmark"], stage)
     try:
         require_grader(settings["benchmark"])
+    except NotFetched:
+        raise
     except MissingInput as error:
-        raise UnknownName(str(error)) from error  # data can be fetched on the way, a grader cannot
+        raise UnknownName(str(error)) from error  # data can be fetched on the way, a package cannot
     tokenizer, note = stage.tokenizer(resolved["model"]["name"])
     hours, gigabytes = _cost(cell, name, resolved, stage)
     about = {

@@ -1,26 +1,32 @@
-"""BFCL's AST check of Python calls, by the leaderboard's own checker (package bfcl-eval, optional).
+"""BFCL's AST check, by the leaderboard's own checker (package bfcl-eval) in a process of its own.
 
-The checker wants a table of all models of the leaderboard, which imports every vendor's client library, to
-learn one thing: whether a model writes a.b as a_b. A stand-in with that one answer takes the table's place
-while the checker is imported, and is gone afterwards.
+The calls are JSON, as models with function calling give them to the leaderboard. So are those of Java and
+JavaScript: there every value is a string that writes a value of the language, which the checker converts.
 
 Edge cases: no readable calls -> `incorrect`; the checker raises -> `error`; no package -> MissingInput.
 """
 
-import importlib
+import os
 import sys
-from collections.abc import Callable
-from functools import cache
-from types import ModuleType, SimpleNamespace
+from pathlib import Path
 from typing import Any
 
-from entrobench.errors import MissingInput
+from entrobench.errors import ConfigError, MissingInput
 from entrobench.rewards.answer_grade import AnswerGrade, Verdict
+from entrobench.rewards.checker_process import CheckerProcess
+from entrobench.rewards.pool import PACKAGES_VARIABLE
 from entrobench.rewards.tool_call import call_list, last_tool_call
 
-CATEGORIES = ("simple", "multiple", "parallel", "parallel_multiple")
-_TABLE = "bfcl_eval.constants.model_config"
-_CHECKER = "bfcl_eval.eval_checker.ast_eval.ast_checker"
+VERSION = "2025.7.17"
+# Category, without live_ -> the language of its values
+LANGUAGES = {
+    "simple": "Python",
+    "multiple": "Python",
+    "parallel": "Python",
+    "parallel_multiple": "Python",
+    "java": "Java",
+    "javascript": "JavaScript",
+}
 
 
 def grade_function_calls(
@@ -44,41 +50,37 @@ def check_calls(
 ) -> Verdict:
     """Verdict of the checker on {"name", "arguments"} calls.
 
-    functions, gold: a question's `function` and its `ground_truth`. category: one of CATEGORIES, also with
-    live_ before it. dots_as_underscores: the model was shown a_b for a.b. Raises MissingInput, ValueError.
+    functions, gold: a question's `function` and its `ground_truth`. category: a key of LANGUAGES, also with
+    live_ before it. dots_as_underscores: the model was shown a_b for a.b. Raises MissingInput, ConfigError.
     """
     kind = category.removeprefix("live_")
-    if kind not in CATEGORIES:
-        raise ValueError(f"expected one of {CATEGORIES}, found {category!r}")
-    checker = require_checker()
+    if kind not in LANGUAGES:
+        raise ConfigError(f"gold: category: expected one of {list(LANGUAGES)}, found {category!r}")
+    require_checker()
     if not calls or not all(isinstance(call["arguments"], dict) for call in calls):
         return "incorrect"
-    output = [{call["name"]: call["arguments"]} for call in calls]
-    naming = "underscored" if dots_as_underscores else "plain"
-    try:
-        is_valid = checker(functions, output, gold, "Python", kind, naming)["valid"]
-    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
-        return "error"
-    return "correct" if is_valid else "incorrect"
+    return _CHECKER.verdict(
+        calls=calls,
+        functions=functions,
+        gold=gold,
+        language=LANGUAGES[kind],
+        kind=kind,
+        underscores=dots_as_underscores,
+    )
 
 
-@cache
-def require_checker() -> Callable[..., dict[str, Any]]:
-    """The leaderboard's checker. Raises MissingInput without the package."""
-    stand_in = ModuleType(_TABLE)
-    stand_in.__dict__["MODEL_CONFIG_MAPPING"] = {
-        "plain": SimpleNamespace(underscore_to_dot=False),
-        "underscored": SimpleNamespace(underscore_to_dot=True),
-    }
-    real = sys.modules.get(_TABLE)
-    sys.modules[_TABLE] = stand_in
-    try:
-        return importlib.import_module(_CHECKER).ast_checker
-    except ImportError as error:
+def require_checker() -> Path:
+    """The folder of the leaderboard's package (ENTROBENCH_GRADER_PACKAGES, default grader-packages/ in the
+    environment). Raises MissingInput where it is not there in the pinned version.
+    """
+    folder = Path(os.environ.get(PACKAGES_VARIABLE) or Path(sys.prefix) / "grader-packages")
+    if not (folder / f"bfcl_eval-{VERSION}.dist-info").is_dir():
         raise MissingInput(
-            "bfcl-eval is not installed or another version; type: pip install --no-deps bfcl-eval==2025.7.17"
-        ) from error
-    finally:
-        del sys.modules[_TABLE]
-        if real is not None:
-            sys.modules[_TABLE] = real
+            f"{folder} holds no bfcl-eval {VERSION}, whose checker grades BFCL.\n"
+            f"  Type: bash workflow/scripts/setup.sh, or set {PACKAGES_VARIABLE}; an image is made anew by "
+            f"make images"
+        )
+    return folder
+
+
+_CHECKER = CheckerProcess("bfcl", require_checker)

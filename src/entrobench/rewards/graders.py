@@ -2,7 +2,8 @@
 
 A grader takes a completion and the gold as its file has it. For mathematics that is a string or a number, or
 an object `{"answer": ..., <rule fields>}`, or the JSON text of one where only text can travel; for tool calls
-a list of calls or its JSON text; for BFCL an object with `answer`, `tools` and `category`; else a string.
+a list of calls or its JSON text; for BFCL and ACEBench an object with `answer`, `tools` and `category`, or
+its JSON text; else a string.
 """
 
 import json
@@ -13,6 +14,7 @@ from dataclasses import fields
 from typing import Any
 
 from entrobench.errors import ConfigError, UnknownName, did_you_mean
+from entrobench.rewards.acebench import checker_folder, grade_acebench
 from entrobench.rewards.answer_grade import AnswerGrade
 from entrobench.rewards.crux import grade_crux
 from entrobench.rewards.function_call_ast import grade_function_calls, require_checker
@@ -93,13 +95,33 @@ def tool_call_grader(completion: str, gold: Any) -> Grade:
 
 
 def bfcl_grader(completion: str, gold: Any) -> Grade:
-    """BFCL's AST check. Raises MissingInput without its package, ValueError or ConfigError for a gold."""
+    """BFCL's AST check. Raises MissingInput without its package, ConfigError for a gold."""
     started = time.perf_counter()
-    gold = read_json_text(gold) if isinstance(gold, str) else gold
-    if not isinstance(gold, dict) or set(gold) != {"answer", "tools", "category"}:
-        raise ConfigError(f"gold: expected an object with answer, tools and category, found {gold!r:.80}")
+    gold = _calls_gold(gold)
     result = grade_function_calls(completion, gold["tools"], gold["answer"], gold["category"])
     return _grade(result, started)
+
+
+def acebench_grader(completion: str, gold: Any) -> Grade:
+    """ACEBench's check. Raises MissingInput or PinMismatch for its checker, ConfigError for a gold."""
+    started = time.perf_counter()
+    gold = _calls_gold(gold)
+    return _grade(grade_acebench(completion, gold["tools"], gold["answer"]), started)
+
+
+def _calls_gold(gold: Any) -> dict[str, Any]:
+    """The gold of a benchmark of function calls. Raises ConfigError."""
+    value = gold
+    if isinstance(gold, str):
+        try:
+            value = read_json_text(gold)
+        except ValueError:
+            value = None
+    if not isinstance(value, dict) or set(value) != {"answer", "tools", "category"}:
+        raise ConfigError(
+            f"gold: expected an object with answer, tools and category, or its JSON text, found {gold!r:.80}"
+        )
+    return value
 
 
 def _grade(result: AnswerGrade | ChoiceGrade, started: float) -> Grade:
@@ -132,6 +154,8 @@ GRADERS: dict[str, Grader] = {
     "tool_n1_rebuilt": tool_call_grader,
     "bfcl_live": bfcl_grader,
     "bfcl_non_live": bfcl_grader,
+    "acebench_en": acebench_grader,
+    "acebench_zh": acebench_grader,
 }
 
 
@@ -157,9 +181,14 @@ def grader_of(name: str) -> Grader:
 
 
 def require_grader(name: str) -> None:
-    """Raise UnknownName or MissingInput unless what is asked of `name` can be graded on this machine."""
-    if grader_of(name) is bfcl_grader:
+    """Raise UnknownName, MissingInput or PinMismatch unless what is asked of `name` can be graded on this
+    machine.
+    """
+    grader = grader_of(name)
+    if grader is bfcl_grader:
         require_checker()
+    if grader is acebench_grader:
+        checker_folder()
 
 
 def grader_version() -> str:

@@ -330,7 +330,7 @@ def _training_row(step: Step) -> TrainingRow:
         problem=step.turns[-1]["content"],
         gold=json.dumps(step.calls),
         ability=ABILITY,
-        asked_with={"tools": step.tools, "turns": step.turns},
+        asked_with={"functions": step.tools, "turns": step.turns},
         extra={"kind": step.kind},
     )
 
