@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 
+import pandas as pd
 import pytest
 from real_counts import PROBLEMS, pin_of
 
@@ -218,6 +219,22 @@ def test_other_counts_or_bytes_are_refused(config, tmp_path):
 def test_ifeval_loses_arguments_of_null(config):
     (problem,), _ = load_benchmark(config("ifeval", [IFEVAL]))
     assert json.loads(problem["gold"]) == {"instruction_id_list": ["a:b"], "kwargs": [{"m": 2}]}
+
+
+def test_a_hub_file_in_parquet_is_the_same_as_lines(config, tmp_path, monkeypatch):
+    lines, _ = load_benchmark(config("mmlu_pro", [MMLU]))
+    folder = tmp_path / "mirror" / "owner" / "name"
+    folder.mkdir(parents=True)
+    pd.DataFrame([MMLU]).to_parquet(folder / "test.parquet")
+    monkeypatch.setenv("ENTROBENCH_MIRROR", str(tmp_path / "mirror"))
+    pinned = config("mmlu_pro", [MMLU])
+    hub = {"kind": "hub", "repository": "owner/name", "revision": "0" * 40, "path": "test.parquet"}
+    hub["sha256"] = pin_of(folder / "test.parquet")["sha256"]
+    pinned.source["files"]["problems"]["ways"].insert(0, hub)
+    problems, source = load_benchmark(pinned)
+    assert problems == lines
+    assert source["problems"]["kind"] == "hub", "the hub's file comes first, as for the real MMLU-Pro"
+    assert CONFIGS.benchmark("mmlu_pro").source["files"]["problems"]["ways"][0]["kind"] == "hub"
 
 
 def test_letters_of_choices(config):

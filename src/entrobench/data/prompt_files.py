@@ -11,7 +11,7 @@ from typing import Any
 
 from entrobench.configs import PromptFile
 from entrobench.data.schema import parquet_rows
-from entrobench.data.sources import fetch_all
+from entrobench.data.sources import Fetched, fetch_all
 from entrobench.errors import ConfigError, CorruptFile, MissingInput
 from entrobench.files import read_json, read_text, write_json
 
@@ -22,15 +22,20 @@ def prepare_prompt(config: PromptFile, target: Path, download: bool = True) -> d
     """Write what prompts take from a pinned file to `target`; without `download` from this machine alone.
     Raises an EntrobenchError; `target` is then as it was.
     """
-    where = f"configs/prompts/{config.prompt}.yaml"
-    if config.reader not in READERS:
-        raise ConfigError(f"{where}: reader: expected one of {sorted(READERS)}, found {config.reader!r}")
-    fetched = fetch_all(config.source, where, download)
-    content = READERS[config.reader]({name: file.path for name, file in fetched.items()})
+    fetched = fetch_all(config.source, f"configs/prompts/{config.prompt}.yaml", download)
+    content = read_prompt(config, fetched)
     source = {name: file.record() for name, file in fetched.items()}
     written = {"prompt": config.prompt, "source": source, "note": config.note, **content}
     write_json(target, written)
     return written
+
+
+def read_prompt(config: PromptFile, fetched: dict[str, Fetched]) -> dict[str, Any]:
+    """What prompts take from the fetched files. Raises ConfigError or CorruptFile."""
+    if config.reader not in READERS:
+        where = f"configs/prompts/{config.prompt}.yaml"
+        raise ConfigError(f"{where}: reader: expected one of {sorted(READERS)}, found {config.reader!r}")
+    return READERS[config.reader]({name: file.path for name, file in fetched.items()})
 
 
 def prepare_or_say_why(config: PromptFile, target: Path) -> dict[str, Any] | None:
