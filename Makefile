@@ -11,8 +11,9 @@ SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --profile workflow/profile
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONUNBUFFERED := 1
 
-.PHONY: smoke slice test check cells cell methods methods-smoke verify-data contamination lock lock-check images \
-	images-check estimate cells-run doctor bench bench-kernels bench-steps bench-grading bench-dag bench-jobs cluster-test
+.PHONY: smoke slice eval-real test check cells cell methods methods-smoke verify-data contamination lock lock-check \
+	images images-check estimate cells-run doctor bench bench-kernels bench-steps bench-grading bench-scoring bench-dag \
+	bench-jobs cluster-test
 
 smoke: $(INSTALLED)
 	@$(SNAKEMAKE) --config scale=smoke
@@ -24,6 +25,10 @@ smoke: $(INSTALLED)
 # Real data, a real small model, the paper's configuration path; needs the folder of real data
 slice: $(INSTALLED)
 	@bash workflow/scripts/slice.sh
+
+# Every benchmark's path on real slices with a real small model: sampled, graded, in a table; about 15 minutes
+eval-real: $(INSTALLED)
+	@bash workflow/scripts/eval_real.sh
 
 test: check
 	@$(BIN)/python -m pytest
@@ -83,6 +88,10 @@ bench-steps: $(INSTALLED)
 # Answers graded per second, a burst of 4,096 requests, agreement with labelled outputs (docs/grading.md)
 bench-grading: $(INSTALLED)
 	@$(BIN)/python benchmarks/grading.py
+
+# Memory and seconds of scoring MMLU-Pro at paper scale: 120,320 samples, 300 MB
+bench-scoring: $(INSTALLED)
+	@$(BIN)/python benchmarks/scoring.py
 
 # Dry run of every cell with three seeds: seconds, memory, cost of parsing
 bench-dag: $(INSTALLED)

@@ -40,6 +40,7 @@ export_paths(site_or_none(CONFIGS.root))
 wildcard_constraints:
     scale="[a-z]+",
     paper="[a-z]+",
+    experiment=r"[\w.-]+",
     cell=r"[a-z]+/[\w.-]+/\w+/seed\d+",
     dataset=r"\w+",
     benchmark=r"\w+",

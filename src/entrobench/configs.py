@@ -215,6 +215,15 @@ class TokenizerFiles(Strict):
     stands_in: str = ""
 
 
+class PublishedScore(Strict):
+    """What a model's makers publish: a value in percent, for a look beside what is measured here."""
+
+    benchmark: str
+    metric: str
+    value: float
+    source: str
+
+
 class Model(Strict):
     """configs/models/<name>.yaml. architecture: what stands in the model's config.json, for checks without
     it. evaluation_gpus: GPUs, on one node, that the model is evaluated on; one of 80 GB has no room for the
@@ -226,6 +235,7 @@ class Model(Strict):
     source: dict[str, Any]
     architecture: dict[str, Any] = {}
     tokenizer: TokenizerFiles | None = None
+    published: list[PublishedScore] = []
     evaluation_gpus: int = Field(default=1, gt=0)
 
 

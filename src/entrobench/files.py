@@ -126,25 +126,50 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 def numbered_jsonl(path: Path) -> list[tuple[int, dict[str, Any]]]:
     """`read_jsonl` with each row's line number, from 1; empty lines count."""
-    text = read_text(path)
-    rows = []
-    # split("\n"), not splitlines(): a completion may hold U+2028, which is no line end in JSONL
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise CorruptFile(f"{path}:{number}: not valid JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise CorruptFile(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
-        rows.append((number, row))
-    return rows
+    return list(stream_jsonl(path))
+
+
+def stream_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """`numbered_jsonl`, one row at a time: no more than a line is in memory. Raises as it does."""
+    start = 0
+    # Bytes end at \n alone: a completion may hold U+2028, which is no line end in JSONL
+    for number, line in enumerate(_byte_lines(path), start=1):
+        if line.strip():
+            yield number, _row(line, path, number, start)
+        start += len(line)
+
+
+def _byte_lines(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            is_packed = file.read(len(GZIP_MARK)) == GZIP_MARK
+        with gzip.open(path) if is_packed else path.open("rb") as lines:
+            yield from lines
+    except FileNotFoundError as error:
+        raise MissingInput(f"{path} does not exist") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise CorruptFile(f"{path} cannot be unpacked: {error}. Delete it and get it again.") from error
+
+
+def _row(line: bytes, path: Path, number: int, start: int) -> dict[str, Any]:
+    """One JSON object. start: where the line stands in the file, for messages."""
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise CorruptFile(
+            f"{path}:{number}: not valid UTF-8: {error.reason} at byte {start + error.start}. "
+            f"Get the file again."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise CorruptFile(f"{path}:{number}: not valid JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise CorruptFile(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
+    return row
 
 
 def sha256_text(text: str) -> str:
-    """Hex SHA-256 of `text` in UTF-8."""
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    """Hex SHA-256 of `text` in UTF-8, half a surrogate pair included."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def sha256_file(path: Path) -> str:

@@ -1,13 +1,14 @@
 """Methods on the real trainer: one of each kind of shaper, loss, estimator and controller."""
 
 import json
+import os
 
 import pandas as pd
 import pytest
 import yaml
 from safetensors import safe_open
 from support import make_model, make_training_set
-from test_real_training import SMALL, TESTS, finish, make_run, run_processes, start
+from test_real_training import RUN_MARK, SMALL, TESTS, finish, make_run, run_processes, start
 
 from entrobench.cells import read_cell
 from entrobench.configs import Configs
@@ -36,7 +37,8 @@ KINDS = [
 
 
 def test_each_kind_of_method_trains(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv(RUN_MARK, str(tmp_path))
     make_model(tmp_path / "model")
     make_training_set(tmp_path / "train.parquet")
     overrides = {

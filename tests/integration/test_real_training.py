@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +22,8 @@ from entrobench.paths import repository_root
 
 CELL = "papo/7b-math/papo_polarity/seed0"
 TESTS = Path(__file__).parents[1]
+# A variable of all processes of a run: other tests have runs of their own at the same time
+RUN_MARK = "ENTROBENCH_TEST_RUN"
 SMALL = {
     "trainer.total_training_steps": 6,
     "trainer.save_freq": 2,
@@ -58,7 +61,8 @@ def start(run_dir: Path) -> subprocess.Popen:
     results = run_dir.parents[4]
     return subprocess.Popen(
         [sys.executable, "-m", "entrobench.cli", "train", CELL, "--results", str(results)],
-        env=os.environ | {"PYTHONPATH": str(TESTS) + ":" + os.environ.get("PYTHONPATH", "")},
+        env=os.environ
+        | {"PYTHONPATH": str(TESTS) + ":" + os.environ.get("PYTHONPATH", ""), RUN_MARK: str(run_dir)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -86,14 +90,14 @@ def finish(process: subprocess.Popen, seconds: float) -> str:
 
 
 def run_processes(run_dir: Path) -> list[str]:
-    """Command lines of live processes that still have something to do with this run."""
+    """Command lines of live processes that still have something to do with this run, and no other."""
     found = []
     for process in psutil.process_iter():
         try:
             environment = process.environ()
         except psutil.Error:
             continue
-        if "ENTROBENCH_RAY_DIR" in environment and str(TESTS) in environment.get("PYTHONPATH", ""):
+        if "ENTROBENCH_RAY_DIR" in environment and environment.get(RUN_MARK) == str(run_dir):
             found.append(" ".join(process.cmdline())[:80])
     return found
 
@@ -103,6 +107,7 @@ def test_killed_run_resumes_with_the_controller_of_an_uninterrupted_one(tmp_path
     first = start(run_dir)
     wait_for_steps(first, run_dir, 3)
     metrics = run_dir / "metrics.jsonl"
+    assert len(run_processes(run_dir)) > 8, "they are found as long as they live"
     for process in [*psutil.Process(first.pid).children(recursive=True), psutil.Process(first.pid)]:
         process.kill()
     first.wait()
@@ -148,8 +153,25 @@ def controller_after(entropies: list[float]) -> dict:
     return json.loads(json.dumps(shaper.state_dict()))
 
 
+def abandoned_shared_memory() -> set[Path]:
+    """Shared memory that no process maps for 3 s: living runs of other tests make and remove some."""
+    found = _unmapped_shared_memory()
+    time.sleep(3)
+    return found & _unmapped_shared_memory()
+
+
+def _unmapped_shared_memory() -> set[Path]:
+    inodes = {path: path.stat().st_ino for path in Path("/dev/shm").iterdir() if path.exists()}
+    mapped = set()
+    for process in psutil.process_iter():
+        with suppress(OSError):
+            lines = Path(f"/proc/{process.pid}/maps").read_text().splitlines()
+            mapped |= {int(line.split()[4]) for line in lines if " /dev/shm/" in line}
+    return {path for path, inode in inodes.items() if inode not in mapped}
+
+
 def test_guard_ends_a_run_whose_vllm_worker_fails_in_a_weight_update(tmp_path):
-    before = set(Path("/dev/shm").iterdir())
+    before = abandoned_shared_memory()
     extension = {
         "actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls": "failing_worker.FailingExtension"
     }
@@ -163,7 +185,7 @@ def test_guard_ends_a_run_whose_vllm_worker_fails_in_a_weight_update(tmp_path):
     )
     assert not (run_dir / "train.done.json").exists()
     assert run_processes(run_dir) == []
-    assert set(Path("/dev/shm").iterdir()) <= before, "shared memory of the run is gone"
+    assert abandoned_shared_memory() <= before, "shared memory of the run is gone"
 
 
 @pytest.mark.parametrize("backend", ["vllm", "transformers"])

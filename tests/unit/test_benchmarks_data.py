@@ -193,7 +193,7 @@ def test_a_row_that_cannot_be_read_is_named_and_nothing_is_written(
         (b"[1]\n", "in.jsonl:1: expected a JSON object"),
         (b"[" * 100_000, "in.jsonl:1: not valid JSON"),
         (b"", "at least one problem"),
-        (gzip.compress(b'{"problem": "p", "answer": "1"}\n')[:20], "cannot be unpacked"),
+        (gzip.compress(b'{"problem": "p", "answer": "1"}\n', mtime=0)[:20], "cannot be unpacked"),
         (b'{"id": "x", "problem": "p", "answer": "1"}\n' * 2, "'x' already stands in row 0"),
     ],
 )

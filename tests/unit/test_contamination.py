@@ -11,15 +11,13 @@ from entrobench.data.contamination import (
     GENERATED,
     Text,
     audit,
-    contaminated_ids,
+    contaminated,
     jaccard,
     shingles,
     write_audit,
 )
 from entrobench.data.text import normalised
 from entrobench.errors import MissingInput
-from entrobench.evaluation.samples import Sample
-from entrobench.evaluation.scores import clean_samples, score
 from entrobench.paths import repository_root
 
 CONFIGS = Configs(repository_root() / "configs")
@@ -96,20 +94,25 @@ def test_ids_for_an_evaluation(tmp_path, monkeypatch):
     datasets = {"set": [Text("t", "one two three"), Text("t2", text(WORDS[:-1]))]}
     benchmarks = {"b": [Text("p", "One, two, three!"), Text("q", text(WORDS)), Text("r", "clean")]}
     monkeypatch.setattr(
-        contamination, "collect", lambda configs: (datasets, benchmarks, {"absent": "not\nhere"})
+        contamination, "collect", lambda *wanted: (datasets, benchmarks, {"absent": "not\nhere"})
     )
     summary = write_audit(CONFIGS, tmp_path)
     assert summary["pairs"] == [
         {"dataset": "set", "benchmark": "b", "rows": 2, "problems": 3, "exact": 1, "near": 1}
     ]
-    assert contaminated_ids("b", "set", tmp_path) == {"p", "q"}
+    assert contaminated("set", tmp_path) == {"b": {"p", "q"}}
     markdown = (tmp_path / "contamination.md").read_text(encoding="utf-8")
     assert "| set | 2 | b | 3 | 1 | 1 | 66.7% |" in markdown
     assert "- absent: not here" in markdown
-    with pytest.raises(MissingInput, match=r"absent was not compared with b.*entrobench contamination"):
-        contaminated_ids("b", "absent", tmp_path)
+    assert contaminated("absent", tmp_path) == {}, "not compared is not clean"
     with pytest.raises(MissingInput, match=r"contamination\.json"):
-        contaminated_ids("b", "set", tmp_path / "none")
+        contaminated("set", tmp_path / "none")
+
+
+def test_an_audit_of_one_experiment_looks_at_its_sets_only(tmp_path):
+    generated = {"smoke_arithmetic": GENERATED, "smoke_easy": GENERATED}
+    summary = write_audit(CONFIGS, tmp_path, ["smoke_arithmetic"], ["smoke_easy"])
+    assert (summary["pairs"], summary["not_audited"]) == ([], generated)
 
 
 def test_the_real_overlap_of_dapo_math_17k(real_data, tmp_path):
@@ -130,26 +133,3 @@ def test_the_real_overlap_of_dapo_math_17k(real_data, tmp_path):
     assert ids["olympiadbench"] == set(OLYMPIAD)
     assert "test/precalculus/285.json" in ids["math500"]
     assert summary["not_audited"]["smoke_arithmetic"] == GENERATED
-
-
-def test_a_score_without_the_training_sets_problems(tmp_path, monkeypatch):
-    datasets = {"set": [Text("t", "one two three")]}
-    benchmarks = {"b": [Text("p", "One, two, three!"), Text("q", "clean")], "c": [Text("p", "one two three")]}
-    monkeypatch.setattr(contamination, "collect", lambda configs: (datasets, benchmarks, {}))
-    write_audit(CONFIGS, tmp_path)
-
-    def sample(benchmark, problem, verdict):
-        rest = {"sample": 0, "prompt_sha256": "", "completion": "", "extracted": "", "gold": "1"}
-        return Sample(
-            benchmark=benchmark, problem_id=problem, verdict=verdict, n_tokens=1, finish_reason="stop", **rest
-        )
-
-    samples = {
-        "b": [sample("b", "p", "correct"), sample("b", "q", "incorrect")],
-        "c": [sample("c", "p", "correct")],
-    }
-    clean = clean_samples(samples, "set", tmp_path)
-    assert [(name, [s.problem_id for s in group]) for name, group in clean.items()] == [("b", ["q"])]
-    # 1 of 2 with the training problem, 0 of 1 without
-    assert score(samples, ["b"]).value.iloc[0] == 0.5
-    assert score(clean, ["b"]).value.iloc[0] == 0

@@ -12,6 +12,7 @@ from entrobench.errors import ConfigError, CorruptFile, EntrobenchError, Missing
 from entrobench.evaluation import cell as cell_module
 from entrobench.evaluation import plan as plan_module
 from entrobench.evaluation.cell import IdenticalSamples, Shard, grade_cell, prepare, sample_cell
+from entrobench.evaluation.golds import grader_gold
 from entrobench.evaluation.samples import Sample, read_samples
 from entrobench.evaluation.sampling import Completion, request_seed
 from entrobench.files import read_json, sha256_file, write_json, write_jsonl
@@ -351,7 +352,7 @@ def test_a_second_entry_of_a_benchmark_has_its_grader(evaluate, tmp_path):
     for entry in ("smoke_b", "again"):
         samples = read_samples(tmp_path / "eval" / entry / "samples.jsonl")
         assert [sample.verdict for sample in samples].count("correct") == 2
-        assert {sample.benchmark for sample in samples} == {entry}
+        assert {sample.benchmark for sample in samples} == {"smoke_b"}
 
 
 def test_what_is_asked_with_a_file_that_cannot_be_had_is_not_run(evaluate, tmp_path):
@@ -440,13 +441,13 @@ def test_graders_read_a_problems_rule_and_functions(tmp_path):
         "id": "1", "benchmark": "olympiadbench", "problem": "?", "gold": "3.14",
         "rule": {"is_multiple_answer": False, "answer_type": "Numerical", "unit": None, "error": "1e-1"},
     }  # fmt: skip
-    with_rule = {"1": cell_module._gold(Problem(**problem))}
-    without = {"1": cell_module._gold(Problem(**problem | {"rule": {}}))}
-    assert next(cell_module._graded([Sample(**sample)], with_rule, "olympiadbench")).verdict == "correct"
-    assert next(cell_module._graded([Sample(**sample)], without, "olympiadbench")).verdict == "incorrect"
+    with_rule = {"1": grader_gold(Problem(**problem))}
+    without = {"1": grader_gold(Problem(**problem | {"rule": {}}))}
+    assert next(cell_module._graded([Sample(**sample)], with_rule)).verdict == "correct"
+    assert next(cell_module._graded([Sample(**sample)], without)).verdict == "incorrect"
     tools = {"tools": [{"name": "f"}], "category": "simple", "time": ""}
     called = Problem(**problem | {"gold": '[{"f": {}}]', "rule": {}, "extra": tools})
-    assert cell_module._gold(called) == {
+    assert grader_gold(called) == {
         "answer": [{"f": {}}],
         "tools": [{"name": "f"}],
         "category": "simple",

@@ -182,10 +182,13 @@ def test_interrupt_leaves_no_process_behind_not_even_a_daemon(guard, tmp_path):
 
 def test_shared_memory_of_the_run_is_removed_and_that_of_others_is_not(guard, tmp_path):
     script = """
-    from multiprocessing import resource_tracker, shared_memory
+    from multiprocessing import get_context, resource_tracker, shared_memory
     block = shared_memory.SharedMemory(create=True, size=4096)
-    resource_tracker.unregister(block._name, "shared_memory")  # nobody tidies up, as after a kill -9
-    (run_dir / "name").write_text(block.name)
+    lock = get_context("spawn").Lock()
+    # Nobody tidies up, as after a kill -9
+    resource_tracker.unregister(block._name, "shared_memory")
+    resource_tracker.unregister(lock._semlock.name, "semaphore")
+    (run_dir / "names").write_text(f"{block.name} sem.{lock._semlock.name[1:]}")
     beat('generate', 1)
     time.sleep(4)
     os.kill(os.getpid(), 9)
@@ -195,8 +198,8 @@ def test_shared_memory_of_the_run_is_removed_and_that_of_others_is_not(guard, tm
         process = guard(script)
         process.communicate(timeout=40)
         assert process.returncode == 1
-        name = (tmp_path / "name").read_text()
-        assert not Path("/dev/shm", name).exists()
+        for name in (tmp_path / "names").read_text().split():
+            assert not Path("/dev/shm", name).exists()
         assert Path("/dev/shm", foreign.name).exists()
     finally:
         foreign.close()

@@ -125,6 +125,29 @@ def test_on_one_machine_a_job_states_its_memory_and_takes_all_cores():
     assert LOCAL.heavy_threads("train", 2) == 2
 
 
+def test_a_job_that_reads_samples_asks_for_memory_by_their_number():
+    # PAPO's 7b-math: 675 + 40 + 30 + 30 + 500 + 272 problems x 8, 800 + 541 + 12,032 x 10 and once more
+    # greedily; 2 kB a sample
+    samples = 1547 * 8 + 13_373 * 11
+    cell = wildcards("papo/7b-math/dapo/seed0")
+    assert LOCAL.score_job()["mem_mb"](cell) == 1500 + 2 * samples // 1000
+    assert CLUSTER.score_job()["slurm_partition"] == "cpu"
+    assert CLUSTER.score_job()["mem_mb"](wildcards("papo/7b-math/dapo/seed0", "smoke")) == 1500
+    report = SimpleNamespace(scale="paper", paper="papo")
+    seeds = max(cell.seed for cell in LOCAL.report_cells("paper", "papo")) + 1
+    assert LOCAL.report_job()["mem_mb"](report) == 1500 + seeds * samples * 2 // 1000
+
+
+def test_a_score_waits_for_the_audit_of_its_experiment_where_there_can_be_one():
+    cell = wildcards("papo/7b-math/dapo/seed1")
+    assert LOCAL.audit(cell) == [RESULTS / "paper/papo/7b-math/contamination.csv"]
+    assert LOCAL.audit(wildcards("papo/7b-math/dapo/seed1", "smoke")) == [], "generated, disjoint"
+    assert LOCAL.audit(wildcards("repo/appworld-8b/repo_r/seed0")) == [], "got by hand"
+    # The audit waits for what it compares: sets that are not on this machine yet would not be looked at
+    experiment = SimpleNamespace(scale="paper", paper="papo", experiment="7b-math")
+    assert LOCAL.audited_files(experiment) == [LOCAL.training_set(cell), *LOCAL.benchmark_files(cell)]
+
+
 def test_on_a_cluster_a_job_asks_for_the_devices_of_its_step():
     cell = wildcards("papo/7b-math/dapo/seed0")
     train = {key: value(cell) for key, value in CLUSTER.heavy_job("train", 10000).items()}

@@ -57,10 +57,10 @@ def config(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("key", "out", "reasons"),
     [
-        # 17,398 texts - 7 with several answers - 1 wrong gold
-        ("text", 17398 - 7 - 1, {dapo.SAME_TEXT: 512, CONFLICT: 14}),
-        # 17,917 rows - 14 of those texts - 1
-        ("index", 17917 - 14 - 1, {CONFLICT: 14}),
+        # 17,398 texts - 7 with several answers - 5 golds beyond 2^53
+        ("text", 17398 - 7 - 5, {dapo.SAME_TEXT: 512, CONFLICT: 14}),
+        # 17,917 rows - 14 of those texts - 5
+        ("index", 17917 - 14 - 5, {CONFLICT: 14}),
     ],
 )
 def test_the_real_dapo_math_17k(real_data, tmp_path, key, out, reasons):
@@ -72,9 +72,11 @@ def test_the_real_dapo_math_17k(real_data, tmp_path, key, out, reasons):
     assert (counts["unique_text"], counts["unique_index"], counts["conflicting_texts"]) == (17398, 17917, 7)
     assert len(manifest["conflicting_answers"]) == 7
     drops = {drop["reason"]: drop["rows"] for drop in manifest["dropped"]}
-    (artefact,) = (drop for drop in manifest["dropped"] if "rounding artefact" in drop["reason"])
-    assert artefact["ids"] == ["31e18bbb-a745-48fb-bc5d-ed3e9a350010"]
-    assert drops == reasons | {artefact["reason"]: 1}
+    (damaged,) = (drop for drop in manifest["dropped"] if drop["reason"] == dapo.FLOAT_DAMAGE)
+    assert {index[:8] for index in damaged["ids"]} == {
+        "31e18bbb", "378cda86", "8ed7f2e6", "b9f5417b", "c64dea2a"
+    }  # fmt: skip
+    assert drops == reasons | {dapo.FLOAT_DAMAGE: 5}
     rows = read_verl_parquet(tmp_path / "train.parquet")
     texts = [row.prompt[1].content for row in rows]
     assert (len(set(texts)) == out) == (key == "text")
@@ -85,29 +87,57 @@ def test_the_real_dapo_math_17k(real_data, tmp_path, key, out, reasons):
 
 def test_the_real_conflicts_can_be_kept(real_data):
     config = CONFIGS.dataset("dapo_math_17k")
-    settings = {"dedup_key": "text", "conflicts": "keep", "drop_ids": {}}
+    settings = {"dedup_key": "text", "conflicts": "keep"}
     selection, _ = select(config.model_copy(update={"settings": settings}))
-    assert len(selection.rows) == 17398
+    assert len(selection.rows) == 17398 - 5
+
+
+def test_the_real_conflicts_in_other_spellings_are_listed_and_can_be_dropped(real_data):
+    config = CONFIGS.dataset("dapo_math_17k")
+    kept, _ = select(config)
+    groups = kept.notes["normalised_conflicts"]
+    # 20 pairs, 2 of three rows, 1 of four
+    assert (len(groups), sum(map(len, groups))) == (23, 20 * 2 + 2 * 3 + 4)
+    # Two problems, each with its right answer: the reason for keeping them
+    minus, plus = next(group for group in groups if group[0]["index"].startswith("d1fe0dcd"))
+    assert "x^8 - 98x^4 + 1" in minus["problem"]
+    assert "x^8 + 98x^4 + 1" in plus["problem"]
+    settings = config.settings | {"normalised_conflicts": "drop"}
+    dropped, _ = select(config.model_copy(update={"settings": settings}))
+    assert len(dropped.rows) == 17398 - 7 - 5 - 50
 
 
 def test_duplicates_and_conflicts_are_dropped_and_listed(tmp_path, config):
-    problems = [("a", "1"), (" b", "2"), ("a", "3"), ("b", "2"), ("b", "2"), ("c", "9")]
+    beyond, exact = str(-(2**53) - 1), str(2**53)
+    problems = [("a", "1"), (" b", "2"), ("a", "3"), ("b", "2"), ("b", "2"), ("c", beyond), ("d", exact)]
     make_dapo(tmp_path / "real" / "in.parquet", problems)
-    settings = {"drop_ids": {"id-5": "wrong gold"}}
-    manifest = prepare_training_set(config(settings=settings), tmp_path / "out" / "train.parquet", PROMPT)
+    manifest = prepare_training_set(config(), tmp_path / "out" / "train.parquet", PROMPT)
     assert manifest["dropped"] == [
         {"reason": CONFLICT, "rows": 2, "ids": ["id-0", "id-2"]},
         {"reason": dapo.SAME_TEXT, "rows": 1, "ids": ["id-4"]},
-        {"reason": "wrong gold", "rows": 1, "ids": ["id-5"]},
+        {"reason": dapo.FLOAT_DAMAGE, "rows": 1, "ids": ["id-5"]},
     ]
     assert manifest["conflicting_answers"] == [{"problem": "a", "rows": {"1": ["id-0"], "3": ["id-2"]}}]
     rows = read_verl_parquet(tmp_path / "out" / "train.parquet")
-    assert [row.extra_info.index for row in rows] == ["id-1", "id-3"], "' b' and 'b' are different texts"
+    kept = ["id-1", "id-3", "id-6"]
+    assert [row.extra_info.index for row in rows] == kept, "' b' and 'b' are different texts"
     assert read_json(tmp_path / "out" / "manifest.json") == manifest
     kept, _ = select(config(settings={"conflicts": "keep"}))
-    assert [row.index for row in kept.rows] == ["id-0", "id-1", "id-3", "id-5"]
+    assert [row.index for row in kept.rows] == ["id-0", "id-1", "id-3", "id-6"]
     by_index, _ = select(config(settings={"conflicts": "keep", "dedup_key": "index"}))
-    assert [row.index for row in by_index.rows] == [f"id-{n}" for n in range(6)]
+    assert [row.index for row in by_index.rows] == [f"id-{n}" for n in (0, 1, 2, 3, 4, 6)]
+
+
+def test_other_spellings_with_other_answers_are_kept_unless_told(tmp_path, config):
+    problems = [("What is 7 + 8?", "15"), ("What is 7 - 8?", "-1"), ("What is 9?", "9"), ("what is 9", "9")]
+    make_dapo(tmp_path / "real" / "in.parquet", problems)
+    kept, _ = select(config())
+    assert [row.index for row in kept.rows] == ["id-0", "id-1", "id-2", "id-3"]
+    assert [[row["gold"] for row in group] for group in kept.notes["normalised_conflicts"]] == [["15", "-1"]]
+    dropped, _ = select(config(settings={"normalised_conflicts": "drop"}))
+    assert [row.index for row in dropped.rows] == ["id-2", "id-3"]
+    assert dropped.dropped == {dapo.NORMALISED_CONFLICT: ["id-0", "id-1"]}
+    assert dropped.notes == kept.notes
 
 
 def test_the_hubs_repetitions_are_taken_once(tmp_path, config):
@@ -199,8 +229,10 @@ def test_a_truncated_parquet_is_named(tmp_path, config):
 
 def test_unknown_settings_and_recipes_are_refused(tmp_path, config):
     make_dapo(tmp_path / "real" / "in.parquet", [("a", "1")])
-    with pytest.raises(ConfigError, match="expected dedup_key text or index"):
+    with pytest.raises(ConfigError, match="expected dedup_key text or index, found 'uuid'"):
         select(config(settings={"dedup_key": "uuid"}))
+    with pytest.raises(ConfigError, match="expected normalised_conflicts keep or drop, found True"):
+        select(config(settings={"normalised_conflicts": True}))
     with pytest.raises(ConfigError, match="recipe: expected one of"):
         select(config(recipe="dappo"))
     with pytest.raises(MissingInput, match="appworld download data"):

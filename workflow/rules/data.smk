@@ -158,3 +158,29 @@ rule contamination:
         "Comparing training sets with benchmarks"
     shell:
         "entrobench contamination --results {params.results} > {log} 2>&1"
+
+
+rule contamination_of_experiment:
+    """The same for the training set and the benchmarks of one experiment, once they are on this machine."""
+    input:
+        LOOKUPS.audited_files,
+        "src/entrobench/data/contamination.py",
+    output:
+        RESULTS / "{scale}/{paper}/{experiment}/contamination.csv",
+        RESULTS / "{scale}/{paper}/{experiment}/contamination.json",
+        RESULTS / "{scale}/{paper}/{experiment}/contamination.md",
+    log:
+        RESULTS / "{scale}/logs/contamination_{paper}_{experiment}.log",
+    benchmark:
+        RESULTS / "{scale}/logs/contamination_{paper}_{experiment}.tsv"
+    container:
+        image("report")
+    resources:
+        **LOOKUPS.small_job(2000),
+    params:
+        results=RESULTS,
+    message:
+        "Comparing the training set of {wildcards.paper}/{wildcards.experiment} with its benchmarks"
+    shell:
+        "entrobench contamination --experiment {wildcards.paper}/{wildcards.experiment}"
+        " --scale {wildcards.scale} --results {params.results} > {log} 2>&1"

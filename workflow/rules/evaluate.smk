@@ -51,9 +51,10 @@ rule grade_cell:
 
 
 rule score_cell:
-    """mean@n, pass@k and their intervals from the samples."""
+    """Metrics and their intervals from the samples, also without the problems that were trained on."""
     input:
         RESULTS / "{scale}/{cell}/eval.done.json",
+        audit=LOOKUPS.audit,
     output:
         RESULTS / "{scale}/{cell}/scores.csv",
     log:
@@ -61,9 +62,10 @@ rule score_cell:
     benchmark:
         RESULTS / "{scale}/{cell}/logs/score.tsv"
     container:
-        image("report")
+        # A vote groups answers by the grader's equality
+        image("evaluate")
     resources:
-        **LOOKUPS.small_job(),
+        **LOOKUPS.score_job(),
     params:
         folder=str(RESULTS / "{scale}/{cell}"),
     message:

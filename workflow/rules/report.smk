@@ -14,7 +14,7 @@ rule report:
     container:
         image("report")
     resources:
-        **LOOKUPS.small_job(),
+        **LOOKUPS.report_job(),
     params:
         results=RESULTS,
     message:

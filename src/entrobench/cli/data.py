@@ -9,6 +9,7 @@ from entrobench.cli.options import (
     Limit,
     PromptOf,
     Results,
+    Scale,
     Seed,
     checkout_configs,
     complete_benchmark,
@@ -52,14 +53,32 @@ def verify_data(results: Results = Path("results")) -> None:
         raise PinMismatch(f"{len(broken)} of {len(checks)} differ from their pins: {', '.join(broken)}")
 
 
-def contamination(results: Results = Path("results")) -> None:
+def contamination(
+    results: Results = Path("results"),
+    experiment: Annotated[
+        str | None,
+        typer.Option(
+            help="<paper>/<experiment>: only its training set and benchmarks at --scale, into its folder, "
+            "where `score` looks for it (default: all that are on this machine, into RESULTS/data)."
+        ),
+    ] = None,
+    scale: Scale = "paper",
+) -> None:
     """Find training problems that stand in a benchmark."""
+    from entrobench.cells import CellId, benchmark_of, dataset_of, entries_of
     from entrobench.data.contamination import write_audit
     from entrobench.machine.site import export_paths, site_or_none
 
     configs, folder = checkout_configs(), results / "data"
     export_paths(site_or_none(configs.root))
-    write_audit(configs, folder)
+    if experiment is None:
+        write_audit(configs, folder)
+    else:
+        cell, at = CellId.parse(f"{experiment}/base/seed0", configs), configs.scale(scale)
+        folder = results / scale / cell.paper / cell.experiment
+        entries = entries_of(cell, at, configs)
+        benchmarks = dict.fromkeys(benchmark_of(entry, cell.paper, configs) for entry in entries)
+        write_audit(configs, folder, [dataset_of(cell, at, configs)], benchmarks)
     print((folder / "contamination.md").read_text(encoding="utf-8"))
     print(f"Pairs by id: {folder / 'contamination.csv'}")
 

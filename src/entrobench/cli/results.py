@@ -1,5 +1,6 @@
 """Results: grades of completions, a paper's report, finished tables that travel."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -8,9 +9,24 @@ import typer
 from entrobench.cli.options import Results, Scale, checkout_configs, complete_benchmark
 
 
+class Form(StrEnum):
+    """Programs whose samples can be read: evaluation/foreign.py."""
+
+    lm_eval = "lm-eval"
+    verl = "verl"
+    zeroeval = "zeroeval"
+    qwen = "qwen"
+
+
 def add_to(app: typer.Typer) -> None:
     """Add this group's verbs."""
-    for name, verb in (("grade", grade), ("report", report), ("export", export), ("import", import_table)):
+    for name, verb in (
+        ("grade", grade),
+        ("import-samples", import_samples),
+        ("report", report),
+        ("export", export),
+        ("import", import_table),
+    ):
         app.command(name, rich_help_panel="Results")(verb)
 
 
@@ -30,6 +46,26 @@ def grade(
     from entrobench.rewards.grade_file import grade_file
 
     print(grade_file(benchmark, source, target))
+
+
+def import_samples(
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="The file that the program wrote, gzipped or not.")
+    ],
+    form: Annotated[Form, typer.Option("--format", help="Which program wrote it.")],
+    out: Annotated[Path, typer.Option(help="Folder to write eval/<benchmark>/samples.jsonl into.")],
+    benchmark: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose problems they are (default: what the file says).", autocompletion=complete_benchmark
+        ),
+    ] = None,
+) -> None:
+    """Grade the samples of another program, for `score`."""
+    from entrobench.evaluation.import_samples import import_samples as run
+
+    print(run(source, form.value, benchmark, out, checkout_configs()))
+    print(f"Scores: entrobench score {out}")
 
 
 def report(

@@ -89,16 +89,17 @@ def evaluate(
     if model is None or out is None or not benchmarks:
         raise typer.BadParameter("expected a CELL, or --model, --benchmarks and --out")
     from entrobench.evaluation.scores import score_cell
-    from entrobench.evaluation.standalone import make_standalone
+    from entrobench.evaluation.standalone import as_table, make_standalone, published_of
 
     names = [name.strip() for name in benchmarks.split(",") if name.strip()]
     asked = {"n_samples": n_samples, "max_tokens": max_tokens}
     changes = {name: value for name, value in asked.items() if value is not None}
-    make_standalone(model, names, protocol, out, checkout_configs(), limit, changes)
+    configs = checkout_configs()
+    folder = make_standalone(model, names, protocol, out, configs, limit, changes)
     run_evaluation(out, chat_template=chat_template)
     score_cell(out)
-    print((out / "scores.csv").read_text(encoding="utf-8"), end="")
-    print(f"Samples: {out}/eval/*/samples.jsonl")
+    print(as_table(out, published_of(folder, configs)))
+    print(f"Scores: {out}/scores.csv; samples: {out}/eval/*/samples.jsonl")
 
 
 def sample(
@@ -127,20 +128,13 @@ def grade_cell(cell: Cell, scale: Scale = "smoke", results: Results = Path("resu
 
 def score(
     folder: Annotated[
-        Path, typer.Argument(help="Folder of the cell, with cell.yaml and eval/*/samples.jsonl.")
+        Path, typer.Argument(help="A cell's folder, or any with eval/<benchmark>/samples.jsonl.")
     ],
-    contamination: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of contamination.csv (results/data): also write scores_clean.csv, without problems "
-            "that stand in the cell's training set."
-        ),
-    ] = None,
 ) -> None:
-    """Compute scores.csv from a cell's samples."""
+    """Compute scores.csv from graded samples."""
     from entrobench.evaluation.scores import score_cell
 
-    score_cell(folder, contamination)
+    score_cell(folder)
 
 
 def launch(

@@ -6,6 +6,8 @@ candidates, each is then measured without approximation. A Chinese character cou
 another language, or the same problem with other words, is not found.
 """
 
+import csv
+import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
@@ -15,7 +17,7 @@ from typing import Any, Literal
 from entrobench.configs import Configs
 from entrobench.data.text import normalised
 from entrobench.errors import MissingInput
-from entrobench.files import read_json, write_atomic, write_json
+from entrobench.files import read_json, read_text, write_atomic, write_json
 
 SHINGLE_WORDS = 5
 NEAR = 0.5
@@ -23,6 +25,7 @@ PERMUTATIONS = 128
 # MinHash only proposes, so it is told to propose too much; at 0.35 it lost 3 of 161 pairs of DAPO-Math-17K
 CANDIDATE = 0.2
 # 7 + 8 and 7 - 8 have the same letters and digits
+AUDIT = "contamination.json"
 GENERATED = "generated; training and test problems are disjoint as calculations"
 _WORD = re.compile(r"[\u4e00-\u9fff]|[^\W_\u4e00-\u9fff]+")
 
@@ -135,8 +138,11 @@ def audit(datasets: Mapping[str, Sequence[Text]], benchmarks: Mapping[str, Seque
 # -- files ---------------------------------------------------------------------------------------------------
 
 
-def collect(configs: Configs) -> tuple[dict[str, list[Text]], dict[str, list[Text]], dict[str, str]]:
-    """Training sets and benchmarks that are on this machine, and why the others are not looked at.
+def collect(
+    configs: Configs, datasets_wanted: Iterable[str], benchmarks_wanted: Iterable[str]
+) -> tuple[dict[str, list[Text]], dict[str, list[Text]], dict[str, str]]:
+    """Those of the wanted training sets and benchmarks that are on this machine, and why the others are not
+    looked at.
 
     Raises PinMismatch or CorruptFile for a file that is there and broken.
     """
@@ -146,7 +152,7 @@ def collect(configs: Configs) -> tuple[dict[str, list[Text]], dict[str, list[Tex
     datasets: dict[str, list[Text]] = {}
     benchmarks: dict[str, list[Text]] = {}
     missing: dict[str, str] = {}
-    for name in configs.names("datasets"):
+    for name in datasets_wanted:
         dataset = configs.dataset(name)
         if dataset.source["kind"] == "generated":
             missing[name] = GENERATED
@@ -158,7 +164,7 @@ def collect(configs: Configs) -> tuple[dict[str, list[Text]], dict[str, list[Tex
                 datasets[name] = [Text(row.index, row.problem, row.gold) for row in selection.rows]
             except MissingInput as error:
                 missing[name] = str(error)
-    for name in configs.names("benchmarks"):
+    for name in benchmarks_wanted:
         benchmark = configs.benchmark(name)
         try:
             if benchmark.source["kind"] == "generated":
@@ -171,9 +177,21 @@ def collect(configs: Configs) -> tuple[dict[str, list[Text]], dict[str, list[Tex
     return datasets, benchmarks, missing
 
 
-def write_audit(configs: Configs, folder: Path) -> dict[str, Any]:
-    """Write contamination.csv, .json (pairs audited) and .md (summary) to `folder`; return the .json."""
-    datasets, benchmarks, missing = collect(configs)
+def write_audit(
+    configs: Configs,
+    folder: Path,
+    datasets_wanted: Iterable[str] | None = None,
+    benchmarks_wanted: Iterable[str] | None = None,
+) -> dict[str, Any]:
+    """Write contamination.csv, .json (pairs audited) and .md (summary) to `folder`; return the .json.
+
+    By default of all training sets and benchmarks.
+    """
+    datasets, benchmarks, missing = collect(
+        configs,
+        configs.names("datasets") if datasets_wanted is None else datasets_wanted,
+        configs.names("benchmarks") if benchmarks_wanted is None else benchmarks_wanted,
+    )
     overlaps = audit(datasets, benchmarks)
     header = [field.name for field in fields(Overlap)]
     write_atomic(folder / "contamination.csv", _csv([header, *(astuple(overlap) for overlap in overlaps)]))
@@ -200,14 +218,11 @@ def write_audit(configs: Configs, folder: Path) -> dict[str, Any]:
         "not_audited": {name: " ".join(why.split()) for name, why in missing.items()},
     }
     write_atomic(folder / "contamination.md", _markdown(summary))
-    write_json(folder / "contamination.json", summary)
+    write_json(folder / AUDIT, summary)
     return summary
 
 
 def _csv(rows: Iterable[Iterable[Any]]) -> str:
-    import csv
-    import io
-
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows(rows)
     return stream.getvalue()
@@ -237,24 +252,16 @@ def _markdown(summary: dict[str, Any]) -> str:
 # -- what an evaluation asks ---------------------------------------------------------------------------------
 
 
-def contaminated_ids(benchmark: str, dataset: str, folder: Path) -> set[str]:
-    """Ids of a benchmark's problems that stand in a training set, exactly or nearly, from write_audit's files
-    in `folder`.
+def contaminated(dataset: str, folder: Path) -> dict[str, set[str]]:
+    """Benchmark -> its problems that stand in a training set, exactly or nearly, from write_audit's files in
+    `folder`.
 
-    Raises MissingInput when this pair was not audited: that is not the same as being clean.
+    A benchmark that was not compared is not there: that is not the same as being clean. Raises MissingInput
+    or CorruptFile.
     """
-    import csv
-
-    summary = folder / "contamination.json"
-    pairs = {(pair["dataset"], pair["benchmark"]) for pair in read_json(summary)["pairs"]}
-    if (dataset, benchmark) not in pairs:
-        raise MissingInput(
-            f"{summary}: {dataset} was not compared with {benchmark}. Get both (entrobench verify-data says "
-            f"how), then type: entrobench contamination"
-        )
-    with (folder / "contamination.csv").open(encoding="utf-8", newline="") as stream:
-        return {
-            row["problem_id"]
-            for row in csv.DictReader(stream)
-            if (row["dataset"], row["benchmark"]) == (dataset, benchmark)
-        }
+    pairs = read_json(folder / AUDIT)["pairs"]
+    found: dict[str, set[str]] = {pair["benchmark"]: set() for pair in pairs if pair["dataset"] == dataset}
+    for row in csv.DictReader(io.StringIO(read_text(folder / "contamination.csv"), newline="")):
+        if row["dataset"] == dataset and row["benchmark"] in found:
+            found[row["benchmark"]].add(row["problem_id"])
+    return found

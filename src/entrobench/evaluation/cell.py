@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from entrobench.data.schema import Problem
 from entrobench.errors import ConfigError, CorruptFile, EntrobenchError, MissingInput, Unfinished
 from entrobench.evaluation.engine import Engine, EngineSettings
+from entrobench.evaluation.golds import grader_gold
 from entrobench.evaluation.parts import Parts, all_parts, remove_parts
 from entrobench.evaluation.plan import BenchmarkPlan, Draw, Plan, plan_evaluation
 from entrobench.evaluation.samples import Sample, read_samples, write_samples
@@ -214,11 +214,9 @@ def _grade_benchmark(prepared: Prepared, plan: BenchmarkPlan) -> dict[str, Any]:
         print(f"grading {plan.benchmark}", flush=True)
         parts = _whole_parts(path.parent, plan, origin)
         origin, blocks = parts.origin, _sampled(parts, plan)
-    golds = {problem.id: _gold(problem) for problem in plan.problems}
+    golds = {problem.id: grader_gold(problem) for problem in plan.problems}
     tally = _Tally()
-    write_samples(
-        path, tally.counted(sample for block in blocks for sample in _graded(block, golds, plan.graded_as))
-    )
+    write_samples(path, tally.counted(sample for block in blocks for sample in _graded(block, golds)))
     tally.require_distinct(plan)
     summary = tally.summary()
     write_json(
@@ -259,7 +257,7 @@ def _sampled(parts: Parts, plan: BenchmarkPlan) -> Iterator[list[Sample]]:
     for number, draws in enumerate(plan.chunks):
         yield [
             Sample(
-                benchmark=plan.benchmark,
+                benchmark=plan.asks,
                 problem_id=draw.problem.id,
                 sample=draw.sample,
                 prompt_sha256=sha256_text(draw.prompt),
@@ -275,21 +273,13 @@ def _sampled(parts: Parts, plan: BenchmarkPlan) -> Iterator[list[Sample]]:
         ]
 
 
-def _gold(problem: Problem) -> Any:
-    """The gold as the benchmark's grader reads it, with the problem's own rule or functions."""
-    if "tools" in problem.extra:
-        extra = {key: problem.extra[key] for key in ("tools", "category")}
-        return {"answer": json.loads(problem.gold), **extra}
-    return {"answer": problem.gold, **problem.rule} if problem.rule else problem.gold
-
-
-def _graded(samples: list[Sample], golds: dict[str, Any], benchmark: str) -> Iterator[Sample]:
+def _graded(samples: list[Sample], golds: dict[str, Any]) -> Iterator[Sample]:
     """The samples of one benchmark with their verdicts, whatever verdicts they had. golds: by problem id.
 
     What was not asked for want of room is incorrect. A thought is not graded.
     """
     pairs = ((without_thought(sample.completion), golds[sample.problem_id]) for sample in samples)
-    grades = grade_many(grader_of(benchmark), pairs)
+    grades = grade_many(grader_of(samples[0].benchmark), pairs)
     for sample, grade in zip(samples, grades, strict=True):
         verdicts = {
             "extracted": grade.extracted,

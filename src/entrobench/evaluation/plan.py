@@ -40,11 +40,11 @@ class Draw:
 class BenchmarkPlan:
     """One benchmark: problems, the text that the model reads for each, and that text's tokens.
 
-    benchmark: its entry in the cell. graded_as: the benchmark that this asks, greedily or sampled.
+    benchmark: its entry in the cell. asks: the benchmark whose problems these are.
     """
 
     benchmark: str
-    graded_as: str
+    asks: str
     file: Path
     sampling: Sampling
     problems: list[Problem]

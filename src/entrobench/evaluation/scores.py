@@ -1,137 +1,197 @@
-"""Scores of graded samples: the one place that scores.csv and the tables get their numbers from."""
+"""scores.csv from graded samples: the one place that it and the tables get their numbers from.
 
-from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+An `error`, an answer that the grader could not decide, is not correct in `value`, which is so a lower bound;
+`value_high` is the upper one, with every error correct, and `error_share` says how far apart they can be.
+`value_second` is the score by the second opinion, `value_both` that of the answers that both accept: columns
+of benchmarks whose grader has one, and of metrics that are no vote, which counts by the first's equality.
+`official` is the mean over categories as a benchmark's authors have it (statistics/official_means.py).
+`value_clean` leaves out the problems that stand in the cell's training set (data/contamination.py).
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from entrobench.cells import read_cell
-from entrobench.data.contamination import contaminated_ids
-from entrobench.evaluation.samples import Sample, read_samples
+from entrobench.data.contamination import AUDIT, contaminated
+from entrobench.errors import MissingInput
+from entrobench.evaluation.outcomes import Outcomes, Reading, measure
+from entrobench.evaluation.samples import Sample, stream_samples
 from entrobench.files import read_json, write_atomic
-from entrobench.statistics.bootstrap import cluster_bootstrap
-from entrobench.statistics.metrics import value_of
+from entrobench.statistics.official_means import OFFICIAL_MEANS
 
 PASS_AT = (1, 4, 5, 8, 10, 64)
+COMBINED_AT = 64
 IN_DOMAIN = "in_domain"
-COLUMNS = ["benchmark", "metric", "value", "ci_low", "ci_high", "n_problems", "n_samples", "n_errors"]
+COLUMNS = [
+    "benchmark", "metric", "value", "ci_low", "ci_high", "n_problems", "n_samples",
+    "n_errors", "error_share", "value_high", "value_second", "value_both", "n_errors_second",
+    "value_clean", "n_problems_clean",
+]  # fmt: skip
+OFFICIAL = "official"
+Part = tuple[Outcomes, str]
+# Weights of groups of these sizes, with the sum 1
+Weigh = Callable[[Sequence[int]], list[float]]
 
 
-@dataclass(frozen=True)
-class Outcomes:
-    """Graded samples of one benchmark, over the training seeds of a cell.
+def score(
+    samples_by_benchmark: Mapping[str, Iterable[Sample]],
+    in_domain: list[str],
+    dirty: Mapping[str, set[str]] | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """scores.csv: one row per benchmark and metric (statistics/metrics.py), and pooled over `in_domain` as a
+    macro average, where all of them were run.
 
-    correct: for each problem its (correct samples, samples) in each seed. A grader's `error` is not correct;
-    n_errors counts them among n_graded samples.
+    dirty: of each benchmark that was compared with the training set, the problems that stand in it. Columns:
+    COLUMNS; ci_low and ci_high of a 95 % cluster bootstrap over problems, n_samples per problem; empty where
+    there is nothing to say. Values in [0, 1]; metrics of k samples are shown for the k that n allows.
+    Raises MissingInput where answers need a grader that is not installed.
     """
-
-    correct: dict[str, list[tuple[int, int]]]
-    n_seeds: int
-    n_errors: int
-    n_graded: int
-
-    @classmethod
-    def of(cls, runs: Sequence[Sequence[Sample]]) -> "Outcomes":
-        """The outcomes of the same benchmark in the runs of several seeds."""
-        correct: dict[str, list[tuple[int, int]]] = defaultdict(list)
-        for samples in runs:
-            drawn = Counter(sample.problem_id for sample in samples)
-            right = Counter(sample.problem_id for sample in samples if sample.verdict == "correct")
-            for problem, n in drawn.items():
-                correct[problem].append((right[problem], n))
-        everything = [sample for samples in runs for sample in samples]
-        errors = sum(sample.verdict == "error" for sample in everything)
-        return cls(dict(correct), len(runs), errors, len(everything))
-
-    @property
-    def n_samples(self) -> int:
-        """Samples of a problem in one seed."""
-        return next(iter(self.correct.values()))[0][1]
-
-    def by_problem(self, metric: str) -> list[float]:
-        """The metric of each problem, averaged over seeds; in [0, 1]."""
-        return [sum(value_of(metric, c, n) for c, n in seeds) / len(seeds) for seeds in self.correct.values()]
-
-
-@dataclass(frozen=True)
-class Score:
-    """A mean over problems, or a macro average over benchmarks, with its 95 % interval; all in [0, 1]."""
-
-    value: float
-    ci_low: float
-    ci_high: float
-    n_problems: int
-    n_samples: int
-    n_seeds: int
-    n_errors: int
-
-
-def measure(parts: Sequence[tuple[Outcomes, str]], seed: int = 0) -> Score:
-    """Score of (benchmark, metric), or of several with equal weights. seed: of the interval's bootstrap."""
-    groups = [outcomes.by_problem(metric) for outcomes, metric in parts]
-    low, high = cluster_bootstrap(groups, seed)
-    every = [outcomes for outcomes, _ in parts]
-    return Score(
-        value=sum(sum(group) / len(group) for group in groups) / len(groups),
-        ci_low=low,
-        ci_high=high,
-        n_problems=sum(map(len, groups)),
-        n_samples=every[0].n_samples,
-        n_seeds=min(outcomes.n_seeds for outcomes in every),
-        n_errors=sum(outcomes.n_errors for outcomes in every),
-    )
-
-
-def score(samples_by_benchmark: dict[str, list[Sample]], in_domain: list[str], seed: int = 0) -> pd.DataFrame:
-    """scores.csv: one row per benchmark and metric, and mean@n pooled over `in_domain` as a macro average,
-    where all of them were run.
-
-    Columns: COLUMNS; ci_low and ci_high of a 95 % cluster bootstrap over problems, n_samples per problem.
-    Values in [0, 1]; pass@k is shown for the k of PASS_AT that n allows.
-    """
-    outcomes = {benchmark: Outcomes.of([samples]) for benchmark, samples in samples_by_benchmark.items()}
+    outcomes = {name: Outcomes.of([samples]) for name, samples in samples_by_benchmark.items()}
     rows = []
-    for benchmark, found in outcomes.items():
-        n = found.n_samples
-        for metric in (f"mean@{n}", *(f"pass@{k}" for k in PASS_AT if k <= n)):
-            rows.append(_row(benchmark, metric, measure([(found, metric)], seed)))
+    for name, found in outcomes.items():
+        rows += [_row(name, metric, [(found, metric)], dirty or {}, seed) for metric in metrics_of(found)]
+        rows += _official_rows(name, found, dirty or {}, seed)
     if in_domain and set(in_domain) <= set(outcomes):
         # In the order of the samples, which decides over the bootstrap's draws
-        parts = [(found, f"mean@{found.n_samples}") for name, found in outcomes.items() if name in in_domain]
-        rows.append(_row(IN_DOMAIN, parts[0][1], measure(parts, seed)))
-    return pd.DataFrame(rows, columns=COLUMNS)
+        inside = [found for name, found in outcomes.items() if name in in_domain]
+        pooled = [[(found, f"mean@{found.n_samples}") for found in inside]]
+        if all(found.n_samples >= COMBINED_AT for found in inside):
+            pooled.append([(found, f"combined@{COMBINED_AT}") for found in inside])
+        rows += [_row(IN_DOMAIN, parts[0][1], parts, dirty or {}, seed) for parts in pooled]
+    frame = pd.DataFrame(rows, columns=COLUMNS)
+    return frame.astype({"n_errors_second": "Int64", "n_problems_clean": "Int64"})
 
 
-def _row(benchmark: str, metric: str, found: Score) -> tuple[str | float, ...]:
-    n = (found.n_problems, found.n_samples, found.n_errors)
-    return (benchmark, metric, found.value, found.ci_low, found.ci_high, *n)
+def metrics_of(found: Outcomes) -> list[str]:
+    """The metrics of a benchmark that its number of samples allows, and the vote where answers have one."""
+    n = found.n_samples
+    names = [f"mean@{n}", *(f"pass@{k}" for k in PASS_AT if k <= n)]
+    # Of all samples both estimators are the same
+    names += [f"pass_first@{k}" for k in PASS_AT if k < n]
+    return [*names, f"maj@{n}"] if n > 1 and found.kind.are_equal is not None else names
 
 
-def clean_samples(
-    samples_by_benchmark: dict[str, list[Sample]], dataset: str, audit: Path
-) -> dict[str, list[Sample]]:
-    """The samples of problems that do not stand in the training set; a benchmark without any is left out.
-
-    audit: the folder of contamination.csv. Raises MissingInput for a pair that was not audited.
+def _official_rows(
+    name: str, found: Outcomes, dirty: Mapping[str, set[str]], seed: int
+) -> list[dict[str, Any]]:
+    """The row of the authors' mean over categories; none for a benchmark without one, nor for a slice of it
+    that lacks a category.
     """
-    clean = {}
-    for benchmark, samples in samples_by_benchmark.items():
-        dirty = contaminated_ids(benchmark, dataset, audit)
-        clean[benchmark] = [sample for sample in samples if sample.problem_id not in dirty]
-    return {benchmark: samples for benchmark, samples in clean.items() if samples}
+    official = OFFICIAL_MEANS.get(found.benchmark)
+    if official is None:
+        return []
+    by_category = found.by_category()
+    try:
+        weigh = _category_weights(official, list(by_category))
+        weigh([len(part.attempts) for part in by_category.values()])
+    except ValueError:
+        return []
+    metric = f"mean@{found.n_samples}"
+    parts = [(part, metric) for part in by_category.values()]
+    return [_row(name, OFFICIAL, parts, dirty, seed, weigh)]
 
 
-def score_cell(folder: Path, audit: Path | None = None) -> None:
-    """Write scores.csv of an evaluated cell; with the folder of contamination.csv also scores_clean.csv.
-
-    Raises MissingInput or CorruptFile, naming the file.
+def _category_weights(official: Callable[[Any], float], categories: Sequence[str | None]) -> Weigh:
+    """Weights of categories of these sizes in the authors' mean, which is linear: what it is where one
+    category has the value 1 and all others 0.
     """
-    cell = read_cell(folder / "cell.yaml")
-    evaluated = read_json(folder / "eval.done.json")["benchmarks"]
-    samples = {name: read_samples(folder / "eval" / name / "samples.jsonl") for name in evaluated}
-    write_atomic(folder / "scores.csv", score(samples, cell["in_domain"]).to_csv(index=False))
-    if audit is not None:
-        clean = clean_samples(samples, cell["dataset"]["name"], audit)
-        write_atomic(folder / "scores_clean.csv", score(clean, cell["in_domain"]).to_csv(index=False))
+
+    def weigh(sizes: Sequence[int]) -> list[float]:
+        return [
+            official(
+                {other: [float(other == one)] * size for other, size in zip(categories, sizes, strict=True)}
+            )
+            for one in categories
+        ]
+
+    return weigh
+
+
+def _equal(sizes: Sequence[int]) -> list[float]:
+    return [1 / len(sizes)] * len(sizes)
+
+
+def _row(
+    name: str,
+    metric: str,
+    parts: Sequence[Part],
+    dirty: Mapping[str, set[str]],
+    seed: int,
+    weigh: Weigh = _equal,
+) -> dict[str, Any]:
+    every = [outcomes for outcomes, _ in parts]
+    found = measure(parts, seed, weigh([len(outcomes.attempts) for outcomes in every]))
+    row: dict[str, Any] = {
+        "benchmark": name,
+        "metric": metric,
+        "value": found.value,
+        "ci_low": found.ci_low,
+        "ci_high": found.ci_high,
+        "n_problems": found.n_problems,
+        "n_samples": found.n_samples,
+        "n_errors": found.n_errors,
+        "error_share": found.n_errors / sum(outcomes.n_graded for outcomes in every),
+        "value_high": _value(parts, "errors_correct", weigh),
+    }
+    is_vote = any(of_part.startswith("maj@") for _, of_part in parts)
+    if all(outcomes.has_second_opinion for outcomes in every) and not is_vote:
+        row |= {
+            "value_second": _value(parts, "second", weigh),
+            "value_both": _value(parts, "both", weigh),
+            "n_errors_second": sum(outcomes.n_errors_second for outcomes in every),
+        }
+    if all(outcomes.benchmark in dirty for outcomes in every):
+        clean = [_clean(outcomes, of_part, dirty[outcomes.benchmark]) for outcomes, of_part in parts]
+        row["n_problems_clean"] = sum(map(len, clean))
+        if all(clean):
+            row["value_clean"] = _mean(clean, weigh)
+    return row
+
+
+def _clean(outcomes: Outcomes, metric: str, dirty: set[str]) -> list[float]:
+    return [value for problem, value in outcomes.by_problem(metric).items() if problem not in dirty]
+
+
+def _value(parts: Sequence[Part], reading: Reading, weigh: Weigh) -> float:
+    return _mean([list(outcomes.by_problem(metric, reading).values()) for outcomes, metric in parts], weigh)
+
+
+def _mean(groups: Sequence[Sequence[float]], weigh: Weigh) -> float:
+    weights = weigh([len(group) for group in groups])
+    return sum(weight * sum(group) / len(group) for weight, group in zip(weights, groups, strict=True))
+
+
+def score_cell(folder: Path) -> None:
+    """Write scores.csv of an evaluated cell, or of a folder with eval/<benchmark>/samples.jsonl alone.
+
+    A folder without cell.yaml has no training set and no in-domain mean. Raises MissingInput or CorruptFile,
+    naming the file.
+    """
+    in_domain: list[str] = []
+    asked: dict[str, str] = {}
+    dirty: dict[str, set[str]] = {}
+    if (folder / "cell.yaml").exists():
+        cell = read_cell(folder / "cell.yaml")
+        names = list(read_json(folder / "eval.done.json")["benchmarks"])
+        in_domain = cell["in_domain"]
+        asked = {name: entry.get("benchmark", name) for name, entry in cell["evaluation"].items()}
+        # Of the experiment: <paper>/<experiment>/<method>/seed<k>
+        audit = folder.parent.parent
+        if (audit / AUDIT).exists():
+            dirty = contaminated(cell["dataset"]["name"], audit)
+    else:
+        names = sorted(path.parent.name for path in folder.glob("eval/*/samples.jsonl"))
+        if not names:
+            raise MissingInput(
+                f"{folder} holds neither cell.yaml nor eval/<benchmark>/samples.jsonl. A cell's samples come "
+                f"from: entrobench evaluate CELL; anybody's from: entrobench import-samples"
+            )
+    samples = {
+        name: stream_samples(folder / "eval" / name / "samples.jsonl", asked.get(name, name))
+        for name in names
+    }
+    write_atomic(folder / "scores.csv", score(samples, in_domain, dirty).to_csv(index=False))

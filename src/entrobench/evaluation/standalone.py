@@ -6,11 +6,11 @@ from typing import Any
 import yaml
 
 from entrobench.cells import PROMPT_TOKENS, benchmark_of, prompt_file
-from entrobench.configs import Configs, Prompt
+from entrobench.configs import Configs, Prompt, PublishedScore
 from entrobench.data import prompt_files
 from entrobench.data.benchmarks import prepare_or_say_why
 from entrobench.errors import ConfigError
-from entrobench.files import read_json, write_atomic
+from entrobench.files import read_csv, read_json, write_atomic
 from entrobench.models.hub import fetch_revision
 from entrobench.provenance.manifest import gpus
 
@@ -90,3 +90,30 @@ def _with_file(prompt: dict[str, Any], out: Path, configs: Configs) -> dict[str,
     file = out / prompt_file(name)
     prompt_files.prepare_or_say_why(configs.prompt(name), file)
     return prompt | {"file": str(file)}
+
+
+def published_of(model: Path, configs: Configs) -> list[PublishedScore]:
+    """What is published of the model in `model`, where it is one of configs/models."""
+    marker = model / "model.json"
+    found = read_json(marker) if marker.exists() else {}
+    name = found.get("name", found.get("model"))
+    return configs.model(name).published if name in configs.names("models") else []
+
+
+def as_table(out: Path, published: list[PublishedScore]) -> str:
+    """The first metric of each benchmark with its interval, what is published beside it, and what did not
+    run. Values in percent.
+    """
+    scores = read_csv(out / "scores.csv").drop_duplicates("benchmark").to_dict("records")
+    rows = [("benchmark", "problems", "metric", "value", "95 % interval", "errors", "published")]
+    for score in scores:
+        value, low, high = (f"{100 * score[key]:.1f}" for key in ("value", "ci_low", "ci_high"))
+        of_makers = (each for each in published if each.benchmark == score["benchmark"])
+        beside = ", ".join(f"{each.value} ({each.metric}; {each.source})" for each in of_makers)
+        n, errors = str(score["n_problems"]), str(score["n_errors"])
+        rows.append((score["benchmark"], n, score["metric"], value, f"[{low}, {high}]", errors, beside))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
+    not_run = read_json(out / "eval.done.json")["not_run"]
+    reasons = [f"not run: {name}: {reason}" for name, reason in not_run.items()]
+    return "\n".join([*(line.rstrip() for line in lines), *reasons])

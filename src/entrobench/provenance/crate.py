@@ -28,7 +28,7 @@ METADATA = "ro-crate-metadata.json"
 SHA256_TERM = "https://w3id.org/ro/terms/workflow-run#sha256"
 TABLE_FILES = ("*.csv", "*.md", "*.tex", "*.png", "*.pdf", "*.html")
 CELL_FILES = (
-    "cell.yaml", MANIFEST, LIVES, EVALUATIONS, "scores.csv", "scores_clean.csv",
+    "cell.yaml", MANIFEST, LIVES, EVALUATIONS, "scores.csv",
     "train.done.json", "eval.done.json", "metrics.parquet", "token_stats.parquet",
     "eval/*/samples.jsonl", "eval/*/samples.meta.json",
 )  # fmt: skip

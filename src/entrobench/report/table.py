@@ -16,8 +16,8 @@ import pandas as pd
 
 from entrobench.cells import stand_in
 from entrobench.configs import Configs, Model, Scale
-from entrobench.evaluation.samples import read_samples
-from entrobench.evaluation.scores import Outcomes, measure
+from entrobench.evaluation.outcomes import Outcomes, measure
+from entrobench.evaluation.samples import stream_samples
 from entrobench.files import read_csv, read_json
 from entrobench.paths import published_folder
 from entrobench.report.artifacts import TableArtifact, experiments_at, seed_folders
@@ -195,7 +195,7 @@ _NOT_RUN: dict[str, Any] = dict.fromkeys(("reproduced", "ci_low", "ci_high"), ma
 
 
 def _outcomes(runs: list[Path], column: Column) -> Outcomes:
-    return Outcomes.of([read_samples(run / "eval" / column.benchmark / "samples.jsonl") for run in runs])
+    return Outcomes.of([stream_samples(run / "eval" / column.benchmark / "samples.jsonl") for run in runs])
 
 
 def _measured(parts: list[tuple[Outcomes, str]]) -> dict[str, Any]:

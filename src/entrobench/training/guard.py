@@ -85,7 +85,7 @@ class _Run:
     not_ours: frozenset[int] = field(default_factory=lambda: frozenset(p.pid for p in _descendants()))
     processes: dict[int, psutil.Process] = field(default_factory=dict)
     essential: dict[int, str] = field(default_factory=dict)
-    shared_memory: set[Path] = field(default_factory=set)
+    shared_memory: set[int] = field(default_factory=set)  # inodes
     missing_since: float | None = None
 
 
@@ -241,14 +241,14 @@ def _role(title: str) -> str:
     return title.partition(".")[0]
 
 
-def _shared_memory_of(pid: int) -> Iterator[Path]:
+def _shared_memory_of(pid: int) -> Iterator[int]:
+    """Inodes of the shared memory that a process maps; a semaphore has another name in its folder."""
     maps = Path(f"/proc/{pid}/maps")
     if not maps.exists():
         return
     for line in maps.read_text(encoding="utf-8", errors="replace").splitlines():
-        _, found, name = line.partition(f" {SHARED_MEMORY}/")
-        if found and not name.endswith("(deleted)"):
-            yield SHARED_MEMORY / name
+        if f" {SHARED_MEMORY}/" in line:
+            yield int(line.split(maxsplit=5)[4])
 
 
 def _is_alive(process: psutil.Process) -> bool:
@@ -267,8 +267,13 @@ def _clean_up(run: _Run) -> None:
             _ignore_gone(send, process)
         psutil.wait_procs(targets, timeout=8)
     in_use = set().union(*(_maps_or_empty(pid) for pid in psutil.pids()))
-    for path in run.shared_memory - in_use:
-        path.unlink(missing_ok=True)
+    _remove_shared_memory(run.shared_memory - in_use)
+
+
+def _remove_shared_memory(inodes: set[int]) -> None:
+    for entry in os.scandir(SHARED_MEMORY) if inodes else ():
+        if entry.inode() in inodes:
+            Path(entry.path).unlink(missing_ok=True)
 
 
 def _ignore_gone(action: Callable[[psutil.Process], Any], process: psutil.Process) -> None:
@@ -276,7 +281,7 @@ def _ignore_gone(action: Callable[[psutil.Process], Any], process: psutil.Proces
         action(process)
 
 
-def _maps_or_empty(pid: int) -> set[Path]:
+def _maps_or_empty(pid: int) -> set[int]:
     try:
         return set(_shared_memory_of(pid))
     except OSError:

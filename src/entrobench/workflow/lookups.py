@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from entrobench.cells import (
@@ -21,16 +22,22 @@ from entrobench.cells import (
     previous_cell,
     prompt_file,
     prompt_files_of,
+    resolve,
     training_file,
     training_prompt,
 )
 from entrobench.cluster.resources import cell_job, cell_threads, cpu_job
 from entrobench.configs import Configs
+from entrobench.cost.estimate import problems_of
 from entrobench.data.sources import is_offline, mirrored
 from entrobench.machine.site import Site
 from entrobench.paths import shared_data
 
 Resources = dict[str, Any]
+
+# Rounded up from what make bench-scoring shows: Python, pandas and four grading processes; and of each sample
+# what is kept of it, which is not its text
+SCORE_MB, SCORE_KB_PER_SAMPLE = 1500, 2
 
 
 class Lookups:
@@ -44,6 +51,7 @@ class Lookups:
         # Asked for once per resource of every job
         self._devices = cache(self._look_up_devices)
         self._jobs = cache(self._look_up_job)
+        self._samples = cache(self._look_up_samples)
 
     # -- names -----------------------------------------------------------------------------------------------
 
@@ -126,6 +134,20 @@ class Lookups:
         """The problems of every benchmark that a cell is evaluated on."""
         return self._benchmarks(wildcards.scale, self._cell(wildcards))
 
+    def audit(self, wildcards: Any) -> list[Path]:
+        """The comparison of a cell's training set with its benchmarks; none for a set without a recipe."""
+        cell, scale = self._cell(wildcards), self.configs.scale(wildcards.scale)
+        if not self.configs.dataset(dataset_of(cell, scale, self.configs)).recipe:
+            return []
+        return [self.results / wildcards.scale / cell.paper / cell.experiment / "contamination.csv"]
+
+    def audited_files(self, wildcards: Any) -> list[Path]:
+        """Training set and benchmarks of an experiment, which bring what is compared onto this machine."""
+        base = SimpleNamespace(
+            cell=f"{wildcards.paper}/{wildcards.experiment}/base/seed0", scale=wildcards.scale
+        )
+        return [self.training_set(base), *self.benchmark_files(base)]
+
     def sampled(self, wildcards: Any) -> list[Path]:
         """What the jobs that a cell's sampling is split over leave."""
         folder = self.cell_folder(wildcards.scale, wildcards.cell) / "eval"
@@ -206,6 +228,36 @@ class Lookups:
         """Resources of a rule that needs no GPU."""
         return cpu_job(self.site, mem_mb)
 
+    def score_job(self) -> Resources:
+        """Resources of scoring a cell; its memory is a function of the wildcards."""
+        return self.small_job() | {"mem_mb": self._score_memory}
+
+    def report_job(self) -> Resources:
+        """Resources of a paper's report, which keeps the samples of one table row at a time, of all seeds."""
+        return self.small_job() | {"mem_mb": self._report_memory}
+
+    def _score_memory(self, wildcards: Any) -> int:
+        return _memory(self._samples_of(wildcards.scale, self._cell(wildcards)))
+
+    def _report_memory(self, wildcards: Any) -> int:
+        cells = self.report_cells(wildcards.scale, wildcards.paper)
+        seeds = max((cell.seed for cell in cells), default=0) + 1
+        return _memory(seeds * max((self._samples_of(wildcards.scale, cell) for cell in cells), default=0))
+
+    def _samples_of(self, scale: str, cell: CellId) -> int:
+        return self._samples(scale, cell.paper, cell.experiment)
+
+    def _look_up_samples(self, scale: str, paper: str, experiment: str) -> int:
+        """Samples of a cell's evaluation: problems x samples of every benchmark. All cells of an experiment
+        have as many.
+        """
+        cell = resolve(f"{paper}/{experiment}/base/seed0", scale, self.configs, self.results)
+        return sum(
+            problems_of(name, cell, self.configs) * settings["n_samples"]
+            for name, settings in cell["evaluation"].items()
+            if not self._is_generated(settings["benchmark"])
+        )
+
     def heavy_job(self, step: str, mem_mb: int) -> dict[str, Callable[..., Any]]:
         """Resources of a rule that trains or evaluates a cell: one function of the wildcards per key."""
 
@@ -241,3 +293,8 @@ class Lookups:
     def _look_up_job(self, step: str, mem_mb: int, scale: str, name: str) -> Resources:
         nodes, gpus = self._devices(step, scale, name)
         return cell_job(self.site, nodes, gpus, mem_mb, f"{step} {name} at scale {scale}")
+
+
+def _memory(samples: int) -> int:
+    """Megabytes of a job that reads so many samples."""
+    return SCORE_MB + samples * SCORE_KB_PER_SAMPLE // 1000

@@ -4,8 +4,8 @@ The source wraps each problem in a prompt of its own, which is taken off exactly
 text, as public loaders have it, strip sets of characters and eat into problems.
 
 "17k" means two things: 17,917 rows by index (the hub's file repeats each 100 times) and 17,398 by problem
-text; `dedup_key` chooses. Texts whose rows disagree about the answer are dropped, and so are golds that are
-known to be wrong (`drop_ids`).
+text; `dedup_key` chooses. Texts whose rows disagree about the answer are dropped, and so are golds that went
+through a float (FLOAT_DAMAGE).
 """
 
 import re
@@ -21,6 +21,7 @@ from entrobench.data.recipes.selection import CONFLICT as CONFLICT
 from entrobench.data.recipes.selection import SAME_TEXT as SAME_TEXT
 from entrobench.data.recipes.selection import Selection, TrainingRow, keep_one_per_text
 from entrobench.data.schema import ChatMessage, validate_rows
+from entrobench.data.text import normalised
 from entrobench.errors import ConfigError, CorruptFile
 
 PREFIX = (
@@ -30,6 +31,10 @@ PREFIX = (
 )
 SUFFIX = '\n\nRemember to put your answer on its own line after "Answer:".'
 REPEATED = "same index as an earlier row"
+# Up to here a double holds every integer. The 5 golds beyond are all wrong, as 105263157894736848 for ...842
+LARGEST_EXACT = 2**53
+FLOAT_DAMAGE = "the gold is beyond 2^53 and went through a float, which no longer holds every integer there"
+NORMALISED_CONFLICT = "rows with the letters and digits of this problem have different answers"
 _INTEGER = re.compile(r"-?[0-9]{1,40}")
 
 
@@ -70,25 +75,33 @@ def problem_text(row: SourceRow, path: Path) -> str:
 def select_dapo(files: dict[str, Path], settings: dict[str, Any]) -> Selection:
     """Rows of the file `train`, one per text or index.
 
-    settings: dedup_key text | index; conflicts drop | keep; drop_ids: index -> reason.
-    Raises ConfigError, MissingInput or CorruptFile.
+    settings: dedup_key text | index; conflicts drop | keep, of rows with the same text; normalised_conflicts
+    keep | drop, of rows whose texts have the same letters and digits. Keep: the papers train on the file as
+    it is, and texts that differ in a sign alone are different problems, which no comparison of letters and
+    digits sees. Raises ConfigError, MissingInput or CorruptFile.
     """
-    key, conflicts = settings.get("dedup_key", "text"), settings.get("conflicts", "drop")
-    if key not in ("text", "index") or conflicts not in ("drop", "keep"):
-        raise ConfigError(
-            f"settings: expected dedup_key text or index and conflicts drop or keep, found {key!r} and "
-            f"{conflicts!r}"
-        )
-    wrong: dict[str, str] = settings.get("drop_ids", {})
+    key = _choice(settings, "dedup_key", "text", "index")
+    conflicts = _choice(settings, "conflicts", "drop", "keep")
+    normalised_conflicts = _choice(settings, "normalised_conflicts", "keep", "drop")
     path = files["train"]
     names = {"text": "problem text, exact", "index": "extra_info.index"}
     selection = Selection(rows_in=0, dedup_key=names[key])
     by_text: dict[str, dict[str, list[TrainingRow]]] = defaultdict(lambda: defaultdict(list))
     order: dict[str, int] = {}
+    wrong: dict[str, str] = {}
     for index, text, gold in _distinct(path, selection):
         by_text[text][gold].append(TrainingRow(index, text, gold))
         order[index] = len(order)
+        if _INTEGER.fullmatch(gold) and abs(int(gold)) > LARGEST_EXACT:
+            wrong[index] = FLOAT_DAMAGE
     keep_one_per_text(by_text, selection, conflicts, wrong, key)
+    disagreeing = _disagreeing(selection.rows)
+    if normalised_conflicts == "drop":
+        dropped = {row.index for rows in disagreeing for row in rows}
+        for row in selection.rows:
+            if row.index in dropped:
+                selection.drop(NORMALISED_CONFLICT, row.index)
+        selection.rows = [row for row in selection.rows if row.index not in dropped]
     if key == "index":
         selection.rows.sort(key=lambda row: order[row.index])
     selection.counts = _counts(by_text)
@@ -100,9 +113,32 @@ def select_dapo(files: dict[str, Path], settings: dict[str, Any]) -> Selection:
             }
             for text, by_gold in by_text.items()
             if len(by_gold) > 1
-        ]
+        ],
+        "normalised_conflicts": [
+            [{"index": row.index, "gold": row.gold, "problem": row.problem} for row in rows]
+            for rows in disagreeing
+        ],
     }
     return selection
+
+
+def _choice(settings: dict[str, Any], name: str, default: str, other: str) -> str:
+    value = settings.get(name, default)
+    if value not in (default, other):
+        raise ConfigError(f"settings: expected {name} {default} or {other}, found {value!r}")
+    return str(value)
+
+
+def _disagreeing(rows: list[TrainingRow]) -> list[list[TrainingRow]]:
+    """Rows whose problems have the same letters and digits, where their texts and their golds differ."""
+    groups: dict[str, list[TrainingRow]] = defaultdict(list)
+    for row in rows:
+        groups[normalised(row.problem)].append(row)
+    return [
+        group
+        for group in groups.values()
+        if len({row.problem for row in group}) > 1 and len({row.gold for row in group}) > 1
+    ]
 
 
 def _distinct(path: Path, selection: Selection) -> Iterator[tuple[str, str, str]]:

@@ -1,0 +1,208 @@
+"""What scores are computed from: the verdicts and answers of a benchmark's samples, without their texts."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+from entrobench.evaluation.samples import Sample
+from entrobench.rewards.answer_grade import Verdict
+from entrobench.rewards.answer_kinds import AnswerKind, Equality, answer_kind
+from entrobench.rewards.pool import pool_size
+from entrobench.statistics.bootstrap import cluster_bootstrap
+from entrobench.statistics.metrics import value_of
+
+# Which samples count as correct: by the grader that decides; by the second opinion; by both; and what the
+# first would have given had it found every answer correct that it could not decide
+Reading = Literal["first", "second", "both", "errors_correct"]
+Votes = tuple[int | None, ...]
+CORRECT_GROUP = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """One problem's samples in one run, in their order."""
+
+    verdicts: tuple[Verdict, ...]
+    second_verdicts: tuple[Verdict | None, ...]
+    answers: tuple[str | None, ...]
+
+    def is_correct(self, reading: Reading) -> list[bool]:
+        """Of each sample. An `error` is not correct but where the reading says so."""
+        first = [verdict == "correct" for verdict in self.verdicts]
+        second = [verdict == "correct" for verdict in self.second_verdicts]
+        match reading:
+            case "first":
+                return first
+            case "second":
+                return second
+            case "both":
+                return [a and b for a, b in zip(first, second, strict=True)]
+            case "errors_correct":
+                return [verdict != "incorrect" for verdict in self.verdicts]
+
+    def votes(self, are_equal: Equality) -> Votes:
+        """Number of each answer's group, None for no answer.
+
+        All correct answers are one group, since each is equal to the gold. A wrong one joins the first group
+        whose first answer it is equal to, the same texts first of all. What the grader could not decide is
+        equal to its own text only: it would not decide that either, and take its time.
+        """
+        groups: dict[str, int] = {}
+        comparable: list[tuple[int, str]] = []
+        votes: list[int | None] = []
+        for verdict, answer in zip(self.verdicts, self.answers, strict=True):
+            if answer is None or verdict == "correct":
+                votes.append(None if answer is None else CORRECT_GROUP)
+                continue
+            if answer not in groups:
+                same = (n for n, first in comparable if verdict != "error" and are_equal(answer, first))
+                groups[answer] = next(same, None) or max(groups.values(), default=CORRECT_GROUP) + 1
+                if verdict != "error":
+                    comparable.append((groups[answer], answer))
+            votes.append(groups[answer])
+        return tuple(votes)
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Graded samples of one benchmark, over the training seeds of a cell.
+
+    attempts: for each problem its samples in each seed. categories: of each problem, where it has one.
+    """
+
+    benchmark: str
+    attempts: dict[str, list[Attempts]]
+    n_seeds: int
+    categories: dict[str, str | None]
+
+    @classmethod
+    def of(cls, runs: Sequence[Iterable[Sample]]) -> "Outcomes":
+        """The outcomes of the same benchmark in the runs of several seeds; no more than one sample's text is
+        in memory at a time.
+        """
+        benchmark = ""
+        attempts: dict[str, list[Attempts]] = defaultdict(list)
+        categories: dict[str, str | None] = {}
+        for samples in runs:
+            rows: dict[str, list[tuple[int, Verdict, Verdict | None, str | None]]] = defaultdict(list)
+            for sample in samples:
+                benchmark = sample.benchmark
+                row = (sample.sample, sample.verdict, sample.second_verdict, sample.extracted)
+                rows[sample.problem_id].append(row)
+                categories[sample.problem_id] = sample.category
+            for problem, of_problem in rows.items():
+                of_problem.sort(key=lambda row: row[0])
+                _, verdicts, second_verdicts, answers = zip(*of_problem, strict=True)
+                attempts[problem].append(Attempts(verdicts, second_verdicts, answers))
+        return cls(benchmark, dict(attempts), len(runs), categories)
+
+    def by_category(self) -> dict[str | None, "Outcomes"]:
+        """The outcomes of each category's problems."""
+        parts: dict[str | None, dict[str, list[Attempts]]] = defaultdict(dict)
+        for problem, attempts in self.attempts.items():
+            parts[self.categories[problem]][problem] = attempts
+        return {category: replace(self, attempts=part) for category, part in parts.items()}
+
+    @property
+    def kind(self) -> AnswerKind:
+        """What its answers allow."""
+        return answer_kind(self.benchmark)
+
+    @property
+    def has_second_opinion(self) -> bool:
+        """Whether every sample has a second verdict by another rule than the first."""
+        return self.kind.has_second_opinion and all(None not in one.second_verdicts for one in self._all())
+
+    @property
+    def n_samples(self) -> int:
+        """Samples of a problem in one seed."""
+        return len(next(iter(self.attempts.values()))[0].verdicts)
+
+    @property
+    def n_graded(self) -> int:
+        """Samples of all problems and seeds."""
+        return sum(len(one.verdicts) for one in self._all())
+
+    @property
+    def n_errors(self) -> int:
+        """Samples that the first grader could not decide."""
+        return sum(one.verdicts.count("error") for one in self._all())
+
+    @property
+    def n_errors_second(self) -> int:
+        """Samples that the second opinion could not decide."""
+        return sum(one.second_verdicts.count("error") for one in self._all())
+
+    def _all(self) -> list[Attempts]:
+        return [one for seeds in self.attempts.values() for one in seeds]
+
+    def by_problem(self, metric: str, reading: Reading = "first") -> dict[str, float]:
+        """The metric of each problem, averaged over seeds; in [0, 1]. Raises ValueError as value_of."""
+        is_vote = metric.startswith("maj@") and self.kind.are_equal is not None
+        values = {}
+        for problem, seeds in self.attempts.items():
+            votes: list[Votes | None] = list(self._votes[problem]) if is_vote else [None] * len(seeds)
+            of_seeds = [
+                value_of(metric, one.is_correct(reading), _votes_as_read(one, groups, reading))
+                for one, groups in zip(seeds, votes, strict=True)
+            ]
+            values[problem] = sum(of_seeds) / len(of_seeds)
+        return values
+
+    @cached_property
+    def _votes(self) -> dict[str, list[Votes]]:
+        """By problem and seed. Raises MissingInput where answers need a grader that is not installed."""
+        are_equal = self.kind.are_equal
+        assert are_equal is not None
+
+        def of(seeds: list[Attempts]) -> list[Votes]:
+            return [one.votes(are_equal) for one in seeds]
+
+        with ThreadPoolExecutor(pool_size() + 1, thread_name_prefix="vote") as executor:
+            return dict(zip(self.attempts, executor.map(of, self.attempts.values()), strict=True))
+
+
+def _votes_as_read(attempts: Attempts, votes: Votes | None, reading: Reading) -> Votes | None:
+    if votes is None or reading != "errors_correct":
+        return votes
+    return tuple(
+        CORRECT_GROUP if verdict == "error" else vote
+        for verdict, vote in zip(attempts.verdicts, votes, strict=True)
+    )
+
+
+@dataclass(frozen=True)
+class Score:
+    """A mean over problems, or a macro average over benchmarks, with its 95 % interval; all in [0, 1]."""
+
+    value: float
+    ci_low: float
+    ci_high: float
+    n_problems: int
+    n_samples: int
+    n_seeds: int
+    n_errors: int
+
+
+def measure(
+    parts: Sequence[tuple[Outcomes, str]], seed: int = 0, weights: Sequence[float] | None = None
+) -> Score:
+    """Score of (benchmark, metric), or the mean of several. seed: of the interval's bootstrap. weights: of
+    the parts, with the sum 1; equal by default.
+    """
+    groups = [list(outcomes.by_problem(metric).values()) for outcomes, metric in parts]
+    weights = weights or [1 / len(groups)] * len(groups)
+    low, high = cluster_bootstrap(groups, seed, weights=weights)
+    every = [outcomes for outcomes, _ in parts]
+    return Score(
+        value=sum(weight * sum(group) / len(group) for weight, group in zip(weights, groups, strict=True)),
+        ci_low=low,
+        ci_high=high,
+        n_problems=sum(map(len, groups)),
+        n_samples=every[0].n_samples,
+        n_seeds=min(outcomes.n_seeds for outcomes in every),
+        n_errors=sum(outcomes.n_errors for outcomes in every),
+    )
