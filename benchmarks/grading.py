@@ -24,7 +24,8 @@ from entrobench.paths import repository_root, shared_data
 from entrobench.rewards.function_call_ast import check_calls
 from entrobench.rewards.graders import GRADERS, grade_many, require_grader
 from entrobench.rewards.math_answers import Grade, gold_text
-from entrobench.rewards.pool import PROCESSES_VARIABLE, pool
+from entrobench.rewards.pool import pool
+from entrobench.rewards.processes import PROCESSES_VARIABLE
 
 sys.path.insert(0, str(repository_root() / "tests"))
 from call_data import LABELLED, acebench_golds, bfcl_golds, labelled_calls

@@ -34,33 +34,65 @@ def test_extraction(text, answer):
 
 
 @pytest.mark.parametrize(
-    ("answer", "gold", "verdict"),
+    ("answer", "gold", "as_text", "as_value"),
     [
-        ("abc", "'abc'", "correct"),
-        ("'abc'", "'abc'", "correct"),
-        ("[1, 2]", "[1, 2]", "correct"),
-        ("[1,2]", "[1, 2]", "incorrect"),
-        ('["a"]', "['a']", "incorrect"),
-        ("3.0", "3", "incorrect"),
-        ("", "''", "correct"),
+        ("abc", "'abc'", "correct", "correct"),
+        ("'abc'", "'abc'", "correct", "correct"),
+        ('"abc"', "'abc'", "correct", "correct"),
+        ("abc", "'abd'", "incorrect", "incorrect"),
+        ("[1, 2]", "[1, 2]", "correct", "correct"),
+        ("[1,2]", "[1, 2]", "incorrect", "correct"),
+        ("(1, 2)", "[1, 2]", "incorrect", "incorrect"),
+        ('["a"]', "['a']", "incorrect", "correct"),
+        ("{'b': 1, 'a': 2}", "{'a': 2, 'b': 1}", "incorrect", "correct"),
+        ("5", "'5'", "correct", "incorrect"),
+        ("'5'", "5", "correct", "incorrect"),
+        ("True", "'True'", "correct", "incorrect"),
+        ("3.0", "3", "incorrect", "correct"),
+        ("", "''", "correct", "correct"),
         # The gold writes a line end as two characters, the parsed answer holds one
-        ("a\nb", "'a\\nb'", "correct"),
+        ("a\nb", "'a\\nb'", "correct", "correct"),
+        ("'a\nb'", "'a\\nb'", "correct", "correct"),
+        # Calculations are no literals
+        ("2 + 3", "5", "incorrect", "incorrect"),
+        ("len('abc')", "3", "incorrect", "incorrect"),
     ],
 )
-def test_comparison(answer, gold, verdict):
-    assert grade_crux(json.dumps({"reasoning": "r", "answer": answer}), gold).verdict == verdict
+def test_comparison_of_texts_and_of_literals(answer, gold, as_text, as_value):
+    grade = grade_crux(json.dumps({"reasoning": "r", "answer": answer}), gold)
+    assert (grade.verdict, grade.second_verdict) == (as_text, as_value)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "[" * 9000,
+        "-" * 9000 + "1",
+        "1+" * 4000 + "1",
+        "9" * 9000,
+        "{[]}",
+        "{1:" * 90 + "1" + "}" * 90,
+        "\x00",
+        "\ud800",
+    ],
+)
+def test_literals_made_to_break_the_reader_are_wrong_answers(answer):
+    grade = grade_crux(json.dumps({"answer": answer}), "5")
+    assert (grade.verdict, grade.second_verdict) == ("incorrect", "incorrect")
 
 
 def test_deep_json_falls_back_and_nothing_is_executed(tmp_path):
     assert grade_crux('{"a": ' + "[" * 10_000 + "]" * 10_000 + ', "answer": "4"}', "4").verdict == "correct"
     target = tmp_path / "touched"
     grade_crux(json.dumps({"answer": f"open({str(target)!r}, 'w')"}), "4")
+    grade_crux(json.dumps({"answer": f"[open({str(target)!r}, 'w')]"}), f"[open({str(target)!r}, 'w')]")
     assert not target.exists()
 
 
-@pytest.mark.parametrize("model", ["Qwen2.5-7B-Instruct", "Qwen2.5-3B-Instruct"])
-def test_the_published_accuracy_is_reached_exactly(real_path, model):
+@pytest.mark.parametrize(("model", "differing"), [("Qwen2.5-7B-Instruct", 18), ("Qwen2.5-3B-Instruct", 9)])
+def test_the_published_accuracy_is_reached_exactly(real_path, model, differing):
     # 7B: 422 of 800 = 52.75 %, 4 without an answer = 0.50 %. 3B: 265 = 33.125, printed 33.12; 8 = 1.00 %.
+    # As literals, 18 of 7B differ: 11 in their quotes ('816' for 816), 7 in their spaces ([1,2] for [1, 2]).
     outputs = real_path("outputs/zeroeval_crux")
     summary = json.loads((outputs / "crux.summary.json").read_text(encoding="utf-8"))
     published = next(row for row in summary if row["Model"] == model)
@@ -72,6 +104,7 @@ def test_the_published_accuracy_is_reached_exactly(real_path, model):
     assert f"{accuracy:.2f}" == published["Acc"]
     without = 100 * sum(grade.extracted is None for grade in grades) / len(grades)
     assert f"{without:.2f}" == published["No answer"]
-    assert all(
-        grade_crux(json.dumps({"answer": row["answer"]}), row["answer"]).verdict == "correct" for row in rows
-    )
+    assert sum(grade.verdict != grade.second_verdict for grade in grades) == differing
+    for row in rows:
+        own = grade_crux(json.dumps({"answer": row["answer"]}), row["answer"])
+        assert (own.verdict, own.second_verdict) == ("correct", "correct")

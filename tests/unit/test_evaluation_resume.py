@@ -147,12 +147,12 @@ def test_samples_of_another_grader_are_graded_again_and_not_made_again(evaluate,
     )
     meta = path.with_name("samples.meta.json")
     kept = json.loads(meta.read_text())
-    assert kept["grader"] == grader_version()
+    assert kept["grader"] == grader_version("smoke_b")
     meta.write_text(json.dumps(kept | {"grader": "older", "samples_sha256": sha256_file(path)}))
     assert evaluate() == 0
     assert path.read_text() == whole
     done = done_of(tmp_path)
-    assert (done["errors"], done["disagreement_rate"], done["grader"]) == (0, 0.0, grader_version())
+    assert (done["errors"], done["disagreement_rate"], done["grader"]) == (0, 0.0, grader_version("smoke_b"))
 
 
 def test_a_kill_while_grading_again_loses_no_samples(evaluate, tmp_path, monkeypatch):
@@ -173,7 +173,7 @@ def test_a_kill_while_grading_again_loses_no_samples(evaluate, tmp_path, monkeyp
             evaluate()
     assert (path.read_text(), json.loads(meta.read_text())["grader"]) == (whole, "older")
     assert evaluate() == 0
-    assert (path.read_text(), json.loads(meta.read_text())["grader"]) == (whole, grader_version())
+    assert (path.read_text(), json.loads(meta.read_text())["grader"]) == (whole, grader_version("smoke_b"))
 
 
 def test_a_changed_verdict_is_graded_again_and_a_changed_completion_made_again(evaluate, tmp_path):

@@ -13,7 +13,7 @@ from entrobench.data.tool_benchmarks import with_language
 from entrobench.errors import ConfigError, MissingInput
 from entrobench.rewards.function_call_ast import check_calls, grade_function_calls, require_checker
 from entrobench.rewards.graders import grade_many, grader_of, require_grader
-from entrobench.rewards.pool import PACKAGES_VARIABLE
+from entrobench.rewards.packages import PACKAGES_VARIABLE
 
 FUNCTIONS = [
     {

@@ -20,7 +20,8 @@ from entrobench.errors import ConfigError
 from entrobench.rewards import pool as pool_module
 from entrobench.rewards.graders import GRADERS, grade_many
 from entrobench.rewards.math_answers import compare, extract_answer_line, extract_boxed, grade
-from entrobench.rewards.pool import GraderPool, pool, pool_size
+from entrobench.rewards.pool import GraderPool, pool
+from entrobench.rewards.processes import PROCESSES_VARIABLE, pool_size
 from entrobench.rewards.rules import Rule, canonical_integer
 
 HANGS = "2^{2^{2^{2^{2^2}}}}"
@@ -235,10 +236,10 @@ def test_a_completion_of_a_megabyte(filler):
 
 
 def test_the_number_of_processes(monkeypatch):
-    monkeypatch.delenv(pool_module.PROCESSES_VARIABLE, raising=False)
+    monkeypatch.delenv(PROCESSES_VARIABLE, raising=False)
     assert 2 <= pool_size() <= 4
-    monkeypatch.setenv(pool_module.PROCESSES_VARIABLE, "7")
+    monkeypatch.setenv(PROCESSES_VARIABLE, "7")
     assert pool_size() == 7
-    monkeypatch.setenv(pool_module.PROCESSES_VARIABLE, "many")
+    monkeypatch.setenv(PROCESSES_VARIABLE, "many")
     with pytest.raises(ConfigError, match="expected a number from 1 to 256, found 'many'"):
         pool_size()

@@ -6,8 +6,9 @@ import pytest
 from math_verify import grader
 
 from entrobench.errors import MissingInput
-from entrobench.rewards import pool, worker
+from entrobench.rewards import pool, processes, worker
 from entrobench.rewards.math_answers import canonical_integer, extract_boxed, grade
+from entrobench.rewards.packages import PACKAGES_VARIABLE
 
 
 @pytest.mark.parametrize("text", [r"\boxed{" * 150_000, r"\boxed{" * 75_000 + "}" * 75_000, "{" * 1_000_000])
@@ -57,13 +58,13 @@ def test_a_comparison_that_fails_is_an_error_and_not_incorrect(monkeypatch):
 
 def test_a_grader_that_is_not_installed_ends_the_run(monkeypatch):
     monkeypatch.setattr(pool, "find_spec", lambda _: None)
-    monkeypatch.setattr(pool, "_pool", None)
+    monkeypatch.setattr(processes, "_pools", {})
     with pytest.raises(MissingInput, match="pip install math-verify"):
         grade(r"\boxed{\frac{1}{2}}", "0.5")
 
 
 def test_the_grading_process_without_its_packages_ends_the_run(monkeypatch, tmp_path):
-    monkeypatch.setenv(pool.PACKAGES_VARIABLE, str(tmp_path))
-    monkeypatch.setattr(pool, "_pool", None)
+    monkeypatch.setenv(PACKAGES_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(processes, "_pools", {})
     with pytest.raises(MissingInput, match=r"antlr4-python3-runtime 4\.11\.0(.|\n)*setup\.sh"):
         grade(r"\boxed{\frac{1}{2}}", "0.5")

@@ -222,14 +222,14 @@ def test_100_000_generated_strings_crash_no_grader():
         '{"name": "g", "arguments": {"x": true}}',
     ]
     seen = {"correct": 0, "incorrect": 0, "error": 0}
-    started = time.monotonic()
+    started = time.process_time()  # all of it is done here, whoever else uses the machine
     for _ in range(100_000):
         text = generated(rng)
         seen[grade_tool_call(text, rng.choice(golds)).verdict] += 1
         assert grade_crux(text, "5").verdict in ("correct", "incorrect")
         assert grade_mmlu_pro(text, "B").verdict in ("correct", "incorrect")
         assert grade_gpqa(text, "(C)").second_verdict in ("correct", "incorrect")
-    assert time.monotonic() - started < 60
+    assert time.process_time() - started < 60
     assert min(seen.values()) > 500, f"a generator that never reaches a verdict tests nothing: {seen}"
 
 

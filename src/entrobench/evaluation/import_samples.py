@@ -132,7 +132,7 @@ def import_samples(source: Path, form: str, benchmark: str | None, out: Path, co
             "samples": result.samples,
             "known_problems": matched,
             "differing_golds": result.differing_golds,
-            "grader": grader_version(),
+            "grader": grader_version(name),
         },
     )
     write_samples(target, samples)

@@ -12,7 +12,7 @@ from typing import Any
 from entrobench.data.benchmarks import why_missing
 from entrobench.data.prompts import check_settings, render
 from entrobench.data.schema import Problem, read_problems
-from entrobench.errors import ConfigError, MissingInput, UnknownName
+from entrobench.errors import ConfigError, MissingInput, UnknownName, UnsupportedPlatform
 from entrobench.evaluation.sampling import LEAST_ROOM, Request, Sampling, request_seed
 from entrobench.files import sha256_file, sha256_text
 from entrobench.rewards.graders import require_grader
@@ -119,7 +119,7 @@ def plan_evaluation(
         try:
             is_gradable(settings.get("benchmark", name))
             plans[name] = _plan_benchmark(name, settings, tokenizer)
-        except (MissingInput, UnknownName) as error:
+        except (MissingInput, UnknownName, UnsupportedPlatform) as error:
             not_run[name] = str(error)
     if not plans:
         reasons = "\n".join(f"  {name}: {reason}" for name, reason in not_run.items())

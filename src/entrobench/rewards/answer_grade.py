@@ -8,7 +8,10 @@ Verdict = Literal["correct", "incorrect", "error"]
 
 @dataclass(frozen=True)
 class AnswerGrade:
-    """One verdict. `extracted` is the answer as it stood in the completion, None where there is none."""
+    """One verdict, and a second where there is another rule. `extracted` is the answer as it stood in the
+    completion, None where there is none.
+    """
 
     extracted: str | None
     verdict: Verdict
+    second_verdict: Verdict | None = None

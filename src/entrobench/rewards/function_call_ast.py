@@ -6,15 +6,13 @@ JavaScript: there every value is a string that writes a value of the language, w
 Edge cases: no readable calls -> `incorrect`; the checker raises -> `error`; no package -> MissingInput.
 """
 
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from entrobench.errors import ConfigError, MissingInput
 from entrobench.rewards.answer_grade import AnswerGrade, Verdict
 from entrobench.rewards.checker_process import CheckerProcess
-from entrobench.rewards.pool import PACKAGES_VARIABLE
+from entrobench.rewards.packages import PACKAGES_VARIABLE, packages_folder
 from entrobench.rewards.tool_call import call_list, last_tool_call
 
 VERSION = "2025.7.17"
@@ -73,7 +71,7 @@ def require_checker() -> Path:
     """The folder of the leaderboard's package (ENTROBENCH_GRADER_PACKAGES, default grader-packages/ in the
     environment). Raises MissingInput where it is not there in the pinned version.
     """
-    folder = Path(os.environ.get(PACKAGES_VARIABLE) or Path(sys.prefix) / "grader-packages")
+    folder = packages_folder()
     if not (folder / f"bfcl_eval-{VERSION}.dist-info").is_dir():
         raise MissingInput(
             f"{folder} holds no bfcl-eval {VERSION}, whose checker grades BFCL.\n"

@@ -5,16 +5,18 @@ from typing import Any
 
 from entrobench.errors import ConfigError, CorruptFile
 from entrobench.files import numbered_jsonl, write_jsonl
-from entrobench.rewards.graders import RULE_FIELDS, grade_many, grader_of
+from entrobench.rewards.graders import RULE_FIELDS, grade_many, grader_of, require_grader
 from entrobench.rewards.math_answers import Grade
 
 
 def grade_file(benchmark: str, source: Path, target: Path) -> str:
-    """Write the lines of `source` with extracted, verdict, second_verdict, milliseconds; returns a summary.
+    """Write the lines of `source` with extracted, verdict, second_verdict, milliseconds (and of IFEval
+    instructions); returns a summary.
 
-    Other keys of a line stay. Raises UnknownName, MissingInput, or CorruptFile with file and line; `target`
-    is written in one step or not at all.
+    Other keys of a line stay. Raises UnknownName, MissingInput, UnsupportedPlatform, or CorruptFile with file
+    and line; `target` is written in one step or not at all.
     """
+    require_grader(benchmark)
     grader = grader_of(benchmark)
     numbered = numbered_jsonl(source)
     pairs = [_pair(row, f"{source}:{number}") for number, row in numbered]
@@ -35,6 +37,7 @@ def grade_file(benchmark: str, source: Path, target: Path) -> str:
             "second_verdict": grade.second_verdict,
             "milliseconds": round(grade.seconds * 1000, 3),
         }
+        | ({"instructions": grade.instructions} if benchmark == "ifeval" else {})
         for (_, row), grade in zip(numbered, grades, strict=True)
     ]
     write_jsonl(target, rows)

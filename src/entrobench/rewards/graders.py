@@ -2,8 +2,8 @@
 
 A grader takes a completion and the gold as its file has it. For mathematics that is a string or a number, or
 an object `{"answer": ..., <rule fields>}`, or the JSON text of one where only text can travel; for tool calls
-a list of calls or its JSON text; for BFCL and ACEBench an object with `answer`, `tools` and `category`, or
-its JSON text; else a string.
+a list of calls or its JSON text; for BFCL and ACEBench an object with `answer`, `tools` and `category`; for
+IFEval and HumanEval an object as ifeval.py and humaneval.py say, or its JSON text; else a string.
 """
 
 import json
@@ -11,28 +11,41 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
+from functools import wraps
+from inspect import unwrap
 from typing import Any
 
 from entrobench.errors import ConfigError, UnknownName, did_you_mean
 from entrobench.rewards.acebench import checker_folder, grade_acebench
 from entrobench.rewards.answer_grade import AnswerGrade
+from entrobench.rewards.code_sandbox import require_sandbox
 from entrobench.rewards.crux import grade_crux
 from entrobench.rewards.function_call_ast import grade_function_calls, require_checker
+from entrobench.rewards.grader_version import version_of
+from entrobench.rewards.humaneval import grade_humaneval
+from entrobench.rewards.ifeval import grade_ifeval, require_checkers
 from entrobench.rewards.json_text import read_json_text
 from entrobench.rewards.math_answers import Extraction, Grade, grade
 from entrobench.rewards.multiple_choice import ChoiceGrade, grade_gpqa, grade_mmlu_pro
-from entrobench.rewards.pool import pool_size
+from entrobench.rewards.processes import pool_size
 from entrobench.rewards.rules import Rule
 from entrobench.rewards.tool_call import grade_tool_call
 
 Grader = Callable[[str, Any], Grade]
 
+CALLS_GOLD = ("answer", "tools", "category")
 RULE_FIELDS = tuple(field.name for field in fields(Rule) if field.name != "kind")
+
+
+def _by(rule: Callable[..., Any]) -> Callable[[Grader], Grader]:
+    """Notes whose rule a grader applies, for grader_version."""
+    return wraps(rule, assigned=(), updated=())
 
 
 def math_grader(kind: str = "plain", extraction: Extraction = "boxed") -> Grader:
     """A grader of mathematical answers under the rules of `kind`."""
 
+    @_by(grade)
     def run(completion: str, gold: Any) -> Grade:
         answer, columns = split_gold(gold)
         rule = Rule(kind=kind, **columns if kind == "olympiadbench" else {})  # type: ignore[arg-type]
@@ -77,8 +90,9 @@ def _checked(columns: dict[str, Any]) -> dict[str, Any]:
 
 
 def text_grader(grade_text: Callable[[str, str], AnswerGrade | ChoiceGrade]) -> Grader:
-    """A grader whose gold is text. Where its rule has no second verdict, the first stands for it."""
+    """A grader whose gold is text."""
 
+    @_by(grade_text)
     def run(completion: str, gold: Any) -> Grade:
         if not isinstance(gold, str):
             raise ConfigError(f"gold: expected text, found {gold!r:.80}")
@@ -88,44 +102,61 @@ def text_grader(grade_text: Callable[[str, str], AnswerGrade | ChoiceGrade]) -> 
     return run
 
 
+@_by(grade_tool_call)
 def tool_call_grader(completion: str, gold: Any) -> Grade:
     """Tool-N1's reward; the gold is a list of calls or its JSON text."""
     started = time.perf_counter()
     return _grade(grade_tool_call(completion, gold if isinstance(gold, str) else json.dumps(gold)), started)
 
 
+@_by(grade_function_calls)
 def bfcl_grader(completion: str, gold: Any) -> Grade:
     """BFCL's AST check. Raises MissingInput without its package, ConfigError for a gold."""
     started = time.perf_counter()
-    gold = _calls_gold(gold)
+    gold = gold_object(gold, CALLS_GOLD)
     result = grade_function_calls(completion, gold["tools"], gold["answer"], gold["category"])
     return _grade(result, started)
 
 
+@_by(grade_acebench)
 def acebench_grader(completion: str, gold: Any) -> Grade:
-    """ACEBench's check. Raises MissingInput or PinMismatch for its checker, ConfigError for a gold."""
+    """ACEBench's check. Raises NotFetched or PinMismatch for its checker, ConfigError for a gold."""
     started = time.perf_counter()
-    gold = _calls_gold(gold)
+    gold = gold_object(gold, CALLS_GOLD)
     return _grade(grade_acebench(completion, gold["tools"], gold["answer"]), started)
 
 
-def _calls_gold(gold: Any) -> dict[str, Any]:
-    """The gold of a benchmark of function calls. Raises ConfigError."""
-    value = gold
-    if isinstance(gold, str):
-        try:
-            value = read_json_text(gold)
-        except ValueError:
-            value = None
-    if not isinstance(value, dict) or set(value) != {"answer", "tools", "category"}:
-        raise ConfigError(
-            f"gold: expected an object with answer, tools and category, or its JSON text, found {gold!r:.80}"
-        )
+@_by(grade_ifeval)
+def ifeval_grader(completion: str, gold: Any) -> Grade:
+    """IFEval's instructions. Raises MissingInput without its packages, ConfigError for a gold."""
+    found = grade_ifeval(completion, gold_object(gold, ("prompt", "instruction_id_list", "kwargs")))
+    return Grade(None, found.verdict, found.second_verdict, found.seconds, found.instructions)
+
+
+@_by(grade_humaneval)
+def humaneval_grader(completion: str, gold: Any) -> Grade:
+    """HumanEval's tests. Raises MissingInput or UnsupportedPlatform without a sandbox, ConfigError for a
+    gold.
+    """
+    started = time.perf_counter()
+    return _grade(grade_humaneval(completion, gold_object(gold, ("prompt", "test", "entry_point"))), started)
+
+
+def gold_object(gold: Any, keys: tuple[str, ...]) -> dict[str, Any]:
+    """A gold that is an object of these keys, or its JSON text. Raises ConfigError."""
+    try:
+        value = read_json_text(gold) if isinstance(gold, str) else gold
+    except ValueError:
+        value = gold
+    if not isinstance(value, dict) or set(value) != set(keys):
+        wanted = f"{', '.join(keys[:-1])} and {keys[-1]}"
+        raise ConfigError(f"gold: expected an object with {wanted}, or its JSON text, found {gold!r:.80}")
     return value
 
 
 def _grade(result: AnswerGrade | ChoiceGrade, started: float) -> Grade:
-    second = result.second_verdict if isinstance(result, ChoiceGrade) else result.verdict
+    """Where a rule has no second verdict, the first stands for it."""
+    second = result.second_verdict or result.verdict
     return Grade(result.extracted, result.verdict, second, time.perf_counter() - started)
 
 
@@ -149,6 +180,8 @@ GRADERS: dict[str, Grader] = {
     "cruxeval": _CRUX,
     "mmlu_pro": text_grader(grade_mmlu_pro),
     "gpqa_diamond": text_grader(grade_gpqa),
+    "ifeval": ifeval_grader,
+    "humaneval": humaneval_grader,
     "tool_call": tool_call_grader,
     "tool_n1": tool_call_grader,
     "tool_n1_rebuilt": tool_call_grader,
@@ -159,18 +192,8 @@ GRADERS: dict[str, Grader] = {
 }
 
 
-# Benchmarks whose grading runs the model's code. That needs a sandbox without network, files and time to
-# spare; there is none here, so that none of them is ever graded
-RUNS_CODE = ("humaneval",)
-
-
 def grader_of(name: str) -> Grader:
     """The grader of a benchmark or data source; smoke_easy and its like are `smoke`. Raises UnknownName."""
-    if name in RUNS_CODE:
-        raise UnknownName(
-            f"no grader for {name!r}: it would run code that a model has written, and this program has no "
-            f"sandbox without network for that. Nothing is run."
-        )
     if name in GRADERS:
         return GRADERS[name]
     if name.startswith("smoke_"):
@@ -181,27 +204,25 @@ def grader_of(name: str) -> Grader:
 
 
 def require_grader(name: str) -> None:
-    """Raise UnknownName, MissingInput or PinMismatch unless what is asked of `name` can be graded on this
-    machine.
+    """Raise UnknownName, MissingInput, PinMismatch or UnsupportedPlatform unless what is asked of `name` can
+    be graded on this machine.
     """
     grader = grader_of(name)
     if grader is bfcl_grader:
         require_checker()
     if grader is acebench_grader:
         checker_folder()
+    if grader is ifeval_grader:
+        require_checkers()
+    if grader is humaneval_grader:
+        require_sandbox()
 
 
-def grader_version() -> str:
-    """Names the graders and rules that made a verdict, for files that keep verdicts."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    def of(package: str) -> str:
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            return "absent"
-
-    return f"rules 1, lm-eval {of('lm-eval')}, math-verify {of('math-verify')}, sympy {of('sympy')}"
+def grader_version(name: str) -> str:
+    """Names the code that makes the verdicts of a benchmark or data source, for files that keep verdicts.
+    Raises UnknownName.
+    """
+    return version_of(unwrap(grader_of(name)).__module__)
 
 
 def grade_many(grader: Grader, pairs: Iterable[tuple[str, Any]]) -> list[Grade]:

@@ -1,14 +1,19 @@
-"""Letters of multiple choice: MMLU-Pro as lm-eval grades it, with the data set's own rule beside; GPQA.
+"""Letters of multiple choice: MMLU-Pro as lm-eval grades it, GPQA, and one lenient reading for both.
+
+The lenient reading takes the last statement of a letter: \\boxed{X}, "answer is X", "Answer: X", "correct
+option is X", a line of nothing but **X**, $X$, \\text{(X)}, (X) or the like, or one of these at the end of
+the completion. Bold, dollars, parentheses and \\text{} round the letter do not matter, nor does ": 5 m"
+behind it. "A or B" is no answer. An A or I without such marks before a word is English: "the answer is a
+mess", "I think".
 
 MMLU-Pro, first verdict: the first "answer is (X)", X in A..J, as lm-eval's task mmlu_pro reads it; no other
-form counts there. Second verdict: the data set's authors fall back to the last "Answer: X" of the line and
-then to the last letter that stands alone, which takes the pronoun I for an answer.
+form counts there. Second verdict: the lenient reading.
 
-GPQA (the papers name no rule; this one is ours), first verdict: the last \\boxed{X}, else the last "answer is
-(X)", else the last "(X)", X in A..D. Second verdict: the last "(X)", as lm-eval's flexible extraction.
+GPQA (the papers name no rule; this one is ours), first verdict: the lenient reading, X in A..D. Second
+verdict: the last "(X)", as lm-eval's flexible extraction.
 
 Deviations:
-  1. Where nothing matches, the data set's authors draw a letter at random; here that is no answer.
+  1. Where nothing matches, MMLU-Pro's authors draw a letter at random; here that is no answer.
   2. lm-eval's flexible extraction, where no "(X)" stands, searches for the texts of the choices; not here.
 Edge cases: a gold that is not one letter of the range, with or without parentheses -> `error`.
 """
@@ -19,11 +24,20 @@ from dataclasses import dataclass
 from entrobench.rewards.answer_grade import Verdict
 
 _MMLU_PRO_ANSWER = re.compile(r"answer is \(?([A-J])\)?")
-_MMLU_PRO_COLON = re.compile(r"[aA]nswer:\s*+([A-J])")
-_MMLU_PRO_LETTER = re.compile(r"\b[A-J]\b")
-_GPQA_BOX = re.compile(r"\\boxed\s*+\{\s*+(?:\\text\s*+\{)?\s*+\(?([A-D])\)?\s*+\}")
-_GPQA_ANSWER = re.compile(r"answer is:?\s*+\**+\(?([A-D])\b", re.IGNORECASE)
 _PARENTHESES = re.compile(r"\(([A-Z])\)")
+
+_OPEN = r"(?:\\(?:text|textbf|mathrm|mathbf|mathsf|boldsymbol)\s*+\{|\\[(\[]|[*`$\"({\[])"
+_CLOSE = r"(?:\\[)\]]|[*`$\")}\]])"
+_MARKS = rf"(?:{_OPEN}\s*+)*+"
+_LEAD = (
+    r"(?i:\banswer|\b(?:correct|right|best)\s(?:option|choice))[*_]*+\s*+"
+    r"(?i::|is\b|(?:would|should|must)\sbe\b)[\s:*_]*+(?i:(?:option|choice)\s++)?+"
+)
+_BETWEEN = r"\s*+(?:,\s*+(?:or|and)\b|,|/|&|\bor\b|\band\b)\s*+"
+# What follows an English A or I: a word, unless it gives the reason for the letter
+_ENGLISH = re.compile(r"\s++(?!(?:because|since|as)\b)[a-z]")
+# Letters at the end of a completion are looked for in so many characters
+_END_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
@@ -40,15 +54,62 @@ def grade_mmlu_pro(completion: str, gold: str) -> ChoiceGrade:
     """Grade a completion against a letter from A to J. Never raises."""
     stated = _MMLU_PRO_ANSWER.search(completion)
     first = stated.group(1) if stated else None
-    second = first or _mmlu_pro_after_colon(completion) or _last(_MMLU_PRO_LETTER, completion)
-    return _graded(first, second, gold, "ABCDEFGHIJ")
+    return _graded(first, _TEN_LETTERS.last(completion), gold, "ABCDEFGHIJ")
 
 
 def grade_gpqa(completion: str, gold: str) -> ChoiceGrade:
     """Grade a completion against a letter from A to D, also written "(A)". Never raises."""
-    second = _last(_PARENTHESES, completion)
-    first = _last(_GPQA_BOX, completion) or _last(_GPQA_ANSWER, completion) or second
-    return _graded(first, second, gold, "ABCD")
+    in_parentheses = None
+    for match in _PARENTHESES.finditer(completion):
+        in_parentheses = match.group(1)
+    return _graded(_FOUR_LETTERS.last(completion), in_parentheses, gold, "ABCD")
+
+
+class _Statements:
+    """The lenient reading of letters up to `last_letter`."""
+
+    def __init__(self, last_letter: str) -> None:
+        upper, lower = f"[A-{last_letter}]", f"[a-{last_letter.lower()}]"
+        # A small letter only between marks
+        letter = rf"(?P<letter>{upper}(?![\w'’])|(?<=[*`$\"({{\[]){lower}(?={_CLOSE}))"
+        marked = rf"(?:{_OPEN}\s*+)++(?:{upper}|{lower})[.:]?+\s*+{_CLOSE}++"
+        self._stated = re.compile(rf"{_LEAD}{_MARKS}{letter}")
+        self._boxed = re.compile(
+            rf"\\f?boxed\s*+\{{\s*+{_MARKS}{letter}(?=\s*+(?:{_CLOSE}|[.:,/&]|or\b|and\b))"
+        )
+        self._line = re.compile(rf"^[ \t]*+{marked}[.]?+[ \t]*+$", re.MULTILINE)
+        # From where marks begin, so that a long row of them is read once
+        begin = r"(?<![\w*`$\"({\[])(?<!not )(?<!than )"
+        self._end = re.compile(rf"{begin}(?:{marked}{_BETWEEN})*+(?:{marked}|(?<![^\n]){upper})[.!\s*]*+\Z")
+        self._letter = re.compile(letter)
+        self._another = re.compile(rf"[.:]?+{_CLOSE}*+{_BETWEEN}{_MARKS}{letter}")
+
+    def last(self, text: str) -> str | None:
+        """The letter that `text` states last, None where there is none or where it states several there."""
+        position, found = -1, None
+        for pattern in (self._stated, self._boxed):
+            for match in pattern.finditer(text):
+                if match.start() > position and not _is_english(match, text):
+                    another = self._another.match(text, match.end())
+                    is_one = another is None or _is_english(another, text)
+                    position, found = match.start(), match["letter"] if is_one else None
+        for match in (
+            *self._line.finditer(text),
+            *self._end.finditer(text, max(len(text) - _END_CHARACTERS, 0)),
+        ):
+            if match.start() > position:
+                letters = {letter["letter"] for letter in self._letter.finditer(match.group())}
+                position, found = match.start(), letters.pop() if len(letters) == 1 else None
+        return None if found is None else found.upper()
+
+
+def _is_english(match: re.Match[str], text: str) -> bool:
+    """Whether the letter is the article or the pronoun: A or I without marks before a word."""
+    start, end = match.span("letter")
+    return match["letter"] in "AI" and text[start - 1] in " \t\n:" and bool(_ENGLISH.match(text, end))
+
+
+_TEN_LETTERS, _FOUR_LETTERS = _Statements("J"), _Statements("D")
 
 
 def _graded(first: str | None, second: str | None, gold: str, letters: str) -> ChoiceGrade:
@@ -60,25 +121,3 @@ def _graded(first: str | None, second: str | None, gold: str, letters: str) -> C
 
 def _verdict(found: str | None, expected: str) -> Verdict:
     return "correct" if found == expected else "incorrect"
-
-
-def _mmlu_pro_after_colon(text: str) -> str | None:
-    """The last "Answer: X" of the first line that has one, as the greedy pattern of the authors reads it."""
-    first = _MMLU_PRO_COLON.search(text)
-    if first is None:
-        return None
-    end = text.find("\n", first.start())
-    line_end = end if end >= 0 else len(text)
-    found = first.group(1)
-    for later in _MMLU_PRO_COLON.finditer(text, first.end()):
-        if later.start() >= line_end:
-            break
-        found = later.group(1)
-    return found
-
-
-def _last(pattern: re.Pattern[str], text: str) -> str | None:
-    found = None
-    for match in pattern.finditer(text):
-        found = match
-    return None if found is None else found.group(found.lastindex or 0).upper()

@@ -1,19 +1,15 @@
-"""The grading process: reads comparisons as JSON lines, writes the primary verdict, then the second opinion.
+"""The grading process of mathematics: writes the primary verdict, then the second opinion.
 
-It may be killed at any time, by its parent at the time limit, and by the kernel if the parent is gone. Both
-graders run here and nowhere else: sympy can run for ever on a short answer, and neither an alarm handler nor
-a thread can stop it. The folder named on the command line comes first on the path: lm-eval's Minerva
+Both graders run here and nowhere else: sympy can run for ever on a short answer, and neither an alarm handler
+nor a thread can stop it. The folder named on the command line comes first on the path: lm-eval's Minerva
 utilities refuse every antlr4 runtime but 4.11, and Hydra, which verl needs, refuses every one but 4.9.
 """
 
 import importlib.util
-import json
 import logging
-import os
 import re
-import resource
-import signal
 import sys
+from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
@@ -22,9 +18,9 @@ from typing import Any
 
 from entrobench.rewards.answer_grade import Verdict
 from entrobench.rewards.rules import Rule, canonical_integer, compare_by_rule
+from entrobench.rewards.serving import Answer, serve
 
 cache = lru_cache(maxsize=4096)
-MEMORY_LIMIT_BYTES = 2 << 30
 _TWO_NUMBERS = re.compile(r"\d\s*,?\s+\d")
 # lm-eval logs why it returned False. These are answers that it read or refused; all else is a failure.
 _DECIDED = ("couldn't parse", "couldn't subtract")
@@ -185,36 +181,20 @@ def _parsed(text: str) -> list[Any]:
     return parsed
 
 
-def main() -> None:
-    """Serve until standard input ends. First line out: `ready`, or why not."""
-    sys.path.insert(0, sys.argv[1])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # No handler: the kernel ends the process, whatever code it is in. For a parent that is no longer there.
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    # A library that prints must not answer in a grader's place
-    replies = os.fdopen(os.dup(1), "w", encoding="ascii")
-    os.dup2(2, 1)
-    try:
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
-        minerva = Minerva()
-        minerva.compare(r"\frac{1}{2}", "0.5")  # the first comparison builds tables
-        second_opinion(r"\frac{1}{2}", "0.5")
-    except (ImportError, AssertionError, OSError) as error:
-        print(
-            f"{type(error).__name__}: {error}".replace("\n", " ").encode("ascii", "replace").decode(),
-            file=replies,
-        )
-        return
-    print("ready", file=replies, flush=True)
-    for line in sys.stdin:
-        request = json.loads(line)
+def load() -> Answer:
+    """Both graders, ready to compare."""
+    minerva = Minerva()
+    minerva.compare(r"\frac{1}{2}", "0.5")  # the first comparison builds tables
+    second_opinion(r"\frac{1}{2}", "0.5")
+
+    def verdicts(request: dict[str, Any]) -> Iterator[str]:
         rule, answer, gold = Rule(**request["rule"]), request["answer"], request["gold"]
-        signal.alarm(request["alarm"])
-        print(compare_by_rule(answer, gold, rule, minerva.compare, minerva.value), file=replies, flush=True)
-        signal.alarm(request["alarm"])
-        print(second_opinion(*rule.plain(answer, gold)), file=replies, flush=True)
-        signal.alarm(0)
+        yield compare_by_rule(answer, gold, rule, minerva.compare, minerva.value)
+        yield second_opinion(*rule.plain(answer, gold))
+
+    return verdicts
 
 
 if __name__ == "__main__":
-    main()
+    sys.path.insert(0, sys.argv[1])
+    serve(load)
