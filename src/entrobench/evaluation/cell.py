@@ -257,7 +257,7 @@ def _sampled(parts: Parts, plan: BenchmarkPlan) -> Iterator[list[Sample]]:
     for number, draws in enumerate(plan.chunks):
         yield [
             Sample(
-                benchmark=plan.benchmark,
+                benchmark=plan.asks,
                 problem_id=draw.problem.id,
                 sample=draw.sample,
                 prompt_sha256=sha256_text(draw.prompt),
