@@ -203,7 +203,7 @@ def grade_cell(prepared: Prepared, cell: dict[str, Any]) -> None:
 def _grade_benchmark(prepared: Prepared, plan: BenchmarkPlan) -> dict[str, Any]:
     """Bring a benchmark's samples.jsonl up to date; what eval.done.json says of it."""
     path, origin = samples_file(prepared.folder, plan.benchmark), prepared.origin(plan)
-    kept, grader = _kept(path, origin), grader_version(plan.benchmark)
+    kept, grader = _kept(path, origin), grader_version(plan.asks)
     if kept is not None and kept.grader == grader:
         print(f"keeping {path}", flush=True)
         return kept.origin | {"grader": grader} | kept.summary
