@@ -63,7 +63,7 @@ class _Bound:
         return bound, has_letter and has_sum
 
     def _atom(self, token: str) -> tuple[float, bool]:
-        if token[0].isdigit():
+        if token[0].isdecimal():
             # Of a number below 1 the digits of its inverse, which stands for it as a divisor
             number = float(token[:300])
             return (abs(math.log10(number)) if number else 0.0) + max(0, len(token) - 300), False

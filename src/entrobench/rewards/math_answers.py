@@ -1,8 +1,9 @@
 """Grades a mathematical answer: `correct | incorrect | error`, never a crash, never a hang.
 
-The answer is the last balanced \\boxed{} of the completion, or what follows "Answer:". Two integers are
-compared here; everything else goes to a grading process, where lm-eval's Minerva normalisation and
-equivalence give the verdict that counts and math-verify a second opinion (see docs/grading.md).
+The answer is the last balanced \\boxed{} of the completion, or what follows "Answer:". It and the gold get
+one spelling. Two integers are compared here, a number too large to work out is refused here; all else goes to
+a grading process, where lm-eval's Minerva normalisation and equivalence give the verdict that counts and
+math-verify a second opinion (see docs/grading.md).
 """
 
 import math

@@ -140,7 +140,7 @@ def joined(atoms: list[str]) -> str:
     parts: list[str] = []
     last = ""
     for atom in atoms:
-        if parts and atom and _runs_together(last, atom):
+        if last and atom and _runs_together(last, atom):
             parts.append(" ")
         parts.append(atom)
         last = atom or last
@@ -148,8 +148,8 @@ def joined(atoms: list[str]) -> str:
 
 
 def _runs_together(left: str, right: str) -> bool:
-    if left[-1].isdigit():
-        return right[0].isdigit()
+    if left[-1].isdecimal():
+        return right[0].isdecimal()
     return left[-1].isalpha() and right[0].isalpha() and _ends_in_command(left)
 
 
@@ -191,7 +191,7 @@ class _Reader:
     def _read(self, token: str, atoms: list[str]) -> None:
         if token.isspace() or token in _SPACES or token in _DOLLARS:
             return
-        if token[0].isdigit() or (token[0] == "." and len(token) > 1):
+        if token[0].isdecimal() or (token[0] == "." and len(token) > 1):
             atoms.extend(_number(token))
         elif token[0] == "\\" and token[1:2].isalpha():
             self._command(token[1:].rstrip("*"), atoms)
@@ -301,7 +301,7 @@ class _Reader:
         if "\\" in content or "=" in content:
             return self._inner(content)
         if is_text and (counted := _COUNTED.fullmatch(content)):
-            return [*self._inner(counted[1]), rf"\text{{{counted[2].rstrip(' .')}}}"]
+            return [*_Reader(counted[1], self._depth).whole(), rf"\text{{{counted[2].rstrip(' .')}}}"]
         if re.search(r"[A-Za-z]{2}|[a-z]\.", content) if is_text else re.fullmatch(r"[A-Za-z ]{3,}", content):
             return [rf"\text{{{content.rstrip(' .')}}}"]
         return self._inner(content)
@@ -329,7 +329,7 @@ class _Reader:
             return self._group("}")
         if token in ("+", "-") and not is_single:  # x^-1
             return [token, *self._argument(is_single)]
-        if (token[0].isdigit() and is_single and len(token) > 1) or (
+        if (token[0].isdecimal() and is_single and len(token) > 1) or (
             token.isalpha() and len(token) > 1 and token not in _BARE_WORDS
         ):
             token, rest = token[0], token[1:]

@@ -14,10 +14,9 @@ _UNITS = """
     nm nanometer nanometre; in inch inche; ft foot feet; yd yard; mi mile; s sec second; ms millisecond;
     min minute; h hr hour; day; week; month; yr year; g gm gram; kg kilogram; mg milligram; lb pound;
     oz ounce; L l liter litre; mL ml milliliter millilitre; gal gallon; N newton; J joule; kJ; W watt; kW;
-    V volt; mV; A amp ampere; K kelvin; C celsius; F fahrenheit; Pa pascal; kPa; atm; Hz hertz; mol mole;
-    eV; keV; MeV;
-    erg; dyne; cal; pc parsec; AU; rad radian; ° deg degree; % percent; $ dollar; cent; T tesla; Å angstrom;
-    sr; G gauss; H henry; Ω ohm; μm micron; M molar; ppm
+    V volt; mV; A amp ampere; K kelvin; C celsius; F fahrenheit; Pa pascal; kPa; atm; Hz hertz; mol mole; eV;
+    keV; MeV; erg; dyne; cal; pc parsec; AU; rad radian; ° deg degree; % percent; $ dollar; cent; T tesla;
+    Å angstrom; sr; G gauss; H henry; Ω ohm; μm micron; M molar; ppm
 """
 _KNOWN = {word: words.split()[0] for words in _UNITS.split(";") for word in words.split()}
 _SPEEDS = {"mph": "mi/h", "kmph": "km/h", "kph": "km/h"}

@@ -44,7 +44,7 @@ class Minerva(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self._module = _minerva_utilities()
+        self._module = minerva_utilities()
         self._module.timeout = lambda seconds: nullcontext()  # type: ignore[attr-defined]
         # A group of completions shares its gold, and most of its answers
         self._module.parse_latex = cache(self._module.parse_latex)  # type: ignore[attr-defined]
@@ -146,7 +146,7 @@ def _factors(product: Any) -> list[Any]:
     ]
 
 
-def _minerva_utilities() -> ModuleType:
+def minerva_utilities() -> ModuleType:
     """lm_eval.tasks.minerva_math.utils, loaded by itself: its package would load 1,300 modules more."""
     package = importlib.util.find_spec("lm_eval")
     if package is None or package.origin is None:
