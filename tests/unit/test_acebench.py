@@ -15,6 +15,8 @@ from entrobench.paths import repository_root
 from entrobench.rewards import acebench
 from entrobench.rewards.graders import grade_many, grader_of, require_grader
 
+pytestmark = pytest.mark.slow
+
 # category -> golds that (ACEBench's own reading, the text as it stands) accept, of 50 or 100
 ACCEPTED = {
     "acebench_en": {

@@ -19,6 +19,8 @@ from entrobench.files import read_json, read_jsonl, write_jsonl
 from entrobench.paths import repository_root, shared_data
 from entrobench.rewards.math_answers import canonical_integer
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Configs(repository_root() / "configs")
 
 

@@ -9,6 +9,8 @@ from entrobench.errors import MissingInput
 from entrobench.rewards import checker_process
 from entrobench.rewards.checker_process import CheckerProcess
 
+pytestmark = pytest.mark.slow
+
 CALLS = [{"name": "f", "arguments": {"x": 1}}]
 
 

@@ -23,6 +23,8 @@ from entrobench.models.hub import fetch_model
 from entrobench.paths import repository_root
 from snakemake_executor_plugin_slurm_resume import orphans_in
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Configs(repository_root() / "configs")
 SITE = Site(
     slurm=Slurm(partition="gpu", cpu_partition="cpu", account="lab", max_minutes=600),

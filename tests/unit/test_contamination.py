@@ -20,6 +20,8 @@ from entrobench.data.text import normalised
 from entrobench.errors import MissingInput
 from entrobench.paths import repository_root
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Configs(repository_root() / "configs")
 WORDS = list("abcdefghijklmnopqrstuvwxyz")
 

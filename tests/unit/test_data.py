@@ -13,6 +13,8 @@ from entrobench.errors import CorruptFile
 from entrobench.files import read_json, sha256_file
 from entrobench.paths import repository_root
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Configs(repository_root() / "configs")
 
 

@@ -31,6 +31,8 @@ from entrobench.rehearsal.doctor import (
     exit_status,
 )
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Configs(repository_root() / "configs")
 SITE = Site(slurm=Slurm(partition="gpu", cpu_partition="cpu"), gpus=Gpus(model="h100", per_node=8))
 

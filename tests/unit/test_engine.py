@@ -11,6 +11,8 @@ from verl.workers.utils.padding import response_from_nested
 from entrobench.kernels.token_stats import token_stats
 from entrobench.training.engine import STAT_FIELDS, TokenStatsEngine
 
+pytestmark = pytest.mark.slow
+
 VOCABULARY = 17
 # prompt and response lengths of four sequences; the third is as short as one of verl's padding rows
 LENGTHS = [(3, 5), (6, 2), (1, 1), (2, 9)]

@@ -19,6 +19,8 @@ from entrobench.evaluation.standalone import make_standalone
 from entrobench.files import read_json
 from entrobench.paths import repository_root
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Configs(repository_root() / "configs")
 WAITS = """
 import signal, sys, time

@@ -19,6 +19,8 @@ from entrobench.files import read_json, sha256_file, write_json, write_jsonl
 from entrobench.rewards import graders
 from entrobench.rewards.graders import grader_version
 
+pytestmark = pytest.mark.slow
+
 
 class StandIn:
     """An engine that answers the n-th sample of a prompt with n in a box, and remembers what it was asked."""

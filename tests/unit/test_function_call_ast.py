@@ -15,6 +15,8 @@ from entrobench.rewards.function_call_ast import check_calls, grade_function_cal
 from entrobench.rewards.graders import grade_many, grader_of, require_grader
 from entrobench.rewards.packages import PACKAGES_VARIABLE
 
+pytestmark = pytest.mark.slow
+
 FUNCTIONS = [
     {
         "name": "math.area",

@@ -9,6 +9,8 @@ from entrobench.rewards import pool
 from entrobench.rewards.graders import GRADERS, grader_of
 from entrobench.rewards.math_answers import extract_answer_line, grade
 
+pytestmark = pytest.mark.slow
+
 C, W, E = "correct", "incorrect", "error"
 
 CASES = [

@@ -13,6 +13,8 @@ from entrobench.paths import repository_root
 from entrobench.rewards.graders import GRADERS, grade_many, grader_of
 from entrobench.rewards.math_answers import MAX_ANSWER_CHARACTERS, canonical_integer, compare, gold_text
 
+pytestmark = pytest.mark.slow
+
 real_data = pytest.mark.usefixtures("real_data")
 COUNTS = {"aime24": 30, "aime25": 30, "amc23": 40, "math500": 500, "minerva": 272, "olympiadbench": 675}
 

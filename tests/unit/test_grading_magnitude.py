@@ -10,6 +10,8 @@ from entrobench.rewards.magnitude import is_beyond
 from entrobench.rewards.math_answers import gold_text, grade
 from entrobench.rewards.spelling import spelled
 
+pytestmark = pytest.mark.slow
+
 TOO_LARGE = [
     "9^{9^{9^{9}}}",
     "10^{10^{10}}",

@@ -26,6 +26,8 @@ from entrobench.rewards.pool import GraderPool, pool
 from entrobench.rewards.processes import PROCESSES_VARIABLE, pool_size
 from entrobench.rewards.rules import Rule, canonical_integer
 
+pytestmark = pytest.mark.slow
+
 HANGS = "2^{2^{2^{2^{2^2}}}}"
 PLAIN = Rule()
 

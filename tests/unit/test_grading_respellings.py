@@ -11,6 +11,8 @@ from entrobench.rewards.math_answers import grade
 from entrobench.rewards.spelling import spelled
 from entrobench.rewards.units import are_other_units, measured
 
+pytestmark = pytest.mark.slow
+
 C, W = "correct", "incorrect"
 # Of each kind on each benchmark; the benchmark of grading measures all
 SAMPLE = 60

@@ -27,6 +27,8 @@ from entrobench.rewards.graders import GRADERS, grade_many, require_grader
 from entrobench.rewards.humaneval import extract_code
 from entrobench.rewards.in_sandbox import plain, value_of
 
+pytestmark = pytest.mark.slow
+
 PROMPT = 'import math\n\n\ndef helper(x):\n    return x + 1\n\n\ndef f(x):\n    """f(1) == 2"""\n'
 TEST = "def check(candidate):\n    assert candidate(1) == 2\n    assert abs(candidate(2.5) - 3.5) < 1e-6\n"
 GOLD = {"prompt": PROMPT, "test": TEST, "entry_point": "f"}

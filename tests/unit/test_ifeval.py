@@ -14,6 +14,8 @@ from entrobench.rewards import ifeval
 from entrobench.rewards.graders import GRADERS, grade_many, require_grader
 from entrobench.rewards.ifeval import grade_ifeval
 
+pytestmark = pytest.mark.slow
+
 
 def gold(*checks):
     """The gold of (instruction, arguments) pairs."""

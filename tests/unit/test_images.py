@@ -28,6 +28,8 @@ from entrobench.images.sif import (
 from entrobench.machine.site import Paths, Site, Slurm
 from entrobench.paths import repository_root
 
+pytestmark = pytest.mark.slow
+
 ROOT = repository_root()
 CONTAINERS = ROOT / "containers"
 

@@ -17,6 +17,8 @@ from entrobench.evaluation.scores import score_cell
 from entrobench.files import read_csv, read_json
 from entrobench.paths import repository_root
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Configs(repository_root() / "configs")
 TEXTS = {"p0": "What is one half?", "p1": "Name the roots of x^2 = 4.", "p2": "What is 7 + 8?"}
 GOLDS = {"p0": r"\frac{1}{2}", "p1": "2,-2", "p2": "15"}

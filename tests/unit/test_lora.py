@@ -9,6 +9,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from entrobench.models.lora import merge_adapter
 
+pytestmark = pytest.mark.slow
+
 
 def save_as_verl_does(folder, wrapped):
     """hf_model of a LoRA run: PEFT's names, base and adapter in one file."""

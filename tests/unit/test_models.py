@@ -14,6 +14,8 @@ from entrobench.models.check import check_model, check_vocabulary, weights_sha25
 from entrobench.models.tiny import Bounds, OutOfBounds, Pretraining, pretrain
 from entrobench.models.tokenizer import save_tokenizer
 
+pytestmark = pytest.mark.slow
+
 SHORT = Pretraining(steps=3, batch_size=8)
 
 

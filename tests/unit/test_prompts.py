@@ -9,6 +9,8 @@ from entrobench.data.prompts import render_fields
 from entrobench.errors import ConfigError, CorruptFile, MissingInput, PinMismatch
 from entrobench.files import read_json
 
+pytestmark = pytest.mark.slow
+
 
 def asked(content, **fields):
     (message,) = render_fields(fields, {"messages": [{"role": "user", "content": content}]})

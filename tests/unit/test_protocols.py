@@ -28,6 +28,8 @@ from entrobench.files import read_jsonl
 from entrobench.paths import repository_root
 from entrobench.training.verl_config import compose_verl_config
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Configs(repository_root() / "configs")
 RESULTS = Path("results")
 LISTED = [str(cell) for paper in CONFIGS.papers() for cell in listed_cells(paper, CONFIGS)]

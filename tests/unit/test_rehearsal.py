@@ -11,6 +11,8 @@ from entrobench.paths import repository_root
 from entrobench.rehearsal import evaluation as rehearsal
 from entrobench.rehearsal.evaluation import Finding, as_table, exit_status, rehearse_evaluation
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Configs(repository_root() / "configs")
 OPEFO = CellId("opefo", "math-7b", "opefo", 0)
 

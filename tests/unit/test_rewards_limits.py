@@ -10,6 +10,8 @@ from entrobench.rewards import pool, processes, worker
 from entrobench.rewards.math_answers import canonical_integer, extract_boxed, grade
 from entrobench.rewards.packages import PACKAGES_VARIABLE
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("text", [r"\boxed{" * 150_000, r"\boxed{" * 75_000 + "}" * 75_000, "{" * 1_000_000])
 def test_a_megabyte_of_braces_is_read_in_one_pass(text):

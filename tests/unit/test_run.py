@@ -11,6 +11,8 @@ from entrobench.paths import repository_root
 from entrobench.training import disk
 from entrobench.training.run import check_inputs
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def prepared(tmp_path):

@@ -19,6 +19,8 @@ from entrobench.paths import repository_root
 from entrobench.report.page import render_page
 from entrobench.training import launch as launch_module
 
+pytestmark = pytest.mark.slow
+
 SOURCE = repository_root() / "src/entrobench"
 CONFIGS = Configs(repository_root() / "configs")
 

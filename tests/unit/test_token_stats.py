@@ -15,6 +15,8 @@ from entrobench.kernels.chunked import chunked_stats
 from entrobench.kernels.reference import reference_stats
 from entrobench.kernels.token_stats import TokenStats, token_stats, token_stats_from_hidden
 
+pytestmark = pytest.mark.slow
+
 
 def from_hidden(logits: torch.Tensor, tokens: torch.Tensor, temperature: torch.Tensor | float) -> TokenStats:
     """token_stats_from_hidden of hidden states and weights whose product is exactly these logits."""

@@ -25,6 +25,8 @@ from entrobench.files import read_json, sha256_file, write_json
 from entrobench.paths import repository_root
 from entrobench.rewards.tool_call import grade_tool_call
 
+pytestmark = pytest.mark.slow
+
 TOOLS = [
     {"name": "Get Weather (v2)", "description": "weather", "parameters": {"city": {"type": "string"}}},
     {"name": "stock/price", "description": "price", "parameters": {}},

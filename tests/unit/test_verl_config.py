@@ -11,6 +11,8 @@ from entrobench.errors import ConfigError
 from entrobench.paths import repository_root
 from entrobench.training.verl_config import compose_verl_config
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Configs(repository_root() / "configs")
 
 

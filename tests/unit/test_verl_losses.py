@@ -23,6 +23,8 @@ from entrobench.paths import repository_root
 from entrobench.training.step_loss import ACTOR_SETTINGS, StepLoss, with_settings
 from entrobench.training.verl_config import compose_verl_config
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Configs(repository_root() / "configs")
 ONES = torch.ones(2, 4)
 
