@@ -79,6 +79,7 @@ class Experiment(Strict):
     starts_from: the experiment of the same paper whose cell, of the same method and seed, this one goes on
     from. methods: what this experiment sets for one method only. evaluation: what it changes in evaluation.
     milestones: steps whose checkpoints are made and kept, beside the last ones, for evaluations of them.
+    evaluated_milestones: those of them that are evaluated beside the last one, at a scale that gets there.
     """
 
     title: str
@@ -88,6 +89,7 @@ class Experiment(Strict):
     in_domain: list[str] = []
     starts_from: str | None = None
     milestones: list[int] = []
+    evaluated_milestones: list[int] = []
     hyperparameters: dict[str, Setting] = {}
     methods: dict[str, dict[str, Setting]] = {}
     evaluation: dict[str, Setting] = {}
