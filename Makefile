@@ -11,7 +11,7 @@ SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --profile workflow/profile
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONUNBUFFERED := 1
 
-.PHONY: smoke slice eval-real test check cells cell methods methods-smoke verify-data contamination lock lock-check \
+.PHONY: smoke slice eval-real test check lint cells cell methods methods-smoke verify-data contamination lock lock-check \
 	images images-check estimate cells-run doctor bench bench-kernels bench-steps bench-grading bench-scoring bench-dag \
 	bench-jobs cluster-test
 
@@ -30,10 +30,16 @@ slice: $(INSTALLED)
 eval-real: $(INSTALLED)
 	@bash workflow/scripts/eval_real.sh
 
-test: check
-	@$(BIN)/python -m pytest
+# Every test: long runs of training first, beside each other and beside the rest
+PYTEST := $(BIN)/python -m pytest --dist loadfile
+test: lint
+	@$(PYTEST) -n $(or $(JOBS),3) tests/integration tests/unit
 
-check: $(INSTALLED)
+# The inner loop: linters, types, layers, and the tests that start neither verl nor vLLM nor wait for processes
+check: lint
+	@$(PYTEST) -n 2 -m "not slow" tests/unit
+
+lint: $(INSTALLED)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/snakefmt --check Snakefile workflow

@@ -1,8 +1,13 @@
 """The environment of every test: verl on the CPU, no hub, no other Ray; and the real data, where they are."""
 
 import os
+import re
+from collections import Counter
 
 import pytest
+
+NO_FOLDER = "the folder of real data is absent (set ENTROBENCH_SHARED_DATA)"
+NO_FILE = "the folder of real data has no "
 
 os.environ |= {
     "VERL_PLATFORM": "cpu",
@@ -23,7 +28,7 @@ def real_data():
 
     folder = shared_data()
     if folder is None:
-        pytest.skip("the folder of real data is absent (set ENTROBENCH_SHARED_DATA)")
+        pytest.skip(NO_FOLDER)
     return folder
 
 
@@ -34,7 +39,23 @@ def real_path(real_data):
     def find(relative):
         path = real_data / relative
         if not path.exists():
-            pytest.skip(f"the folder of real data has no {relative}")
+            pytest.skip(f"{NO_FILE}{relative}")
         return path
 
     return find
+
+
+def pytest_terminal_summary(terminalreporter):
+    """One line: how many tests were skipped for which missing data, and how to get them."""
+    reasons = [str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", [])]
+    missing = Counter(
+        reason.partition(NO_FILE)[2] if NO_FILE in reason else "the whole folder"
+        for reason in reasons
+        if re.search(f"{re.escape(NO_FILE)}|{re.escape(NO_FOLDER)}", reason)
+    )
+    if missing:
+        found = ", ".join(f"{number} for {name}" for name, number in sorted(missing.items()))
+        terminalreporter.write_line(
+            f"real data: {missing.total()} tests skipped: {found}. Put the files below the folder that "
+            f"ENTROBENCH_SHARED_DATA names (../shared/data); `make verify-data` says where each comes from."
+        )

@@ -14,7 +14,17 @@ from typing import Any
 
 import yaml
 
-from entrobench.configs import Configs, Experiment, Method, Protocol, Scale, Setting, require_known
+from entrobench.configs import (
+    Configs,
+    Experiment,
+    Method,
+    Prompt,
+    Protocol,
+    Scale,
+    Setting,
+    checked,
+    require_known,
+)
 from entrobench.errors import ConfigError, CorruptFile, MissingInput, UnknownName
 from entrobench.files import write_atomic
 
@@ -90,12 +100,56 @@ def stand_in(published: str, stand_ins: dict[str, str]) -> str:
     return stand_ins.get(published, stand_ins.get("*", published))
 
 
-def benchmarks_of(cell: CellId, scale: Scale, configs: Configs) -> dict[str, str]:
-    """Benchmark that is run -> benchmark of the paper that it is or stands in for, in the paper's order."""
+def entries_of(cell: CellId, scale: Scale, configs: Configs) -> dict[str, str]:
+    """Entry of the evaluation that is run -> entry of the paper that it is or stands in for, in the paper's
+    order.
+    """
     published = _experiment(cell, configs).benchmarks
     if scale.benchmarks == "as published":
         return {name: name for name in published}
     return {scale.benchmarks[name]: name for name in published if name in scale.benchmarks}
+
+
+def benchmark_of(entry: str, paper: str, configs: Configs) -> str:
+    """The benchmark that an entry of a paper's evaluation asks."""
+    return configs.protocol(paper).benchmark_of.get(entry, entry)
+
+
+def training_prompt(paper: str, dataset: str, configs: Configs) -> Setting:
+    """How the rows of a training set are asked in a paper. Raises UnknownName or ConfigError."""
+    prompts = configs.protocol(paper).prompt_of
+    if dataset not in prompts:
+        configs.dataset(dataset)
+        raise ConfigError(
+            f"configs/papers/{paper}/protocol.yaml: prompt_of: expected how {dataset} is asked, found "
+            f"{', '.join(sorted(prompts)) or 'nothing'}"
+        )
+    checked(prompts[dataset].value, Prompt, f"configs/papers/{paper}/protocol.yaml: prompt_of.{dataset}")
+    return prompts[dataset]
+
+
+def training_file(paper: str, dataset: str, configs: Configs) -> Path:
+    """The rows that a cell of a paper trains on, below the results of a scale."""
+    folder = Path("data") / dataset
+    return (folder if _is_generated(dataset, configs) else folder / paper) / "train.parquet"
+
+
+def prompt_file(name: str) -> Path:
+    """A prepared file of configs/prompts, below the results of a scale."""
+    return Path("prompts") / f"{name}.json"
+
+
+def prompt_files_of(cell: CellId, scale: Scale, configs: Configs) -> list[str]:
+    """Names of the files of configs/prompts that evaluating the cell reads."""
+    prompts = (
+        Prompt.model_validate(_settings(cell, scale, published, configs)["prompt"][1].value)
+        for published in entries_of(cell, scale, configs).values()
+    )
+    return sorted({prompt.prepared for prompt in prompts if prompt.prepared})
+
+
+def _is_generated(dataset: str, configs: Configs) -> bool:
+    return bool(configs.dataset(dataset).source["kind"] == "generated")
 
 
 def previous_cell(cell: CellId, configs: Configs) -> CellId | None:
@@ -166,10 +220,11 @@ def resolve(name: str, scale_name: str, configs: Configs, results: Path) -> dict
     experiment = _experiment(cell, configs)
     root = results / scale.scale
     model, dataset = model_of(cell, scale, configs), dataset_of(cell, scale, configs)
-    benchmarks = benchmarks_of(cell, scale, configs)
+    entries = entries_of(cell, scale, configs)
     earlier = previous_cell(cell, configs)
     model_path = root / "models" / model if earlier is None else root / str(earlier) / "model"
     provenance: dict[str, Any] = {}
+    prompt_layer, prompt = _training_prompt(cell.paper, dataset, scale, configs)
     resolved: dict[str, Any] = {
         "cell": str(cell),
         "scale": scale.scale,
@@ -189,16 +244,11 @@ def resolve(name: str, scale_name: str, configs: Configs, results: Path) -> dict
         "dataset": {
             "name": dataset,
             "title": configs.dataset(dataset).title,
-            "train_file": str(root / "data" / dataset / "train.parquet"),
+            "train_file": str(root / training_file(cell.paper, dataset, configs)),
+            "prompt": prompt.value,
         },
-        "evaluation": {
-            name: {"stands_for": published, "file": str(root / "benchmarks" / f"{name}.jsonl")}
-            | {key: setting.value for key, setting in _evaluation(protocol, experiment, published).items()}
-            | {"seed": cell.seed}
-            | scale.evaluation
-            for name, published in benchmarks.items()
-        },
-        "in_domain": [name for name, published in benchmarks.items() if published in experiment.in_domain],
+        "evaluation": {},
+        "in_domain": [name for name, published in entries.items() if published in experiment.in_domain],
         "verl": {},
         "trainer": {},
         "shaper": None,
@@ -225,21 +275,72 @@ def resolve(name: str, scale_name: str, configs: Configs, results: Path) -> dict
             }
             for key, setting in settings.items():
                 provenance[f"shaper.{key}"] = _origin("method", setting)
-    for key, setting in (protocol.evaluation | experiment.evaluation).items():
-        layer = "scale" if key in scale.evaluation else "protocol"
-        origin = Setting(value=scale.evaluation[key]) if key in scale.evaluation else setting
-        provenance[f"evaluation.{key}"] = _origin(layer, origin)
+    provenance["dataset.prompt"] = _origin(prompt_layer, prompt)
+    for name, published in entries.items():
+        benchmark = benchmark_of(name, cell.paper, configs)
+        of_entry = _settings(cell, scale, published, configs)
+        entry = {key: setting.value for key, (_, setting) in of_entry.items()}
+        if needed := Prompt.model_validate(entry["prompt"]).prepared:
+            entry["prompt"] = entry["prompt"] | {"file": str(root / prompt_file(needed))}
+        resolved["evaluation"][name] = {
+            "stands_for": published,
+            "benchmark": benchmark,
+            "file": str(root / "benchmarks" / f"{benchmark}.jsonl"),
+            "seed": cell.seed,
+            **entry,
+        }
+        for key, (layer, setting) in of_entry.items():
+            provenance[f"evaluation.{name}.{key}"] = _origin(layer, setting)
     resolved["provenance"] = provenance
     return resolved
 
 
-def _evaluation(protocol: Protocol, experiment: Experiment, benchmark: str) -> dict[str, Setting]:
-    of_benchmark = protocol.evaluation_of.get(benchmark, {})
-    settings = protocol.evaluation | of_benchmark | experiment.evaluation
-    room = Setting(
-        value=settings["max_tokens"].value + PROMPT_TOKENS, note="max_tokens and room for the prompt"
+def _training_prompt(paper: str, dataset: str, scale: Scale, configs: Configs) -> tuple[str, Setting]:
+    """(layer, setting). Rows that are made here are asked as the scale says, all others as the paper does."""
+    if _is_generated(dataset, configs) and "prompt" in scale.evaluation:
+        return "scale", Setting(value=scale.evaluation["prompt"])
+    if "prompt" in scale.evaluation:
+        raise ConfigError(
+            f"scale {scale.scale}: evaluation.prompt: the training set {dataset} is asked as the paper says, "
+            "so the evaluation cannot be asked in another way. Remove it."
+        )
+    return "protocol", training_prompt(paper, dataset, configs)
+
+
+def _settings(cell: CellId, scale: Scale, entry: str, configs: Configs) -> dict[str, tuple[str, Setting]]:
+    """Key -> (layer, setting) of one entry of the paper's evaluation, later layers over earlier ones. Raises
+    ConfigError for an entry that cannot be asked or sampled as it stands.
+    """
+    protocol, experiment = configs.protocol(cell.paper), _experiment(cell, configs)
+    of_scale, of_entry = (
+        {key: Setting(value=value) for key, value in values.items()}
+        for values in (scale.evaluation, scale.evaluation_of.get(entry, {}))
     )
-    return {"max_model_len": room} | settings
+    layers = {
+        "protocol": protocol.evaluation,
+        f"protocol for {entry}": protocol.evaluation_of.get(entry, {}),
+        "experiment": experiment.evaluation,
+        "scale": of_scale,
+        f"scale for {entry}": of_entry,
+    }
+    merged = {key: (layer, setting) for layer, found in layers.items() for key, setting in found.items()}
+    if "max_model_len" not in merged:
+        room = merged["max_tokens"][1].value + PROMPT_TOKENS
+        merged["max_model_len"] = "cell", Setting(value=room, note="max_tokens and room for the prompt")
+    values = {key: setting.value for key, (_, setting) in merged.items()}
+    _check_entry(values, f"{cell} at scale {scale.scale}: evaluation of {entry}")
+    return merged
+
+
+def _check_entry(entry: dict[str, Any], where: str) -> None:
+    if "prompt" not in entry:
+        raise ConfigError(f"{where}: expected a prompt, found none. State it in the paper's protocol.yaml.")
+    checked(entry["prompt"], Prompt, f"{where}: prompt")
+    if entry["temperature"] == 0 and entry["n_samples"] > 1:
+        raise ConfigError(
+            f"{where}: {entry['n_samples']} samples a problem at temperature 0 are one sample, "
+            f"{entry['n_samples']} times over. Set n_samples to 1, or a temperature above 0."
+        )
 
 
 def _derive(merged: dict[str, Any], provenance: dict[str, Any]) -> None:

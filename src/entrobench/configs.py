@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from entrobench.errors import ConfigError, UnknownName, did_you_mean
 
@@ -49,6 +49,48 @@ class Setting(Strict):
     shaper: str | None = None
 
 
+class PromptTurn(Strict):
+    """One message; `{{name}}` in it is the problem's field of that name."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str = Field(min_length=1)
+
+
+class PromptTurns(Strict):
+    """The problem's own conversation, its field `turns`, with a user's turn in this form: `{{content}}` is
+    what the user says.
+    """
+
+    turns: str = Field(min_length=1)
+
+
+class Prompt(Strict):
+    """How a problem is asked, in one of three ways.
+
+    messages: written out. lm_eval: as this task of the installed lm-eval asks it; shots: the file of
+    configs/prompts that holds its few-shot examples. pinned: as a file of configs/prompts has it. file: where
+    what `shots` or `pinned` names lies prepared; written by cells.py, in no configuration.
+    """
+
+    messages: list[PromptTurn | PromptTurns] = []
+    lm_eval: str = ""
+    shots: str = ""
+    pinned: str = ""
+    file: str = ""
+
+    @model_validator(mode="after")
+    def _asks_in_one_way(self) -> "Prompt":
+        ways = [bool(self.messages), bool(self.lm_eval), bool(self.pinned)]
+        if sum(ways) != 1 or (self.shots and not self.lm_eval):
+            raise ValueError("expected one of messages, lm_eval (with or without shots) and pinned")
+        return self
+
+    @property
+    def prepared(self) -> str:
+        """The file of configs/prompts that this prompt needs; empty for none."""
+        return self.shots or self.pinned
+
+
 class ShaperConfig(Strict):
     """Which Shaper a method uses, and its settings."""
 
@@ -77,9 +119,10 @@ class Experiment(Strict):
     """One training setup of a paper.
 
     starts_from: the experiment of the same paper whose cell, of the same method and seed, this one goes on
-    from. methods: what this experiment sets for one method only. evaluation: what it changes in evaluation.
-    milestones: steps whose checkpoints are made and kept, beside the last ones, for evaluations of them.
-    evaluated_milestones: those of them that are evaluated beside the last one, at a scale that gets there.
+    from. methods: what this experiment sets for one method only. benchmarks: entries of its evaluation, see
+    Protocol.benchmark_of. evaluation: what it changes in evaluation. milestones: steps whose checkpoints are
+    made and kept, beside the last ones, for evaluations of them. evaluated_milestones: those of them that are
+    evaluated beside the last one, at a scale that gets there.
     """
 
     title: str
@@ -98,7 +141,9 @@ class Experiment(Strict):
 class Protocol(Strict):
     """configs/papers/<paper>/protocol.yaml.
 
-    methods: what the paper sets for one method only. evaluation_of: what it sets for one benchmark only.
+    methods: what the paper sets for one method only. prompt_of: training set -> how its rows are asked.
+    evaluation_of: what the paper sets for one entry of the evaluation only. benchmark_of: entry -> the
+    benchmark that it asks, where that has another name: a benchmark may be asked twice, greedily and sampled.
     """
 
     paper: str
@@ -106,8 +151,10 @@ class Protocol(Strict):
     arxiv: str
     hyperparameters: dict[str, Setting]
     methods: dict[str, dict[str, Setting]] = {}
+    prompt_of: dict[str, Setting]
     evaluation: dict[str, Setting]
     evaluation_of: dict[str, dict[str, Setting]] = {}
+    benchmark_of: dict[str, str] = {}
     experiments: dict[str, Experiment]
 
 
@@ -141,7 +188,8 @@ class Scale(Strict):
     mathematics.
 
     cells: <experiment>/<method> of the cells that a report at this scale makes; empty for all that a paper
-    lists. limits: rows or problems that a seeded slice of a data set or benchmark keeps.
+    lists. limits: rows or problems that a seeded slice of a data set or benchmark keeps. evaluation_of: what
+    it sets for one entry of the paper's evaluation only.
     """
 
     scale: str
@@ -154,6 +202,7 @@ class Scale(Strict):
     verl: dict[str, Setting] = {}
     method_exceptions: dict[str, Setting] = {}
     evaluation: dict[str, Any] = {}
+    evaluation_of: dict[str, dict[str, Any]] = {}
     recording: Recording | None = None
     guard: Guard
 
@@ -222,6 +271,19 @@ class Benchmark(Strict):
     adapter: str = ""
     settings: dict[str, Any] = {}
     counts: dict[str, int] = {}
+    note: str = ""
+
+
+class PromptFile(Strict):
+    """configs/prompts/<name>.yaml: a file of other people's that a prompt is made from.
+
+    source: see data/sources.py. reader: the function of data/prompt_files.py that reads it.
+    """
+
+    prompt: str
+    title: str
+    source: dict[str, Any]
+    reader: str
     note: str = ""
 
 
@@ -298,6 +360,10 @@ class Configs:
         """A benchmark. Raises UnknownName, ConfigError."""
         return self._named("benchmarks", name, Benchmark)
 
+    def prompt(self, name: str) -> PromptFile:
+        """A file that prompts are made from. Raises UnknownName, ConfigError."""
+        return self._named("prompts", name, PromptFile)
+
     def protocol(self, paper: str) -> Protocol:
         """What a paper states. Raises UnknownName, ConfigError."""
         return self._of_paper(paper, "protocol.yaml", Protocol)
@@ -319,7 +385,7 @@ class Configs:
         return sorted(path.parent.name for path in (self.root / "papers").glob("*/protocol.yaml"))
 
     def names(self, kind: str) -> list[str]:
-        """Names of the files of one kind: methods, scales, models, datasets or benchmarks."""
+        """Names of the files of one kind: methods, scales, models, datasets, benchmarks or prompts."""
         return sorted(path.stem for path in (self.root / kind).glob("*.yaml"))
 
     def _of_paper(self, paper: str, file: str, model: type[Loaded]) -> Loaded:

@@ -14,6 +14,7 @@ from entrobench.evaluation.samples import read_samples
 from entrobench.files import write_jsonl
 
 CELL = "papo/7b-math/base/seed3"
+PROMPT = {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "{{text}}"}]}
 
 
 def make_cell(results: Path) -> Path:
@@ -27,10 +28,7 @@ def make_cell(results: Path) -> Path:
                 "id": f"{name}-{i}",
                 "benchmark": name,
                 "problem": "1" * (1 + i % 2),
-                "prompt": [
-                    {"role": "system", "content": "Be brief."},
-                    {"role": "user", "content": f"{name} {'1 + ' * (i % 2)}{i}"},
-                ],
+                "extra": {"text": f"{name} {'1 + ' * (i % 2)}{i}"},
                 "gold": str(i),
             }
             for i in range(count)
@@ -38,7 +36,7 @@ def make_cell(results: Path) -> Path:
         write_jsonl(folder / f"{name}.jsonl", problems)
         evaluation[name] = {
             "file": str(folder / f"{name}.jsonl"), "n_samples": 4, "temperature": 0.9, "top_p": 0.95,
-            "max_tokens": 12, "seed": 3, "max_model_len": 96,
+            "max_tokens": 12, "seed": 3, "max_model_len": 96, "prompt": PROMPT,
         }  # fmt: skip
     cell = {"cell": CELL, "scale": "smoke", "trains": False, "device": "cpu", "verl": {}}
     cell |= {

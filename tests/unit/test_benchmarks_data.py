@@ -4,14 +4,15 @@ import gzip
 import json
 import re
 
+import pandas as pd
 import pytest
 from real_counts import PROBLEMS, pin_of
 
+from entrobench.cells import benchmark_of
 from entrobench.configs import Benchmark, Configs
 from entrobench.data.benchmarks import all_boxes, choice_order, gpqa, load_benchmark, prepare_benchmark
 from entrobench.data.schema import read_problems
 from entrobench.data.sources import fetch_all
-from entrobench.data.templates import fill, read_template
 from entrobench.data.tool_benchmarks import conversation, with_language
 from entrobench.errors import ConfigError, CorruptFile, MissingInput, PinMismatch
 from entrobench.files import read_json, read_jsonl, write_jsonl
@@ -37,7 +38,8 @@ def real(real_data):
 def test_every_benchmark_of_every_paper_has_a_config():
     for paper in CONFIGS.papers():
         for experiment in CONFIGS.protocol(paper).experiments.values():
-            for name in experiment.benchmarks:
+            for entry in experiment.benchmarks:
+                name = benchmark_of(entry, paper, CONFIGS)
                 assert CONFIGS.benchmark(name).benchmark == name
 
 
@@ -50,7 +52,6 @@ def test_the_real_benchmarks(real, tmp_path, name, count):
     assert read_json(tmp_path / f"{name}.manifest.json") == manifest
     for problem in read_problems(tmp_path / f"{name}.jsonl"):
         assert problem.benchmark == name
-        assert problem.prompt[-1].role == "user"
 
 
 def test_golds_of_the_real_math_benchmarks(real):
@@ -76,7 +77,6 @@ def test_real_bfcl_and_acebench_have_tools_and_answers(real):
     for name in ("bfcl_live", "bfcl_non_live", "acebench_en", "acebench_zh"):
         for problem in real(name):
             gold, tools = json.loads(problem["gold"]), problem["extra"]["tools"]
-            assert tools[0]["name"] in problem["prompt"][0]["content"]
             names = {tool["name"] for tool in tools}
             called = {call for entry in (gold if isinstance(gold, list) else [gold]) for call in entry}
             assert called, problem["id"]
@@ -86,15 +86,12 @@ def test_real_bfcl_and_acebench_have_tools_and_answers(real):
                 assert problem["id"] in ("simple_363", "javascript_41"), (
                     "their golds name what is not offered"
                 )
-    turns = {tuple(m["role"] for m in p["prompt"]) for p in real("acebench_en")}
-    assert ("system", "user", "assistant", "user") in turns
+    turns = {tuple(m["role"] for m in p["extra"]["turns"]) for p in real("acebench_en")}
+    assert ("user", "assistant", "user") in turns
 
 
-def test_real_cruxeval_prompt_has_code_and_input_once(real):
+def test_golds_of_the_real_cruxeval_are_literals(real):
     for problem in real("cruxeval"):
-        content = problem["prompt"][-1]["content"]
-        assert problem["extra"]["code"] in content
-        assert f"assert f({problem['extra']['input']}) == ??" in content
         assert eval_free_literal(problem["gold"])
 
 
@@ -152,7 +149,6 @@ MMLU = {
     "category": "c",
 }
 HUMANEVAL = {"task_id": "t", "prompt": "p", "canonical_solution": "s", "test": "t", "entry_point": "f"}
-CHOICES = {"template": "multiple_choice"}
 
 
 @pytest.mark.parametrize(
@@ -168,11 +164,11 @@ CHOICES = {"template": "multiple_choice"}
         ("math", {"gold": "boxed"}, MATH, {"solution": r"\boxed{1"}, "exactly one .*found 0"),
         ("olympiadbench", {}, OLYMPIAD, {"final_answer": []}, "'final_answer', found"),
         ("olympiadbench", {}, OLYMPIAD, {"is_multiple_answer": "True"}, "expected true or false"),
-        ("cruxeval", {"template": "cruxeval"}, CRUX, {"input": 1}, "'input', found 1"),
+        ("cruxeval", {}, CRUX, {"input": 1}, "'input', found 1"),
         ("ifeval", {}, IFEVAL, {"kwargs": []}, "as many kwargs as instructions"),
-        ("mmlu_pro", CHOICES, MMLU, {"answer": "C"}, "the letter of one"),
-        ("mmlu_pro", CHOICES, MMLU, {"options": ["x", 2]}, "the letter of one"),
-        ("humaneval", {"template": "humaneval"}, HUMANEVAL, {"test": " "}, "'test'"),
+        ("mmlu_pro", {}, MMLU, {"answer": "C"}, "the letter of one"),
+        ("mmlu_pro", {}, MMLU, {"options": ["x", 2]}, "the letter of one"),
+        ("humaneval", {}, HUMANEVAL, {"test": " "}, "'test'"),
     ],
 )
 def test_a_row_that_cannot_be_read_is_named_and_nothing_is_written(
@@ -225,11 +221,27 @@ def test_ifeval_loses_arguments_of_null(config):
     assert json.loads(problem["gold"]) == {"instruction_id_list": ["a:b"], "kwargs": [{"m": 2}]}
 
 
+def test_a_hub_file_in_parquet_is_the_same_as_lines(config, tmp_path, monkeypatch):
+    lines, _ = load_benchmark(config("mmlu_pro", [MMLU]))
+    folder = tmp_path / "mirror" / "owner" / "name"
+    folder.mkdir(parents=True)
+    pd.DataFrame([MMLU]).to_parquet(folder / "test.parquet")
+    monkeypatch.setenv("ENTROBENCH_MIRROR", str(tmp_path / "mirror"))
+    pinned = config("mmlu_pro", [MMLU])
+    hub = {"kind": "hub", "repository": "owner/name", "revision": "0" * 40, "path": "test.parquet"}
+    hub["sha256"] = pin_of(folder / "test.parquet")["sha256"]
+    pinned.source["files"]["problems"]["ways"].insert(0, hub)
+    problems, source = load_benchmark(pinned)
+    assert problems == lines
+    assert source["problems"]["kind"] == "hub", "the hub's file comes first, as for the real MMLU-Pro"
+    assert CONFIGS.benchmark("mmlu_pro").source["files"]["problems"]["ways"][0]["kind"] == "hub"
+
+
 def test_letters_of_choices(config):
-    (problem,), _ = load_benchmark(config("mmlu_pro", [MMLU | {"answer_index": 0}], CHOICES))
+    (problem,), _ = load_benchmark(config("mmlu_pro", [MMLU | {"answer_index": 0}]))
     assert problem["gold"] == "B", "the letter counts"
     assert problem["extra"]["letter_and_index_disagree"] is True
-    assert "A. x\nB. y" in problem["prompt"][-1]["content"]
+    assert problem["extra"]["options"] == ["x", "y"]
 
 
 def test_gpqa_is_gated_and_its_order_is_frozen(tmp_path, monkeypatch):
@@ -250,10 +262,7 @@ def test_gpqa_is_gated_and_its_order_is_frozen(tmp_path, monkeypatch):
     for problem in problems:
         order = problem["extra"]["choice_order"]
         shown = [["right", "a", "b", "c"][choice] for choice in order]
-        assert (
-            "\n".join(f"{x}. {y}" for x, y in zip("ABCD", shown, strict=True))
-            in problem["prompt"][1]["content"]
-        )
+        assert problem["extra"]["options"] == shown
         assert problem["gold"] == "ABCD"[shown.index("right")]
     assert {problem["gold"] for problem in problems} == set("ABCD")
     # written out: another order would be another benchmark
@@ -333,11 +342,3 @@ def test_conversations_are_split_at_turns():
 )
 def test_boxes(text, boxes):
     assert all_boxes(text) == boxes
-
-
-def test_templates_take_fields_once_and_refuse_others():
-    assert fill("{{a}} {{b}}", {"a": "{{b}}", "b": "x"}) == "{{b}} x"
-    with pytest.raises(ConfigError, match="expected the fields"):
-        fill("{{a}}", {"b": "x"})
-    with pytest.raises(ConfigError, match="List all: ls"):
-        read_template("none")

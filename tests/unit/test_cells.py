@@ -126,6 +126,68 @@ def test_a_milestone_that_training_does_not_keep_is_refused(editable, keep, lost
         resolve("papo/7b-math/dapo/seed0", "smoke", configs, RESULTS)
 
 
+def test_a_scale_sets_how_the_rows_that_are_made_here_are_asked_and_no_others(editable, configs):
+    prompt = configs.scale("smoke").evaluation["prompt"]
+    for name in ("papo/7b-math/dapo/seed0", "opefo/math-7b/opefo/seed0", "repo/aime-8b/repo_r/seed0"):
+        cell = resolve(name, "smoke", configs, RESULTS)
+        asked = [cell["dataset"]["prompt"], *(entry["prompt"] for entry in cell["evaluation"].values())]
+        assert asked == [prompt] * len(asked)
+        assert cell["provenance"]["dataset.prompt"]["layer"] == "scale"
+    changed = editable("scales/mini.yaml", lambda scale: scale["evaluation"].update(prompt=prompt))
+    with pytest.raises(ConfigError, match=r"scale mini: evaluation\.prompt: the training set dapo_math_17k"):
+        resolve("papo/7b-math/dapo/seed0", "mini", changed, RESULTS)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda of: of["mmlu_pro_greedy"].update(n_samples={"value": 8}),
+            "evaluation of mmlu_pro_greedy: 8 samples a problem at temperature 0 are one",
+        ),
+        (
+            lambda of: of["cruxeval"].update(prompt={"value": {"pined": "zeroeval_crux"}}),
+            r"(?s)evaluation of cruxeval: prompt.*pined: no such key\. Did you mean pinned",
+        ),
+        (
+            lambda of: of["ifeval"].update(prompt={"value": {"lm_eval": "ifeval", "pinned": "x"}}),
+            "expected one of messages, lm_eval",
+        ),
+        (
+            lambda of: of["ifeval"].update(
+                prompt={"value": {"messages": [{"role": "boss", "content": "x"}]}}
+            ),
+            r"(?s)evaluation of ifeval: prompt.*'boss'",
+        ),
+    ],
+)
+def test_an_evaluation_that_cannot_be_is_refused_when_the_cell_resolves(editable, change, message):
+    edited = editable("papers/papo/protocol.yaml", lambda protocol: change(protocol["evaluation_of"]))
+    with pytest.raises(ConfigError, match=message):
+        resolve("papo/7b-math/base/seed0", "paper", edited, RESULTS)
+
+
+def test_a_cell_without_a_prompt_is_refused(editable):
+    edited = editable("papers/opefo/protocol.yaml", lambda protocol: protocol["evaluation"].pop("prompt"))
+    with pytest.raises(ConfigError, match="evaluation of aime24: expected a prompt, found none"):
+        resolve("opefo/math-7b/base/seed0", "paper", edited, RESULTS)
+
+
+def test_a_training_set_that_a_paper_does_not_ask_is_refused(editable):
+    edited = editable("papers/opefo/protocol.yaml", lambda protocol: protocol["prompt_of"].clear())
+    with pytest.raises(ConfigError, match="prompt_of: expected how dapo_math_17k is asked, found nothing"):
+        resolve("opefo/math-7b/opefo/seed0", "paper", edited, RESULTS)
+
+
+def test_each_benchmarks_settings_have_their_own_provenance(configs):
+    provenance = resolve("opefo/math-7b/base/seed0", "paper", configs, RESULTS)["provenance"]
+    # Section 6.1: Avg@32 on AIME and AMC, Avg@1 on the others
+    assert provenance["evaluation.aime24.n_samples"]["value"] == 32
+    found = provenance["evaluation.math500.n_samples"]
+    assert (found["value"], found["layer"]) == (1, "protocol for math500")
+    assert provenance["evaluation.math500.max_model_len"]["layer"] == "experiment"
+
+
 def test_a_scale_that_sets_a_methods_key_is_refused(editable):
     def change(scale):
         scale["verl"]["actor_rollout_ref.actor.clip_ratio_high"] = {"value": 0.5}

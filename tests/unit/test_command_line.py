@@ -79,7 +79,9 @@ def test_a_misspelt_verb_or_option_is_told_the_nearest():
         (["resolve", "papo/7b-math/papo_polartiy/seed0"], "Did you mean papo_polarity?"),
         (["cells", "--scale", "smoek"], "Did you mean smoke?"),
         (["cells", "--paper", "pappo"], "Did you mean papo?"),
-        (["prepare-dataset", "dapo_math", "x"], "Did you mean dapo_math_17k?"),
+        (["prepare-dataset", "dapo_math_17k", "x", "--prompt", "pappo"], "Did you mean papo?"),
+        (["prepare-dataset", "dapo_math", "x", "--prompt", "papo"], "Did you mean dapo_math_17k?"),
+        (["prepare-prompt", "zeroeval_crucks", "x"], "Did you mean zeroeval_crux?"),
         (["prepare-benchmark", "math50", "x"], "Did you mean math500?"),
         (["fetch-model", "qwen2_5_7", "x"], "Did you mean qwen2_5_7b?"),
         (["report", "papoo"], "Did you mean papo?"),
@@ -117,7 +119,7 @@ def test_what_the_light_verbs_write(tmp_path, capsys):
     assert (tmp_path / "results/smoke/data/smoke_arithmetic/train.parquet").exists()
     assert (tmp_path / "results/smoke/benchmarks/smoke_hard.jsonl").exists()
     assert entrobench("schemas", "--folder", tmp_path / "schemas") == 0
-    assert len(list((tmp_path / "schemas").iterdir())) == 14
+    assert len(list((tmp_path / "schemas").iterdir())) == 15
     assert entrobench("images", "check", "--folder", tmp_path / "images") == 0
 
 

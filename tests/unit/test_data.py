@@ -3,10 +3,10 @@
 import pandas as pd
 import pytest
 
+from entrobench.cells import training_prompt
 from entrobench.configs import Configs
 from entrobench.data import smoke
 from entrobench.data.pins import seeded_slice
-from entrobench.data.prompts import math_prompt
 from entrobench.data.schema import read_problems, read_verl_parquet
 from entrobench.data.training_sets import prepare_training_set
 from entrobench.errors import CorruptFile
@@ -25,12 +25,12 @@ def test_smoke_task_is_disjoint_and_its_answers_are_right(tmp_path):
     assert len(rows) == smoke.TRAIN_ROWS
     manifest = read_json(tmp_path / "manifest.json")
     assert (manifest["rows_out"], manifest["sha256"]) == (len(rows), sha256_file(tmp_path / "train.parquet"))
-    training = {row.prompt[-1].content for row in rows}
+    training = {row.prompt[-1].content.removesuffix(smoke.INSTRUCTION) for row in rows}
     seen = set()
     for name in smoke.BENCHMARKS:
         smoke.write_benchmark(tmp_path / f"{name}.jsonl", name, seed=0)
         problems = read_problems(tmp_path / f"{name}.jsonl")
-        texts = {problem.prompt[-1].content for problem in problems}
+        texts = {problem.problem for problem in problems}
         assert len(texts) == len(problems) == smoke.PROBLEMS_PER_BENCHMARK
         assert not texts & (training | seen)
         seen |= texts
@@ -67,12 +67,13 @@ def test_the_real_chat_template_renders_the_papers_prompt_for_every_real_problem
 
     tokenizer = AutoTokenizer.from_pretrained(real_data / "tokenizer_qwen2_5")
     assert len(tokenizer) == 151_665
-    prepare_training_set(CONFIGS.dataset("dapo_math_17k"), tmp_path / "train.parquet")
+    prompt = training_prompt("papo", "dapo_math_17k", CONFIGS)
+    prepare_training_set(CONFIGS.dataset("dapo_math_17k"), tmp_path / "train.parquet", prompt)
     rows = read_verl_parquet(tmp_path / "train.parquet")
     for row in rows:
         messages = [message.model_dump() for message in row.prompt]
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        problem = row.prompt[1].content.removesuffix(math_prompt("")[1]["content"])
+        problem = row.prompt[1].content.removesuffix(smoke.INSTRUCTION)
         # App. B.7, with the box written without a space
         assert text == (
             "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"

@@ -85,10 +85,10 @@ def test_one_cell_by_hand(tmp_path):
     assert found.wall_hours == pytest.approx(1.15 * (phases / 16 + found.evaluate))
     # Checkpoints: two kept and one being written, 16 bytes a parameter; samples 3 bytes a token
     assert found.disk_gb == pytest.approx((3 * 16 * 7_615_616_512 + 3 * found.tokens_evaluated) / 1e9)
-    # 30 + 30 + 40 + 272 + 675 problems x 8 x 2,457.6, 500 x 8 x 390, 800 x 10 x 205, 541 x 10 x 400 and
-    # 12,032 x 10 x 600 tokens
+    # 30 + 30 + 40 + 272 + 675 problems x 8 x 2,457.6, 500 x 8 x 390 and, ten samples and a greedy one,
+    # 800 x 11 x 205, 541 x 11 x 400 and 12,032 x 11 x 600 tokens
     assert found.tokens_evaluated == pytest.approx(
-        1047 * 8 * 2457.6 + 500 * 8 * 390 + 800 * 10 * 205 + 541 * 10 * 400 + 12_032 * 10 * 600
+        1047 * 8 * 2457.6 + 500 * 8 * 390 + 800 * 11 * 205 + 541 * 11 * 400 + 12_032 * 11 * 600
     )
 
 

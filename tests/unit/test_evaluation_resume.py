@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from support import make_model
 
-from entrobench.data.schema import ChatMessage, Problem
+from entrobench.data.schema import Problem
 from entrobench.errors import ConfigError, CorruptFile, EntrobenchError, MissingInput, Unfinished
 from entrobench.evaluation import cell as cell_module
 from entrobench.evaluation import plan as plan_module
@@ -44,15 +44,13 @@ class StandIn:
 def evaluate(tmp_path):
     """Evaluates a cell of two problems and two samples each; returns how many requests were sampled."""
     make_model(tmp_path / "model")
-    turn = {"role": "user", "content": "What?"}
     write_jsonl(
         tmp_path / "smoke_b.jsonl",
         [
             {
                 "id": f"p{i}",
                 "benchmark": "smoke_b",
-                "problem": "?",
-                "prompt": [turn],
+                "problem": "What?",
                 "gold": str(i),
                 "extra": {"category": "c"} if i else {},
             }
@@ -63,6 +61,7 @@ def evaluate(tmp_path):
     def cell_of(others=(), file="smoke_b.jsonl", **changes):
         sampling = {
             "n_samples": 2, "temperature": 1.0, "top_p": 1.0, "max_tokens": 8, "seed": 0, "max_model_len": 64,
+            "prompt": {"messages": [{"role": "user", "content": "{{problem}}"}]},
         } | changes  # fmt: skip
         settings = {name: {"file": str(tmp_path / file), **sampling} for name in ("smoke_b", *others)}
         return {
@@ -288,15 +287,11 @@ def test_a_full_disk_keeps_the_chunks_before(evaluate, tmp_path, monkeypatch):
 def test_each_prompt_has_its_own_room(evaluate, tmp_path):
     # One token a byte, and some for marks: of 130 positions a short prompt leaves the 100 that may be
     # generated, one of 80 letters fewer, one of 180 none
-    turns = {"p0": "What?", "p1": "long" * 20, "p2": "long" * 45}
+    texts = {"p0": "What?", "p1": "long" * 20, "p2": "long" * 45}
     write_jsonl(
         tmp_path / "rooms.jsonl",
-        [
-            {"id": name, "benchmark": "smoke_b", "problem": "?", "gold": "0",
-             "prompt": [{"role": "user", "content": text}]}
-            for name, text in turns.items()
-        ],
-    )  # fmt: skip
+        [{"id": name, "benchmark": "smoke_b", "problem": text, "gold": "0"} for name, text in texts.items()],
+    )
     assert evaluate(file="rooms.jsonl", max_model_len=130, max_tokens=100) == 4, "p2 is not asked"
     rooms = {request.max_tokens for requests, _, _ in StandIn.asked for request in requests}
     assert 100 in rooms
@@ -312,8 +307,7 @@ def test_each_prompt_has_its_own_room(evaluate, tmp_path):
 
 
 def test_an_answer_that_the_context_cuts_is_counted_as_such(evaluate, tmp_path):
-    turn = {"role": "user", "content": "long" * 20}
-    problem = {"id": "p0", "benchmark": "smoke_b", "problem": "?", "gold": "0", "prompt": [turn]}
+    problem = {"id": "p0", "benchmark": "smoke_b", "problem": "long" * 20, "gold": "0"}
     write_jsonl(tmp_path / "cut.jsonl", [problem])
     length = None
     for context in range(90, 160):  # where 16 to 19 tokens are left
@@ -353,13 +347,42 @@ def test_other_benchmarks_are_run_without_the_one_that_has_no_grader(evaluate, t
     assert done["not_run"]["chess"].startswith("no grader for 'chess'")
 
 
+def test_a_second_entry_of_a_benchmark_has_its_grader(evaluate, tmp_path):
+    assert evaluate(others=("again",), benchmark="smoke_b") == 8
+    # samples 0 and 1 of problems with gold 0 and 1: one of two is right, whatever the entry is called
+    for entry in ("smoke_b", "again"):
+        samples = read_samples(tmp_path / "eval" / entry / "samples.jsonl")
+        assert [sample.verdict for sample in samples].count("correct") == 2
+        assert {sample.benchmark for sample in samples} == {"smoke_b"}
+
+
+def test_what_is_asked_with_a_file_that_cannot_be_had_is_not_run(evaluate, tmp_path):
+    write_json(tmp_path / "words.json", {"prompt": "words", "missing": "type: get the words"})
+    with pytest.raises(MissingInput, match="no benchmark can be run:\n  smoke_b: type: get the words"):
+        evaluate(prompt={"pinned": "words", "file": str(tmp_path / "words.json")})
+
+
+def test_a_model_that_thinks_is_asked_to_or_not():
+    class Tokenizer:
+        chat_template = "x"
+
+        def apply_chat_template(self, messages, **settings):
+            return f"{messages[0]['content']} {settings.get('enable_thinking')}"
+
+    problem = Problem(id="0", benchmark="b", problem="p", gold="1")
+    settings = {"prompt": {"messages": [{"role": "user", "content": "{{problem}}"}]}}
+    for others, text in (({}, "p None"), ({"thinking": True}, "p True"), ({"thinking": False}, "p False")):
+        assert plan_module.render_prompt(problem, settings | others, Tokenizer()) == text
+
+
 def test_a_benchmark_without_data_is_not_run_and_added_when_it_comes(evaluate, tmp_path):
     make = prepare
     cell = {
         "cell": "test", "scale": "smoke", "device": "cpu", "model": {"evaluation_gpus": 0},
         "evaluation": {
             name: {"file": str(tmp_path / f"{name}.jsonl"), "n_samples": 2, "temperature": 1.0, "top_p": 1.0,
-                   "max_tokens": 8, "seed": 0, "max_model_len": 64}
+                   "max_tokens": 8, "seed": 0, "max_model_len": 64,
+                   "prompt": {"messages": [{"role": "user", "content": "{{problem}}"}]}}
             for name in ("smoke_b", "math500")
         },
     }  # fmt: skip
@@ -417,7 +440,6 @@ def test_graders_read_a_problems_rule_and_functions(tmp_path):
     }  # fmt: skip
     problem = {
         "id": "1", "benchmark": "olympiadbench", "problem": "?", "gold": "3.14",
-        "prompt": [ChatMessage(role="user", content="?")],
         "rule": {"is_multiple_answer": False, "answer_type": "Numerical", "unit": None, "error": "1e-1"},
     }  # fmt: skip
     with_rule = {"1": grader_gold(Problem(**problem))}

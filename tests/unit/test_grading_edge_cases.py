@@ -1,6 +1,6 @@
 """The table of edge cases: the verdict wanted, the primary's and the second opinion's.
 
-A case on which the primary grader is known to miss is marked; it is REPO's grader, and is kept as it is.
+Cases on which the primary grader is known to miss are listed below the table.
 """
 
 import pytest
@@ -19,14 +19,14 @@ CASES = [
     (27, "27.0", C, C, C),
     ("1,234", "1234", C, C, C),
     ("[1,2)", "(1,2)", W, W, W),
-    (r"\{1,2\}", r"\{2,1\}", C, W, C),  # the primary compares sets as text
-    ("1,2", "2,1", C, W, C),
+    (r"\{1,2\}", r"\{2,1\}", C, C, C),
+    ("1,2", "2,1", C, C, C),
     ("0.5", "50", W, W, W),
-    (r"10\%", "0.1", C, W, W),
+    (r"10\%", "0.1", C, C, W),
     (r"5\text{ cm}", "5", C, C, C),
     ("11_2", "11", W, W, C),  # math-verify drops the base
-    (r"\pm 2", "2,-2", C, W, C),
-    ("1e3", "1000", C, W, W),
+    (r"\pm 2", "2,-2", C, C, C),
+    ("1e3", "1000", C, C, C),
     # an unevaluated calculation is no answer; the second opinion has no such rule
     ("15", "7 + 8", W, W, C),
     ("15", "x = 7 + 8", W, W, C),
@@ -52,11 +52,12 @@ CASES = [
     ("3, 5, 7", "3", W, W, W),
     ("12", "1 2", W, W, W),
     ("1234", "1, 234", W, W, W),
-    ("1", r"2\frac12", W, C, W),  # the primary reads a mixed number as a product
+    ("1", r"2\frac12", W, W, W),  # a mixed number, no product
     ("x=5", "5", C, C, C),
     ("5", "x = 5", C, C, C),
     (r"\text{Evelyn}", "Evelyn", C, C, C),
     (r"\text{(C)}", "C", C, C, C),
+    ("e^{2x}", r"\exp(2x)", C, W, C),  # the primary reads e as a letter
 ]
 
 
@@ -68,23 +69,15 @@ def test_edge_case(gold, answer, wanted, primary, second):
 
 def test_the_known_misses_of_the_primary_grader_are_these():
     misses = [(gold, answer) for gold, answer, wanted, primary, _ in CASES if wanted != primary]
-    assert misses == [
-        (r"\{1,2\}", r"\{2,1\}"),
-        ("1,2", "2,1"),
-        (r"10\%", "0.1"),
-        (r"\pm 2", "2,-2"),
-        ("1e3", "1000"),
-        ("1", r"2\frac12"),
-    ]
+    assert misses == [("e^{2x}", r"\exp(2x)")]
 
 
 @pytest.mark.parametrize(
     "answer", ["9" * 50_000, "2^{2^{2^{2^{2^2}}}}", "(10^9)!", r"\binom{10^9}{5 \cdot 10^8}"]
 )
-def test_what_hangs_a_grader_is_an_error_or_wrong_but_never_right(answer, monkeypatch):
-    monkeypatch.setattr(pool, "TIME_LIMIT_SECONDS", 2.0)
-    # 50,000 digits are longer than an answer may be: no integer gold is that long, the rest is not decided
-    assert grade(rf"\boxed{{{answer}}}", "5").verdict == (W if len(answer) > 500 else E)
+def test_what_hangs_a_grader_is_wrong_at_once(answer, monkeypatch):
+    monkeypatch.setattr(pool, "shared_pool", None)  # asked for a process, the grader would fail
+    assert grade(rf"\boxed{{{answer}}}", "5").verdict == W
 
 
 @pytest.mark.parametrize("gold", [float("nan"), float("inf"), None, "", "  ", True, ["1"]])

@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -18,8 +19,9 @@ from hypothesis import strategies as st
 
 from entrobench.errors import ConfigError
 from entrobench.rewards import pool as pool_module
+from entrobench.rewards import processes as processes_module
 from entrobench.rewards.graders import GRADERS, grade_many
-from entrobench.rewards.math_answers import compare, extract_answer_line, extract_boxed, grade
+from entrobench.rewards.math_answers import compare, extract_answer_line, extract_boxed, grade, settle
 from entrobench.rewards.pool import GraderPool, pool
 from entrobench.rewards.processes import PROCESSES_VARIABLE, pool_size
 from entrobench.rewards.rules import Rule, canonical_integer
@@ -99,6 +101,45 @@ def test_a_hanging_answer_is_killed_in_time_and_leaves_nothing(small_pool, monke
     assert small_pool.compare(r"\frac{2}{4}", "0.5", PLAIN).primary == "correct"
 
 
+def test_six_equal_slow_answers_cost_one(small_pool, monkeypatch):
+    monkeypatch.setattr(pool_module, "TIME_LIMIT_SECONDS", 1.0)
+    asked = []
+    ask = small_pool._ask
+    monkeypatch.setattr(small_pool, "_ask", lambda *request: asked.append(request) or ask(*request))
+    with ThreadPoolExecutor(6) as executor:
+        at_once = [executor.submit(small_pool.compare, HANGS, "5", PLAIN) for _ in range(6)]
+        assert {future.result().primary for future in at_once} == {"error"}
+    assert small_pool.compare(HANGS, "5", PLAIN).primary == "error"
+    assert len(asked) == 1
+
+
+def test_a_failure_that_need_not_come_again_is_not_remembered(small_pool, monkeypatch):
+    # A machine that gave no processor time: the wall clock ended the wait
+    monkeypatch.setattr(pool_module, "TIME_LIMIT_SECONDS", 0.2)
+    monkeypatch.setattr(processes_module._Worker, "_cpu_seconds", lambda _: 0.0)
+    verdicts = small_pool.compare(HANGS, "5", PLAIN)
+    assert (verdicts.primary, verdicts.is_final) == ("error", False)
+    assert not small_pool._decided
+
+
+def test_an_interrupted_comparison_does_not_answer_for_the_others(small_pool, monkeypatch):
+    started, ask = threading.Event(), small_pool._ask
+
+    def interrupted(*request):
+        monkeypatch.setattr(small_pool, "_ask", ask)
+        started.set()
+        time.sleep(0.2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(small_pool, "_ask", interrupted)
+    with ThreadPoolExecutor(2) as executor:
+        first = executor.submit(small_pool.compare, "1/2", "0.5", PLAIN)
+        started.wait()
+        second = executor.submit(small_pool.compare, "1/2", "0.5", PLAIN)
+        assert isinstance(first.exception(), KeyboardInterrupt)
+        assert second.result().primary == "correct"
+
+
 def test_a_process_has_a_memory_limit(small_pool):
     small_pool.compare("1/2", "0.5", PLAIN)
     process = next(w._process for w in small_pool.workers if w._process is not None)
@@ -130,7 +171,11 @@ def test_the_event_loop_runs_on_while_answers_hang(monkeypatch):
 
     async def longest_gap():
         loop = asyncio.get_running_loop()
-        jobs = [loop.run_in_executor(None, grade, rf"\boxed{{{HANGS}+{n}}}", "5") for n in range(2)]
+        # A gold as large as the answer: nothing decides without the processes
+        jobs = [
+            loop.run_in_executor(None, grade, rf"\boxed{{{HANGS}+{n}}}", "3^{3^{3^{3^{3}}}}")
+            for n in range(2)
+        ]
         waiting = asyncio.gather(*jobs)
         gap, last = 0.0, time.monotonic()
         while not waiting.done():
@@ -197,6 +242,13 @@ def test_100_000_generated_strings_through_extraction_and_the_integer_path():
         extract_answer_line(text)
         extract_boxed("\\boxed{" + text + "}")
         canonical_integer(text)
+
+
+def test_20_000_generated_pairs_through_the_spelling_the_units_and_the_guard():
+    texts = generated(20_000, seed=2)
+    for answer, gold in pairwise(texts):
+        settled = settle(answer, gold, PLAIN)
+        assert isinstance(settled, tuple) or settled in ("correct", "incorrect")
 
 
 def test_generated_strings_through_the_processes(monkeypatch):

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from command_line import entrobench
 
-from entrobench.data.schema import ChatMessage, Problem
+from entrobench.data.schema import Problem
 from entrobench.errors import ConfigError, MissingInput, UnsupportedPlatform
 from entrobench.evaluation.golds import grader_gold
 from entrobench.rewards import code_sandbox
@@ -339,7 +339,6 @@ def test_the_command_and_a_problem_of_the_prepared_benchmark(tmp_path, capsys):
         id="1",
         benchmark="humaneval",
         problem=PROMPT,
-        prompt=[ChatMessage(role="user", content="p")],
         gold="s",
         extra=GOLD,
     )

@@ -168,7 +168,6 @@ def test_a_problem_of_the_prepared_benchmark_carries_its_gold():
         id="1",
         benchmark="ifeval",
         problem="p",
-        prompt=[{"role": "user", "content": "p"}],
         gold="{}",
         extra=checks,
     )

@@ -23,10 +23,7 @@ GOLDS = {"p0": r"\frac{1}{2}", "p1": "2,-2", "p2": "15"}
 
 
 def problem(id, text, gold, **rest):
-    prompt = [{"role": "user", "content": text}]
-    return Problem.model_validate(
-        {"id": id, "benchmark": "math500", "problem": text, "prompt": prompt, "gold": gold} | rest
-    )
+    return Problem.model_validate({"id": id, "benchmark": "math500", "problem": text, "gold": gold} | rest)
 
 
 @pytest.fixture

@@ -40,13 +40,33 @@ def test_a_cell_depends_on_the_files_that_it_is_merged_from_and_no_others():
 def test_files_of_a_trained_cell():
     cell = wildcards("papo/7b-math/dapo/seed1")
     assert LOCAL.start_model(cell) == RESULTS / "paper/models/qwen2_5_7b/model.json"
-    assert LOCAL.training_set(cell) == RESULTS / "paper/data/dapo_math_17k/train.parquet"
+    assert LOCAL.training_set(cell) == RESULTS / "paper/data/dapo_math_17k/papo/train.parquet"
     assert LOCAL.trained(cell) == RESULTS / "paper/papo/7b-math/dapo/seed1/train.done.json"
-    names = CONFIGS.protocol("papo").experiments["7b-math"].benchmarks
+    names = ["olympiadbench", "amc23", "aime24", "aime25", "math500", "minerva"]
+    names += ["cruxeval", "ifeval", "mmlu_pro"]  # once, though each of these is asked twice
     expected = [RESULTS / f"paper/benchmarks/{name}.manifest.json" for name in names]
     assert LOCAL.benchmark_files(cell) == expected, "a manifest also says why a benchmark is missing"
     smoke = LOCAL.benchmark_files(wildcards("papo/7b-math/dapo/seed1", "smoke"))
     assert RESULTS / "smoke/benchmarks/smoke_hard.jsonl" in smoke
+
+
+def test_a_training_set_is_prepared_for_each_paper_that_asks_it_in_its_own_way():
+    found = [
+        LOCAL.training_set(wildcards(cell))
+        for cell in ("papo/7b-math/dapo/seed0", "papo/14b-math/dapo/seed0", "opefo/math-7b/opefo/seed0")
+    ]
+    assert [path.parts[-2] for path in found] == ["papo", "papo", "opefo"]
+    assert LOCAL.training_prompt("papo", "dapo_math_17k") != LOCAL.training_prompt("opefo", "dapo_math_17k")
+    with pytest.raises(ConfigError, match=r"opefo/protocol\.yaml: prompt_of: expected how still_3 is asked"):
+        LOCAL.training_prompt("opefo", "still_3")
+
+
+def test_rows_that_are_made_here_have_one_prompt():
+    found = {
+        LOCAL.training_set(wildcards(cell, "smoke"))
+        for cell in ("papo/7b-math/dapo/seed0", "opefo/math-7b/opefo/seed0")
+    }
+    assert found == {RESULTS / "smoke/data/smoke_arithmetic/train.parquet"}
 
 
 def test_a_base_model_is_evaluated_as_it_is():
@@ -70,6 +90,12 @@ def test_all_inputs_are_the_models_sets_and_benchmarks_of_the_cells_once():
     assert len(found) == len(set(found))
     assert RESULTS / "paper/models/qwen2_5_math_7b/model.json" in found
     assert {path.parts[2] for path in found} == {"models", "data", "benchmarks"}
+    assert {path.parts[2] for path in LOCAL.inputs_of_papers("paper", ["papo"])} == {
+        "models",
+        "data",
+        "benchmarks",
+        "prompts",
+    }
 
 
 def test_a_slice_is_asked_for_where_the_scale_has_a_limit():
@@ -77,10 +103,11 @@ def test_a_slice_is_asked_for_where_the_scale_has_a_limit():
     assert LOCAL.slice_option("paper", "math500") == ""
 
 
-def test_a_benchmark_depends_on_its_prompt_template():
-    found = LOCAL.prompt_files(SimpleNamespace(benchmark="cruxeval"))
-    assert found == [CONFIGS.root / "prompts" / "cruxeval.txt"]
-    assert LOCAL.prompt_files(SimpleNamespace(benchmark="math500")) == []
+def test_an_evaluation_depends_on_the_files_that_its_prompts_are_made_from():
+    found = LOCAL.prompt_files(wildcards("papo/7b-math/base/seed0"))
+    assert found == [RESULTS / f"paper/prompts/{name}.json" for name in ("mmlu_pro_shots", "zeroeval_crux")]
+    assert LOCAL.prompt_files(wildcards("papo/7b-math/base/seed0", "smoke")) == []
+    assert LOCAL.prompt_files(wildcards("opefo/math-7b/opefo/seed0")) == []
 
 
 def test_names_are_split_by_how_their_files_come_to_be():
@@ -102,8 +129,9 @@ def test_on_one_machine_a_job_states_its_memory_and_takes_all_cores():
 
 
 def test_a_job_that_reads_samples_asks_for_memory_by_their_number():
-    # PAPO's 7b-math: 675 + 40 + 30 + 30 + 500 + 272 problems x 8, 800 + 541 + 12,032 x 10; 2 kB a sample
-    samples = 1547 * 8 + 13_373 * 10
+    # PAPO's 7b-math: 675 + 40 + 30 + 30 + 500 + 272 problems x 8, 800 + 541 + 12,032 x 10 and once more
+    # greedily; 2 kB a sample
+    samples = 1547 * 8 + 13_373 * 11
     cell = wildcards("papo/7b-math/dapo/seed0")
     assert LOCAL.score_job()["mem_mb"](cell) == 1500 + 2 * samples // 1000
     assert CLUSTER.score_job()["slurm_partition"] == "cpu"

@@ -49,14 +49,13 @@ def cell_folder(tmp_path, monkeypatch):
         make_model(folder / f"checkpoints/global_step_{step}/actor/huggingface", seed=step)
     write_atomic(folder / "checkpoints/latest_checkpointed_iteration.txt", "4")
     (folder / "model").symlink_to("checkpoints/global_step_4/actor/huggingface")
-    turn = {"role": "user", "content": "What?"}
     problems = [
-        {"id": f"p{gold}", "benchmark": "smoke_b", "problem": "?", "prompt": [turn], "gold": str(gold)}
-        for gold in (2, 4)
+        {"id": f"p{gold}", "benchmark": "smoke_b", "problem": "What?", "gold": str(gold)} for gold in (2, 4)
     ]
     write_jsonl(tmp_path / "smoke_b.jsonl", problems)
     sampling = {
         "n_samples": 2, "temperature": 1.0, "top_p": 1.0, "max_tokens": 8, "seed": 0, "max_model_len": 64,
+        "prompt": {"messages": [{"role": "user", "content": "{{problem}}"}]},
     }  # fmt: skip
     cell = {
         "cell": CELL, "scale": "smoke", "paper": "papo", "device": "cpu", "trains": True, "seed": 0,
@@ -183,7 +182,7 @@ def scored(tmp_path):
     write_json(tmp_path / "train.done.json", {"steps": 30})
     cell = {
         "cell": CELL, "scale": "smoke", "trains": True, "verl": {}, "dataset": {"name": "none"},
-        "in_domain": ["a", "b"], "evaluated_milestones": [10, 20],
+        "in_domain": ["a", "b"], "evaluated_milestones": [10, 20], "evaluation": {"a": {}, "b": {}},
     }  # fmt: skip
     write_atomic(tmp_path / "cell.yaml", yaml.safe_dump(cell))
     return tmp_path

@@ -47,9 +47,8 @@ def test_the_tokenizer_gives_every_prompt_back_and_keeps_it_short(tmp_path):
     tokenizer = save_tokenizer(tmp_path)
     for name in smoke.BENCHMARKS:
         for problem in smoke.benchmark_problems(name, seed=0):
-            text = tokenizer.apply_chat_template(
-                problem["prompt"], tokenize=False, add_generation_prompt=True
-            )
+            messages = smoke.ask(problem["problem"])
+            text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
             ids = tokenizer(text, add_special_tokens=False)["input_ids"]
             assert tokenizer.decode(ids) == text
             assert len(ids) <= 64, "max_prompt_length at smoke scale"

@@ -2,6 +2,8 @@
 is what the protocol states, key by key. No GPU and no hub: a model's architecture stands in for its weights.
 """
 
+import gzip
+import json
 import math
 from pathlib import Path
 
@@ -9,11 +11,20 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from support import make_model, make_tokenizer
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from entrobench.algorithms import SHAPERS
 from entrobench.cells import DERIVED, TRAINER_SETTINGS, CellId, listed_cells, previous_cell, resolve
 from entrobench.configs import Configs, Setting
+from entrobench.data.benchmarks import load_benchmark
+from entrobench.data.prompt_files import prepare_prompt
+from entrobench.data.prompts import check_settings, render
+from entrobench.data.recipes.selection import Selection, TrainingRow
+from entrobench.data.schema import Problem, parquet_rows, read_verl_parquet
+from entrobench.data.training_sets import write_training_set
+from entrobench.errors import ConfigError, MissingInput
+from entrobench.evaluation.plan import render_prompt
+from entrobench.files import read_jsonl
 from entrobench.paths import repository_root
 from entrobench.training.verl_config import compose_verl_config
 
@@ -263,3 +274,156 @@ def test_numbers_of_updates_are_the_papers():
         verl = resolve(f"{name}/seed0", "paper", CONFIGS, RESULTS)["verl"]
         mini_batch = verl["actor_rollout_ref.actor.ppo_mini_batch_size"]
         assert math.ceil(verl["data.train_batch_size"] / mini_batch) == number
+
+
+# -- prompts -------------------------------------------------------------------------------------------------
+
+# One trained cell of every experiment that is asked by a prompt and not by an agent's loop
+ASKED = {name.split("/")[0] + "/" + name.split("/")[1]: name for name in TRAINED if "appworld" not in name}
+TURNS = [
+    {"role": "user", "content": "What is {{problem}}?"},
+    {"role": "assistant", "content": "[]"},
+    {"role": "user", "content": "And now?"},
+]
+FIELDS = {"functions": [{"name": "f", "parameters": {}}], "turns": TURNS}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(real_data):
+    folder = real_data / "tokenizer_qwen2_5"
+    if not folder.is_dir():
+        pytest.skip("the folder of real data has no tokenizer_qwen2_5")
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def chat(tokenizer, messages, **settings):
+    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **settings)
+
+
+@pytest.mark.parametrize("name", ASKED.values())
+def test_training_and_evaluation_of_a_cell_ask_the_same_problem_byte_for_byte(name, tokenizer, tmp_path):
+    cell = resolve(name, "paper", CONFIGS, RESULTS)
+    problem = "Two braces: {{problem}}, $\\frac{1}{2}$.\n  And 025."
+    selection = Selection(rows_in=1, dedup_key="none")
+    selection.rows = [TrainingRow("0", problem, "1", asked_with=FIELDS)]
+    target = tmp_path / "train.parquet"
+    prompt = Setting(value=cell["dataset"]["prompt"])
+    manifest = write_training_set(cell["dataset"]["name"], selection, {}, target, prompt)
+    assert manifest["prompt"]["value"] == cell["dataset"]["prompt"]
+    thinks = cell["verl"].get("data.apply_chat_template_kwargs.enable_thinking", True)
+    (row,) = read_verl_parquet(target)
+    trained = chat(tokenizer, [m.model_dump() for m in row.prompt], enable_thinking=thinks)
+    for benchmark in cell["in_domain"]:
+        entry = cell["evaluation"][benchmark]
+        assert entry.get("thinking", True) == thinks
+        asked = Problem(id="0", benchmark=benchmark, problem=problem, gold="1", extra=FIELDS)
+        evaluated = render_prompt(asked, entry, tokenizer)
+        assert evaluated.encode() == trained.encode(), benchmark
+
+
+def test_every_prompt_of_a_cell_says_where_it_comes_from():
+    for name in RUNS:
+        cell = resolve(name, "paper", CONFIGS, RESULTS)
+        for key in ("dataset.prompt", *(f"evaluation.{entry}.prompt" for entry in cell["evaluation"])):
+            origin = cell["provenance"][key]
+            assert origin["source"] != "entrobench", (name, key)
+            assert origin["status"] == "stated" or origin["note"], (name, key)
+
+
+def test_every_evaluation_has_a_grader_a_stop_mark_and_where_the_model_thinks_whether_it_does():
+    for name in RUNS:
+        cell = resolve(name, "paper", CONFIGS, RESULTS)
+        for entry in cell["evaluation"].values():
+            assert entry["grader"], name
+            assert "<|im_end|>" in entry["stop"], name
+            if cell["model"]["name"].startswith("qwen3"):
+                assert entry["thinking"] is True, name
+            else:
+                assert not entry.get("thinking", False), name
+
+
+def prompt_of(name, entry="math500"):
+    return resolve(f"{name}/seed0", "paper", CONFIGS, RESULTS)["evaluation"][entry]["prompt"]
+
+
+def ask(prompt, **extra):
+    return render(Problem(id="0", benchmark="b", problem="What is 7 + 8?", gold="15", extra=extra), prompt)
+
+
+def test_mathematics_is_asked_as_each_paper_has_it():
+    instruction = "\nPlease reason step by step, and put your final answer within \\boxed{}."
+    question = "What is 7 + 8?"
+    assert ask(prompt_of("papo/7b-math/dapo")) == [  # App. B.7
+        {"role": "system", "content": "You are a helpful assistant."},
+        {"role": "user", "content": question + instruction},
+    ]
+    assert ask(prompt_of("opefo/math-7b/opefo")) == [{"role": "user", "content": question}]  # Section 6.1
+    assert ask(prompt_of("exchange/7b/exchange_grpo")) == [
+        {"role": "user", "content": question + instruction + "<| Assistant |>"}
+    ]
+    assert ask(prompt_of("repo/aime-8b/repo_r", "aime24")) == [
+        {"role": "user", "content": question + instruction}
+    ]
+
+
+@pytest.mark.parametrize("name", ["aime8", "aime25_8", "amc", "math"])
+def test_exchange_asks_every_row_of_the_authors_files_as_they_stand(name, real_path):
+    prompt = prompt_of("exchange/7b/exchange_grpo")
+    for row in parquet_rows(real_path(f"entropy2performance_eval/{name}.parquet")):
+        problem = Problem(id="0", benchmark="b", problem=row["extra_info"]["question"], gold="1")
+        assert render(problem, prompt) == row["prompt"]
+
+
+def test_what_a_template_adds_where_there_is_no_system_turn(tokenizer):
+    text = chat(tokenizer, ask(prompt_of("opefo/math-7b/opefo")))
+    added = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+    assert text.startswith(
+        f"<|im_start|>system\n{added}<|im_end|>\n<|im_start|>user\nWhat is 7 + 8?<|im_end|>"
+    )
+    note = CONFIGS.protocol("exchange").prompt_of["still_3"].note
+    assert added in note
+
+
+def test_crux_is_asked_in_zeroevals_words_byte_for_byte(real_path, real_data, tmp_path):
+    with gzip.open(real_path("zeroeval_prompts/crux.jsonl.gz"), "rt", encoding="utf-8") as lines:
+        rendered = [json.loads(line) for line in lines]
+    target = tmp_path / "zeroeval_crux.json"
+    try:
+        prepare_prompt(CONFIGS.prompt("zeroeval_crux"), target)
+    except MissingInput as error:
+        pytest.skip(f"ZeroEval's template is not on this machine: {error}")
+    prompt = prompt_of("papo/7b-math/dapo", "cruxeval_greedy") | {"file": str(target)}
+    problems, _ = load_benchmark(CONFIGS.benchmark("cruxeval"), download=False)
+    assert len(problems) == len(rendered) == 800
+    for number, (problem, row) in enumerate(zip(problems, rendered, strict=True)):
+        assert (problem["id"], row["id"]) == (f"sample_{number}", f"crux-test-#{number}")
+        assert render(Problem(**problem), prompt) == [{"role": "user", "content": row["prompt"]}]
+
+
+def test_ifeval_is_asked_as_lm_eval_asks_it_and_nothing_more(real_data):
+    prompt = prompt_of("papo/7b-math/dapo", "ifeval_greedy")
+    rows = read_jsonl(real_data / "ifeval" / "input_data.jsonl")
+    problems, _ = load_benchmark(CONFIGS.benchmark("ifeval"), download=False)
+    assert [render(Problem(**problem), prompt) for problem in problems] == [
+        [{"role": "user", "content": row["prompt"]}] for row in rows
+    ]
+
+
+@pytest.mark.parametrize("entry", ["ifeval", "ifeval_greedy", "mmlu_pro", "mmlu_pro_greedy"])
+def test_what_lm_eval_asks_is_sampled_as_its_installed_task_says(entry):
+    settings = resolve("papo/7b-math/base/seed0", "paper", CONFIGS, RESULTS)["evaluation"][entry]
+    check_settings(settings, entry)
+    for change in ({"max_tokens": 7}, *([{"stop": ["<|im_end|>"]}] if "mmlu" in entry else [])):
+        with pytest.raises(ConfigError, match=rf"{entry}: the installed lm-eval's task \w+ has .*max_tokens"):
+            check_settings(settings | change, entry)
+
+
+def test_out_of_domain_benchmarks_are_asked_greedily_and_sampled():
+    cell = resolve("papo/14b-math/dapo/seed0", "paper", CONFIGS, RESULTS)["evaluation"]
+    for name, tokens in (("cruxeval", 4096), ("ifeval", 1280), ("mmlu_pro", 2048)):
+        greedy, sampled = cell[f"{name}_greedy"], cell[name]
+        assert (greedy["temperature"], greedy["n_samples"], greedy["max_tokens"]) == (0.0, 1, tokens)
+        assert (sampled["temperature"], sampled["n_samples"], sampled["max_tokens"]) == (1.0, 10, tokens)
+        assert (greedy["benchmark"], greedy["file"]) == (name, sampled["file"])
+        assert greedy["prompt"] == sampled["prompt"]
+        assert sampled["estimator"] == {"paper": "k of k", "ours": "unbiased"}

@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from real_counts import pin_of
 
+from entrobench.cells import training_prompt
 from entrobench.configs import Configs, Dataset
 from entrobench.data.call_syntax import parse_calls, parse_literal
+from entrobench.data.prompts import render_fields
 from entrobench.data.recipes.tool_n1 import TOOLACE_MARKER, rebuild_tool_n1
 from entrobench.data.schema import read_verl_parquet
-from entrobench.data.tool_prompt import TOOL_SYSTEM_PROMPT, tool_prompt
 from entrobench.data.training_sets import prepare_training_set
 from entrobench.errors import CorruptFile, MissingInput, PinMismatch
 from entrobench.files import read_json, sha256_file, write_json
@@ -28,6 +29,8 @@ TOOLS = [
     {"name": "Get Weather (v2)", "description": "weather", "parameters": {"city": {"type": "string"}}},
     {"name": "stock/price", "description": "price", "parameters": {}},
 ]
+PROMPT = training_prompt("papo", "tool_n1", Configs(repository_root() / "configs"))
+SYSTEM = PROMPT.value["messages"][0]["content"].replace("{{functions}}", "{tools}")
 CALLS = [{"name": "Get Weather (v2)", "arguments": {"city": "Paris (FR)", "days": [1, 2]}}]
 BRACKETS = '[Get Weather (v2)(city="Paris (FR)", days=[1, 2])]'
 
@@ -41,20 +44,22 @@ def test_the_prompt_is_the_appendix_character_for_character(real_data):
         pytest.skip("the paper's text is absent")
     printed = appendix.read_text(encoding="utf-8").partition("Agentic Reasoning All agentic")[2]
     system = printed.partition("<|im_start|>system\n")[2].partition("<|im_end|>")[0]
-    assert system == TOOL_SYSTEM_PROMPT
+    assert system == SYSTEM
     user = printed.partition("<|im_start|>user\n")[2].partition("<|im_end|>")[0]
     assert user == "{input}\n"
-    assert tool_prompt([], [{"role": "user", "content": "{input}"}])[1]["content"] == user
+    asked = render_fields({"functions": [], "turns": [{"role": "user", "content": "{input}"}]}, PROMPT.value)
+    assert asked[1] == {"role": "user", "content": user}
 
 
 def test_qwens_chat_template_makes_the_appendix_of_the_messages(real_path):
     tokenizer = transformers.AutoTokenizer.from_pretrained(real_path("tokenizer_qwen2_5"))
-    messages = tool_prompt([TOOLS[1]], [{"role": "user", "content": "Price?"}])
+    fields = {"functions": [TOOLS[1]], "turns": [{"role": "user", "content": "Price?"}]}
+    messages = render_fields(fields, PROMPT.value)
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     tool = (
         '{"type": "function", "function": {"name": "stock/price", "description": "price", "parameters": {}}}'
     )
-    system = TOOL_SYSTEM_PROMPT.replace("{tools}", tool)
+    system = SYSTEM.replace("{tools}", tool)
     assert text == (
         f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\nPrice?\n<|im_end|>\n<|im_start|>assistant\n"
     )
@@ -163,7 +168,7 @@ def rebuild(tmp_path, xlam, toolace, **options):
     write_json(tmp_path / "xlam.json", xlam)
     write_json(tmp_path / "toolace.json", toolace)
     target = tmp_path / "out" / "train.parquet"
-    return rebuild_tool_n1(tmp_path / "xlam.json", [tmp_path / "toolace.json"], target, {}, **options)
+    return rebuild_tool_n1(tmp_path / "xlam.json", [tmp_path / "toolace.json"], target, {}, PROMPT, **options)
 
 
 def rebuilt_rows(tmp_path):
@@ -247,7 +252,7 @@ def test_rows_that_cannot_be_used_are_dropped_with_their_reason(tmp_path):
     )
     write_json(tmp_path / "toolace.json", conversations)
     target = tmp_path / "out" / "train.parquet"
-    manifest = rebuild_tool_n1(tmp_path / "xlam.json", [tmp_path / "toolace.json"], target, {})
+    manifest = rebuild_tool_n1(tmp_path / "xlam.json", [tmp_path / "toolace.json"], target, {}, PROMPT)
     assert manifest["dropped_ids"] == {
         "an empty turn": ["xlam/2"],
         "tools or gold that cannot be read": ["xlam/3"],
@@ -278,8 +283,9 @@ def test_rows_that_cannot_be_used_are_dropped_with_their_reason(tmp_path):
 def test_altered_xlam_files_are_refused(tmp_path, xlam, message):
     (tmp_path / "xlam.json").write_bytes(xlam.encode("latin-1"))
     write_json(tmp_path / "toolace.json", [])
+    target = tmp_path / "train.parquet"
     with pytest.raises(CorruptFile, match=message):
-        rebuild_tool_n1(tmp_path / "xlam.json", [tmp_path / "toolace.json"], tmp_path / "train.parquet", {})
+        rebuild_tool_n1(tmp_path / "xlam.json", [tmp_path / "toolace.json"], target, {}, PROMPT)
     assert not (tmp_path / "train.parquet").exists()
 
 
@@ -296,6 +302,7 @@ def test_duplicate_ids_unknown_speakers_and_wrong_counts_are_refused(tmp_path):
             [tmp_path / "toolace.json"],
             tmp_path / "train.parquet",
             {"xlam_rows": 60000},
+            PROMPT,
         )
 
 
@@ -309,7 +316,7 @@ def published_file(path, changes=None):
             "tools": json.dumps(TOOLS),
             "conversations": [{"from": "human", "value": f"question {number}"}],
             "answer": json.dumps(CALLS),
-            "raw_system": TOOL_SYSTEM_PROMPT.partition("# Tool")[0],
+            "raw_system": SYSTEM.partition("# Tool")[0],
             "data_source": "toolcall",
             "prompt": [{"role": "system", "content": "theirs"}],
             "ability": "toolcall",
@@ -348,11 +355,11 @@ def source(tmp_path, monkeypatch):
 
 def test_the_authors_rows_get_papos_prompt(source, tmp_path):
     config = published_file(source)
-    manifest = prepare_training_set(config, tmp_path / "train.parquet")
+    manifest = prepare_training_set(config, tmp_path / "train.parquet", PROMPT)
     rows = read_verl_parquet(tmp_path / "train.parquet")
     assert manifest["rows_in"] == manifest["rows_out"] == len(rows) == 4
     assert manifest["kinds"] == {"question": 3, "history": 1}
-    assert manifest["counts"] == {"system_text_not_default": 1, "equal_rows_kept": 0}
+    assert manifest["counts"] == {"system_texts": 2, "equal_rows_kept": 0}
     assert manifest["split"] == {"published": True}
     assert manifest["sha256"] == sha256_file(tmp_path / "train.parquet")
     assert {row.ability for row in rows} == {"toolcall"}
@@ -360,7 +367,7 @@ def test_the_authors_rows_get_papos_prompt(source, tmp_path):
     assert [message.role for message in rows[1].prompt] == ["system", "user", "assistant", "tool"]
     assert json.loads(rows[1].prompt[2].content) == CALLS
     assert json.loads(rows[0].reward_model.ground_truth) == CALLS
-    assert prepare_training_set(config, tmp_path / "two.parquet", limit=2)["rows_out"] == 2
+    assert prepare_training_set(config, tmp_path / "two.parquet", PROMPT, limit=2)["rows_out"] == 2
 
 
 def test_golds_written_as_json_of_json_are_read_and_unreadable_rows_listed(source, tmp_path):
@@ -369,7 +376,7 @@ def test_golds_written_as_json_of_json_are_read_and_unreadable_rows_listed(sourc
         2: {"reward_model": {"style": "rule", "ground_truth": "{"}},
         3: {"conversations": [{"from": "narrator", "value": "x"}]},
     }
-    manifest = prepare_training_set(published_file(source, changes), tmp_path / "train.parquet")
+    manifest = prepare_training_set(published_file(source, changes), tmp_path / "train.parquet", PROMPT)
     dropped = {entry["reason"]: entry["ids"] for entry in manifest["dropped"]}
     assert dropped == {"tools, turns or gold that cannot be read": ["2", "3"]}
     assert json.loads(read_verl_parquet(tmp_path / "train.parquet")[0].reward_model.ground_truth) == CALLS
@@ -381,26 +388,34 @@ def test_another_file_than_the_pinned_one_is_refused(source, tmp_path):
     whole = source.read_bytes()
     source.write_bytes(whole[:-10])
     with pytest.raises(PinMismatch, match=rf"has {len(whole) - 10} bytes, expected {len(whole)}"):
-        prepare_training_set(config, target)
+        prepare_training_set(config, target, PROMPT)
     source.write_bytes(whole[:-1] + b"X")
     with pytest.raises(PinMismatch, match="sha256"):
-        prepare_training_set(config, target)
+        prepare_training_set(config, target, PROMPT)
     source.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:cb08\nsize 83495252\n")
     with pytest.raises(CorruptFile, match="git lfs pull"):
-        prepare_training_set(pinned(source), target)
+        prepare_training_set(pinned(source), target, PROMPT)
     pd.DataFrame({"tools": ["[]"]}).to_parquet(source)
     with pytest.raises(CorruptFile, match="missing column"):
-        prepare_training_set(pinned(source), target)
+        prepare_training_set(pinned(source), target, PROMPT)
     source.unlink()
     with pytest.raises(MissingInput, match="does not exist"):
-        prepare_training_set(config, target)
+        prepare_training_set(config, target, PROMPT)
     assert not target.exists()
 
 
 def test_the_verbs_say_what_is_missing(tmp_path):
     for command in (["prepare-dataset", "tool_n1"], ["rebuild-tool-n1"]):
         done = subprocess.run(
-            [sys.executable, "-m", "entrobench.cli", *command, tmp_path / "train.parquet"],
+            [
+                sys.executable,
+                "-m",
+                "entrobench.cli",
+                *command,
+                tmp_path / "train.parquet",
+                "--prompt",
+                "papo",
+            ],
             env={
                 "ENTROBENCH_SHARED_DATA": str(tmp_path),
                 "ENTROBENCH_CACHE": str(tmp_path),
@@ -419,7 +434,7 @@ def test_the_verbs_say_what_is_missing(tmp_path):
 def test_the_authors_real_file(real_path, tmp_path):
     real_path("tool_n1/train.parquet")
     config = Configs(repository_root() / "configs").dataset("tool_n1")
-    manifest = prepare_training_set(config, tmp_path / "train.parquet")
+    manifest = prepare_training_set(config, tmp_path / "train.parquet", PROMPT)
     assert manifest["rows_in"] == 62687
 
 

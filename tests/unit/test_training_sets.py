@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from real_counts import pin_of
 
+from entrobench.cells import training_prompt
 from entrobench.configs import Configs, Dataset
 from entrobench.data.recipes import dapo
 from entrobench.data.recipes.numina import select_numina
@@ -16,6 +17,7 @@ from entrobench.paths import repository_root
 
 CONFIGS = Configs(repository_root() / "configs")
 CONFLICT = dapo.CONFLICT
+PROMPT = training_prompt("papo", "dapo_math_17k", CONFIGS)
 
 
 def make_dapo(path, problems, indices=None):
@@ -64,7 +66,7 @@ def config(tmp_path, monkeypatch):
 def test_the_real_dapo_math_17k(real_data, tmp_path, key, out, reasons):
     config = CONFIGS.dataset("dapo_math_17k")
     config = config.model_copy(update={"settings": config.settings | {"dedup_key": key}})
-    manifest = prepare_training_set(config, tmp_path / "train.parquet")
+    manifest = prepare_training_set(config, tmp_path / "train.parquet", PROMPT)
     assert (manifest["rows_in"], manifest["rows_out"]) == (17917, out)
     counts = manifest["counts"]
     assert (counts["unique_text"], counts["unique_index"], counts["conflicting_texts"]) == (17398, 17917, 7)
@@ -109,7 +111,7 @@ def test_duplicates_and_conflicts_are_dropped_and_listed(tmp_path, config):
     beyond, exact = str(-(2**53) - 1), str(2**53)
     problems = [("a", "1"), (" b", "2"), ("a", "3"), ("b", "2"), ("b", "2"), ("c", beyond), ("d", exact)]
     make_dapo(tmp_path / "real" / "in.parquet", problems)
-    manifest = prepare_training_set(config(), tmp_path / "out" / "train.parquet")
+    manifest = prepare_training_set(config(), tmp_path / "out" / "train.parquet", PROMPT)
     assert manifest["dropped"] == [
         {"reason": CONFLICT, "rows": 2, "ids": ["id-0", "id-2"]},
         {"reason": dapo.SAME_TEXT, "rows": 1, "ids": ["id-4"]},
@@ -158,7 +160,7 @@ def test_the_prompt_is_taken_off_exactly(tmp_path, config):
 
 def test_a_slice_is_recorded(tmp_path, config):
     make_dapo(tmp_path / "real" / "in.parquet", [(f"p{n}", "1") for n in range(9)])
-    manifest = prepare_training_set(config(), tmp_path / "train.parquet", limit=4, seed=3)
+    manifest = prepare_training_set(config(), tmp_path / "train.parquet", PROMPT, limit=4, seed=3)
     assert (manifest["slice"], manifest["rows_out"]) == ({"rows": 4, "seed": 3}, 4)
 
 
@@ -195,7 +197,7 @@ def test_a_source_with_another_schema_is_named_and_nothing_is_written(tmp_path, 
     path = make_dapo(tmp_path / "real" / "in.parquet", [("a", "1"), ("b", "2")])
     change(path, edit)
     with pytest.raises(CorruptFile, match=message) as error:
-        prepare_training_set(config(), tmp_path / "out" / "train.parquet")
+        prepare_training_set(config(), tmp_path / "out" / "train.parquet", PROMPT)
     assert "in.parquet" in str(error.value)
     assert not (tmp_path / "out").exists()
 
@@ -203,18 +205,18 @@ def test_a_source_with_another_schema_is_named_and_nothing_is_written(tmp_path, 
 def test_another_file_or_count_is_refused_and_the_old_result_stays(tmp_path, config):
     make_dapo(tmp_path / "real" / "in.parquet", [("a", "1")])
     pinned = config()
-    prepare_training_set(pinned, tmp_path / "train.parquet")
+    prepare_training_set(pinned, tmp_path / "train.parquet", PROMPT)
     before = (tmp_path / "train.parquet").read_bytes()
     with pytest.raises(PinMismatch, match="expected 9 unique text, found 1"):
-        prepare_training_set(config(counts={"unique_text": 9}), tmp_path / "train.parquet")
+        prepare_training_set(config(counts={"unique_text": 9}), tmp_path / "train.parquet", PROMPT)
     with pytest.raises(PinMismatch, match="expected 9 rows, found 1"):
-        prepare_training_set(config(rows=9), tmp_path / "train.parquet")
+        prepare_training_set(config(rows=9), tmp_path / "train.parquet", PROMPT)
     make_dapo(tmp_path / "real" / "in.parquet", [("a", "2")])
     with pytest.raises(PinMismatch, match=r"in\.parquet has sha256"):
-        prepare_training_set(pinned, tmp_path / "train.parquet")
+        prepare_training_set(pinned, tmp_path / "train.parquet", PROMPT)
     (tmp_path / "real" / "in.parquet").unlink()
     with pytest.raises(MissingInput, match="ENTROBENCH_SHARED_DATA"):
-        prepare_training_set(pinned, tmp_path / "train.parquet")
+        prepare_training_set(pinned, tmp_path / "train.parquet", PROMPT)
     assert (tmp_path / "train.parquet").read_bytes() == before
 
 
@@ -346,9 +348,13 @@ def test_still3_loses_its_marker_and_nothing_else(tmp_path):
         tmp_path / "t.parquet", [text + MARKER for text in texts[:3]] + texts[3:], ["1", "2", "2", "3"]
     )
     selection = select_still3(files, {})
-    assert [row.prompt[0]["content"] for row in selection.rows] == [texts[0], texts[1], texts[3]]
     assert [row.problem for row in selection.rows] == ["solve tan t > | >", "a", "b"]
-    assert selection.counts == {"unique_text": 3, "conflicting_texts": 0, "prompts_with_marker": 3}
+    assert selection.counts == {
+        "unique_text": 3,
+        "conflicting_texts": 0,
+        "prompts_with_marker": 3,
+        "prompts_with_instruction": 4,
+    }
     assert selection.dropped == {"same problem text as an earlier row": ["2"]}
 
 
@@ -381,5 +387,5 @@ def test_the_familys_real_files_are_read(real_data, name, rows, texts):
         texts,
     )
     for row in selection.rows:
-        assert "Assistant" not in row.prompt[-1]["content"]
+        assert "Assistant" not in row.problem
         assert not row.gold.endswith(".0")

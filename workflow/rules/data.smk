@@ -27,16 +27,17 @@ rule smoke_data:
 
 
 rule training_set:
-    """A training set from its pinned source, verified and filtered; at small scales a seeded slice."""
+    """A training set from its pinned source, verified, filtered and asked as the paper asks it; at small scales
+    a seeded slice."""
     input:
         "configs/datasets/{dataset}.yaml",
     output:
-        RESULTS / "{scale}/data/{dataset}/train.parquet",
-        RESULTS / "{scale}/data/{dataset}/manifest.json",
+        RESULTS / "{scale}/data/{dataset}/{paper}/train.parquet",
+        RESULTS / "{scale}/data/{dataset}/{paper}/manifest.json",
     log:
-        RESULTS / "{scale}/logs/{dataset}.log",
+        RESULTS / "{scale}/logs/{dataset}.{paper}.log",
     benchmark:
-        RESULTS / "{scale}/logs/{dataset}.tsv"
+        RESULTS / "{scale}/logs/{dataset}.{paper}.tsv"
     wildcard_constraints:
         dataset="|".join(LOOKUPS.prepared_datasets()),
     container:
@@ -45,10 +46,13 @@ rule training_set:
         **LOOKUPS.small_job(2000),
     params:
         limit=lambda w: LOOKUPS.slice_option(w.scale, w.dataset),
+        # Another prompt makes other rows
+        prompt=lambda w: LOOKUPS.training_prompt(w.paper, w.dataset),
     message:
-        "Preparing {wildcards.dataset}"
+        "Preparing {wildcards.dataset} as {wildcards.paper} asks it"
     shell:
-        "entrobench prepare-dataset {wildcards.dataset} {output[0]} {params.limit} > {log} 2>&1"
+        "entrobench prepare-dataset {wildcards.dataset} {output[0]} --prompt {wildcards.paper} {params.limit}"
+        " > {log} 2>&1"
 
 
 rule tool_n1_rebuilt:
@@ -56,23 +60,24 @@ rule tool_n1_rebuilt:
     input:
         "configs/datasets/tool_n1_rebuilt.yaml",
     output:
-        RESULTS / "{scale}/data/tool_n1_rebuilt/train.parquet",
-        RESULTS / "{scale}/data/tool_n1_rebuilt/test.parquet",
-        RESULTS / "{scale}/data/tool_n1_rebuilt/manifest.json",
+        RESULTS / "{scale}/data/tool_n1_rebuilt/{paper}/train.parquet",
+        RESULTS / "{scale}/data/tool_n1_rebuilt/{paper}/test.parquet",
+        RESULTS / "{scale}/data/tool_n1_rebuilt/{paper}/manifest.json",
     log:
-        RESULTS / "{scale}/logs/tool_n1_rebuilt.log",
+        RESULTS / "{scale}/logs/tool_n1_rebuilt.{paper}.log",
     benchmark:
-        RESULTS / "{scale}/logs/tool_n1_rebuilt.tsv"
+        RESULTS / "{scale}/logs/tool_n1_rebuilt.{paper}.tsv"
     container:
         image("report")
     resources:
         **LOOKUPS.small_job(2000),
     params:
         limit=lambda w: LOOKUPS.slice_option(w.scale, "tool_n1_rebuilt"),
+        prompt=lambda w: LOOKUPS.training_prompt(w.paper, "tool_n1_rebuilt"),
     message:
         "Making Tool-N1 anew"
     shell:
-        "entrobench rebuild-tool-n1 {output[0]} {params.limit} > {log} 2>&1"
+        "entrobench rebuild-tool-n1 {output[0]} --prompt {wildcards.paper} {params.limit} > {log} 2>&1"
 
 
 rule prepared_benchmark:
@@ -80,7 +85,6 @@ rule prepared_benchmark:
     be had the manifest says why, and cells are evaluated without it.
     """
     input:
-        LOOKUPS.prompt_files,
         LOOKUPS.local_sources,
         config="configs/benchmarks/{benchmark}.yaml",
     output:
@@ -103,6 +107,31 @@ rule prepared_benchmark:
         "Preparing {wildcards.benchmark}"
     shell:
         "entrobench prepare-benchmark {wildcards.benchmark} {params.target} --optional {params.limit} > {log} 2>&1"
+
+
+rule prepared_prompt:
+    """What prompts take from a pinned file of other people's, or why it cannot be had here."""
+    input:
+        LOOKUPS.local_prompt_sources,
+        config="configs/prompts/{prompt}.yaml",
+    output:
+        RESULTS / "{scale}/prompts/{prompt}.json",
+    log:
+        RESULTS / "{scale}/logs/prompt.{prompt}.log",
+    benchmark:
+        RESULTS / "{scale}/logs/prompt.{prompt}.tsv"
+    wildcard_constraints:
+        prompt=r"\w+",
+    container:
+        image("report")
+    resources:
+        **LOOKUPS.small_job(),
+    params:
+        reach=lambda w: LOOKUPS.reach(),
+    message:
+        "Preparing the prompt {wildcards.prompt}"
+    shell:
+        "entrobench prepare-prompt {wildcards.prompt} {output[0]} --optional > {log} 2>&1"
 
 
 rule contamination:

@@ -4,6 +4,7 @@ rule sample_cell:
         cell=RESULTS / "{scale}/{cell}/cell.yaml",
         model=LOOKUPS.trained,
         benchmarks=LOOKUPS.benchmark_files,
+        prompts=LOOKUPS.prompt_files,
     output:
         RESULTS / "{scale}/{cell}/eval/sampled.{shard}of{shards}.json",
     log:

@@ -7,12 +7,14 @@ import typer
 
 from entrobench.cli.options import (
     Limit,
+    PromptOf,
     Results,
     Scale,
     Seed,
     checkout_configs,
     complete_benchmark,
     complete_dataset,
+    complete_prompt,
 )
 from entrobench.errors import PinMismatch
 from entrobench.files import write_json
@@ -27,6 +29,7 @@ def add_to(app: typer.Typer) -> None:
         contamination,
         prepare_dataset,
         prepare_benchmark,
+        prepare_prompt,
         rebuild_tool_n1,
         make_smoke_data,
     ):
@@ -62,7 +65,7 @@ def contamination(
     scale: Scale = "paper",
 ) -> None:
     """Find training problems that stand in a benchmark."""
-    from entrobench.cells import CellId, benchmarks_of, dataset_of
+    from entrobench.cells import CellId, benchmark_of, dataset_of, entries_of
     from entrobench.data.contamination import write_audit
     from entrobench.machine.site import export_paths, site_or_none
 
@@ -73,7 +76,8 @@ def contamination(
     else:
         cell, at = CellId.parse(f"{experiment}/base/seed0", configs), configs.scale(scale)
         folder = results / scale / cell.paper / cell.experiment
-        benchmarks = benchmarks_of(cell, at, configs)
+        entries = entries_of(cell, at, configs)
+        benchmarks = dict.fromkeys(benchmark_of(entry, cell.paper, configs) for entry in entries)
         write_audit(configs, folder, [dataset_of(cell, at, configs)], benchmarks)
     print((folder / "contamination.md").read_text(encoding="utf-8"))
     print(f"Pairs by id: {folder / 'contamination.csv'}")
@@ -85,13 +89,17 @@ def prepare_dataset(
         typer.Argument(help="Name of configs/datasets.", autocompletion=complete_dataset),
     ],
     target: Target,
+    prompt: PromptOf,
     limit: Limit = None,
     seed: Seed = 0,
 ) -> None:
-    """Write a training set as verl's parquet, with its manifest beside it."""
+    """Write a training set as verl's parquet, asked as a paper asks it, with its manifest beside it."""
+    from entrobench.cells import training_prompt
     from entrobench.data.training_sets import prepare_training_set
 
-    manifest = prepare_training_set(checkout_configs().dataset(dataset), target, limit, seed)
+    configs = checkout_configs()
+    asked = training_prompt(prompt, dataset, configs)
+    manifest = prepare_training_set(configs.dataset(dataset), target, asked, limit, seed)
     for drop in manifest["dropped"]:
         print(f"dropped {drop['rows']}: {drop['reason']}")
     print(f"{manifest['rows_in']} rows, {manifest['rows_out']} written to {target}")
@@ -123,14 +131,32 @@ def prepare_benchmark(
         print(f"notice: these problems can be sampled here, but not graded: {missing}")
 
 
-def rebuild_tool_n1(target: Target, limit: Limit = None, seed: Seed = 0) -> None:
-    """Make Tool-N1 anew from xLAM-60k and ToolACE, as verl's parquet."""
+def prepare_prompt(
+    name: Annotated[str, typer.Argument(help="Name of configs/prompts.", autocompletion=complete_prompt)],
+    target: Target,
+    optional: Annotated[
+        bool, typer.Option("--optional", help="Where the file cannot be had, say why in its place.")
+    ] = False,
+) -> None:
+    """Write what prompts take from a pinned file."""
+    from entrobench.data.prompt_files import prepare_or_say_why, prepare_prompt
+
+    prepare = prepare_or_say_why if optional else prepare_prompt
+    written = prepare(checkout_configs().prompt(name), target)
+    print(f"{name} written to {target}" if written else f"missing: {name}: {target} says why")
+
+
+def rebuild_tool_n1(target: Target, prompt: PromptOf, limit: Limit = None, seed: Seed = 0) -> None:
+    """Make Tool-N1 anew from xLAM-60k and ToolACE, asked as a paper asks it, as verl's parquet."""
+    from entrobench.cells import training_prompt
     from entrobench.data.recipes.tool_n1 import rebuild_tool_n1
     from entrobench.paths import real_data
 
-    pin = checkout_configs().dataset("tool_n1_rebuilt").source
+    configs = checkout_configs()
+    pin = configs.dataset("tool_n1_rebuilt").source
+    asked = training_prompt(prompt, "tool_n1_rebuilt", configs)
     toolace = [real_data(path) for path in pin["toolace"]]
-    manifest = rebuild_tool_n1(real_data(pin["xlam"]), toolace, target, pin, limit, seed)
+    manifest = rebuild_tool_n1(real_data(pin["xlam"]), toolace, target, pin, asked, limit, seed)
     print(f"{manifest['rows_out']} rows written to {target}, dropped: {manifest['dropped']}")
 
 

@@ -55,6 +55,11 @@ def complete_benchmark(incomplete: str) -> list[str]:
     return _names("benchmarks", incomplete)
 
 
+def complete_prompt(incomplete: str) -> list[str]:
+    """Prompt files that begin with what was typed."""
+    return _names("prompts", incomplete)
+
+
 def complete_model(incomplete: str) -> list[str]:
     """Models that begin with what was typed."""
     return _names("models", incomplete)
@@ -69,6 +74,12 @@ Cell = Annotated[
     typer.Argument(help="<paper>/<experiment>/<method>/seed<k>.", autocompletion=_cells),
 ]
 Paper = Annotated[str, typer.Option(help="A paper, or all.", autocompletion=_papers)]
+PromptOf = Annotated[
+    str,
+    typer.Option(
+        "--prompt", help="The paper whose protocol says how the rows are asked.", autocompletion=_papers
+    ),
+]
 AllowDirty = Annotated[bool, typer.Option("--allow-dirty", help="Although the checkout has changes.")]
 Seeds = Annotated[int | None, typer.Option(help="Seeds 0 to N - 1 of every trained cell.")]
 Limit = Annotated[int | None, typer.Option(help="Keep a seeded slice of so many.")]

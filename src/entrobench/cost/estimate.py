@@ -343,8 +343,8 @@ def _evaluation(
         if (folder / "eval" / name / "samples.meta.json").exists():
             reused.append(name)
             continue
-        of_benchmark = sampling_cost(cell, name, resolved, model, gpu, gpus, configs, assumptions)
-        hours, tokens = hours + of_benchmark[0], tokens + of_benchmark[1]
+        of_entry = sampling_cost(cell, name, resolved, model, gpu, gpus, configs, assumptions)
+        hours, tokens = hours + of_entry[0], tokens + of_entry[1]
     return gpus, hours, tokens
 
 
@@ -360,7 +360,7 @@ def sampling_gpus(resolved: dict[str, Any], model: Architecture, gpu: Gpu, assum
 
 def sampling_cost(
     cell: CellId,
-    benchmark: str,
+    entry: str,
     resolved: dict[str, Any],
     model: Architecture,
     gpu: Gpu,
@@ -368,10 +368,10 @@ def sampling_cost(
     configs: Configs,
     assumptions: Assumptions,
 ) -> tuple[float, float]:
-    """GPU-hours and generated tokens of sampling one benchmark on `gpus` GPUs."""
-    settings, prompt = resolved["evaluation"][benchmark], _prompt(resolved, assumptions)
-    answer = _answer_tokens(cell, benchmark, settings["max_tokens"], assumptions)
-    samples = problems_of(benchmark, resolved, configs) * settings["n_samples"]
+    """GPU-hours and generated tokens of sampling one entry of the evaluation on `gpus` GPUs."""
+    settings, prompt = resolved["evaluation"][entry], _prompt(resolved, assumptions)
+    answer = _answer_tokens(cell, settings["benchmark"], settings["max_tokens"], assumptions)
+    samples = problems_of(entry, resolved, configs) * settings["n_samples"]
     seconds = decode_seconds(
         model, gpu, gpus, EVALUATION_MEMORY, samples, prompt, answer, settings["max_tokens"]
     )
@@ -386,8 +386,11 @@ def _answer_tokens(cell: CellId, benchmark: str, max_tokens: int, assumptions: A
     return float(max_tokens * _response_share(cell, assumptions).value)
 
 
-def problems_of(benchmark: str, resolved: dict[str, Any], configs: Configs) -> int:
-    """Problems of a benchmark at the cell's scale. Raises MissingInput where nothing states their number."""
+def problems_of(entry: str, resolved: dict[str, Any], configs: Configs) -> int:
+    """Problems of an entry of the evaluation at the cell's scale. Raises MissingInput where nothing states
+    their number.
+    """
+    benchmark = resolved["evaluation"][entry]["benchmark"]
     config = configs.benchmark(benchmark)
     number = config.counts.get("problems", config.source.get("tasks"))
     if number is None:
@@ -406,6 +409,6 @@ def _shared(resolved: dict[str, Any], model: Architecture) -> dict[str, bool]:
     if resolved["trains"]:
         file = Path(resolved["dataset"]["train_file"])
         found[f"training set {resolved['dataset']['name']}"] = file.exists()
-    for name, settings in resolved["evaluation"].items():
-        found[f"benchmark {name}"] = Path(settings["file"]).exists()
+    for settings in resolved["evaluation"].values():
+        found[f"benchmark {settings['benchmark']}"] = Path(settings["file"]).exists()
     return found

@@ -1,7 +1,7 @@
 """Benchmark files as canonical problems (schema.Problem). One adapter for each form of file.
 
-An adapter is a pure function (benchmark, files, settings) -> problems; every row it cannot read is named.
-Math problems stand in PAPO's prompt (arXiv 2605.11775, App. B.7), others in configs/prompts/.
+An adapter is a pure function (benchmark, files, settings) -> problems; every row it cannot read is named. A
+problem is bare: how it is asked is the paper's affair (prompts.py).
 """
 
 import csv
@@ -16,10 +16,9 @@ from typing import Any
 
 from entrobench.configs import Benchmark
 from entrobench.data.pins import require_count, seeded_slice
-from entrobench.data.prompts import math_prompt
-from entrobench.data.schema import check_problems, write_problems
+from entrobench.data.prompts import LETTERS
+from entrobench.data.schema import check_problems, parquet_rows, write_problems
 from entrobench.data.sources import Fetched, fetch_all
-from entrobench.data.templates import ask, fill, read_template
 from entrobench.data.tool_benchmarks import acebench, bfcl, fetch_acebench_checker
 from entrobench.errors import ConfigError, CorruptFile, MissingInput
 from entrobench.files import read_json, read_jsonl, read_text, sha256_file, write_json
@@ -29,8 +28,6 @@ Files = dict[str, Path]
 Settings = dict[str, Any]
 Rows = list[dict[str, Any]]
 Adapter = Callable[[str, Files, Settings], Rows]
-
-LETTERS = "ABCDEFGHIJ"
 
 
 def load_benchmark(config: Benchmark, download: bool = True) -> tuple[Rows, dict[str, Any]]:
@@ -184,7 +181,8 @@ class Line:
 
 
 def _lines(path: Path) -> Iterator[Line]:
-    for number, values in enumerate(read_jsonl(path)):
+    rows = parquet_rows(path) if path.suffix == ".parquet" else read_jsonl(path)
+    for number, values in enumerate(rows):
         yield Line(path, number, values)
 
 
@@ -204,7 +202,6 @@ def math_problems(benchmark: str, files: Files, settings: Settings) -> Rows:
                 "id": line.id(id_column),
                 "benchmark": benchmark,
                 "problem": problem,
-                "prompt": math_prompt(problem),
                 "gold": read_gold(line),
             }
         )
@@ -266,7 +263,6 @@ def olympiadbench(benchmark: str, files: Files, settings: Settings) -> Rows:
                 "id": line.id("id"),
                 "benchmark": benchmark,
                 "problem": problem,
-                "prompt": math_prompt(problem),
                 "gold": replace(line, values={"final_answer": golds[0]}).text("final_answer"),
                 "rule": {
                     "is_multiple_answer": line.values["is_multiple_answer"],
@@ -281,8 +277,8 @@ def olympiadbench(benchmark: str, files: Files, settings: Settings) -> Rows:
 
 
 def cruxeval(benchmark: str, files: Files, settings: Settings) -> Rows:
-    """CRUXEval, output prediction: the gold is a Python literal. settings: template."""
-    template = read_template(settings["template"])
+    """CRUXEval, output prediction: the gold is a Python literal."""
+    del settings
     rows = []
     for line in _lines(files["problems"]):
         code, argument = line.text("code"), line.values.get("input")
@@ -293,7 +289,6 @@ def cruxeval(benchmark: str, files: Files, settings: Settings) -> Rows:
                 "id": line.text("id"),
                 "benchmark": benchmark,
                 "problem": f"{code}\nassert f({argument}) == ??",
-                "prompt": ask(fill(template, {"code": code, "input": argument})),
                 "gold": line.text("output"),
                 "extra": {"code": code, "input": argument},
             }
@@ -325,7 +320,6 @@ def ifeval(benchmark: str, files: Files, settings: Settings) -> Rows:
                 "id": line.id("key"),
                 "benchmark": benchmark,
                 "problem": prompt,
-                "prompt": ask(prompt),
                 "gold": json.dumps(checks, ensure_ascii=False),
                 "extra": checks,
             }
@@ -333,14 +327,9 @@ def ifeval(benchmark: str, files: Files, settings: Settings) -> Rows:
     return rows
 
 
-def lettered(options: list[str]) -> str:
-    """Options as lines `A. ...`."""
-    return "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
-
-
 def mmlu_pro(benchmark: str, files: Files, settings: Settings) -> Rows:
-    """MMLU-Pro: the gold is the letter of `answer`, which its own scorer reads. settings: template."""
-    template = read_template(settings["template"])
+    """MMLU-Pro: the gold is the letter of `answer`, which its own scorer reads."""
+    del settings
     rows = []
     for line in _lines(files["problems"]):
         question, letter = line.text("question"), line.text("answer")
@@ -366,7 +355,6 @@ def mmlu_pro(benchmark: str, files: Files, settings: Settings) -> Rows:
                 "id": line.id("question_id"),
                 "benchmark": benchmark,
                 "problem": question,
-                "prompt": ask(fill(template, {"question": question, "options": lettered(options)})),
                 "gold": letter,
                 "extra": extra | ({"letter_and_index_disagree": True} if disagrees else {}),
             }
@@ -383,9 +371,10 @@ def gpqa(benchmark: str, files: Files, settings: Settings) -> Rows:
     """GPQA: the correct choice stands first in the file, so choices are put in an order that settings.seed
     fixes.
 
-    extra.choice_order: position shown -> number in the file (0 is the correct one). settings: template, seed.
+    extra.choice_order: position shown -> number in the file (0 is the correct one); extra.options: the
+    choices as shown. settings: seed.
     """
-    path, template = files["problems"], read_template(settings["template"])
+    path = files["problems"]
     columns = ["Correct Answer", *(f"Incorrect Answer {number}" for number in (1, 2, 3))]
     rows = []
     try:
@@ -398,23 +387,21 @@ def gpqa(benchmark: str, files: Files, settings: Settings) -> Rows:
         record = line.text("Record ID")
         choices = [line.text(column).strip() for column in columns]
         order = choice_order(settings["seed"], record, len(choices))
-        options = lettered([choices[choice] for choice in order])
         rows.append(
             {
                 "id": record,
                 "benchmark": benchmark,
                 "problem": question,
-                "prompt": ask(fill(template, {"question": question, "options": options})),
                 "gold": LETTERS[order.index(0)],
-                "extra": {"choice_order": order},
+                "extra": {"choice_order": order, "options": [choices[choice] for choice in order]},
             }
         )
     return rows
 
 
 def humaneval(benchmark: str, files: Files, settings: Settings) -> Rows:
-    """HumanEval: the gold is the canonical solution; extra has the tests. settings: template."""
-    template = read_template(settings["template"])
+    """HumanEval: the gold is the canonical solution; extra has the tests, and the prompt as it stands."""
+    del settings
     rows = []
     for line in _lines(files["problems"]):
         prompt = line.text("prompt")
@@ -422,8 +409,7 @@ def humaneval(benchmark: str, files: Files, settings: Settings) -> Rows:
             {
                 "id": line.text("task_id"),
                 "benchmark": benchmark,
-                "problem": prompt,
-                "prompt": ask(fill(template, {"prompt": prompt.strip("\n")})),
+                "problem": prompt.strip("\n"),
                 "gold": line.text("canonical_solution"),
                 "extra": {
                     "prompt": prompt,

@@ -5,7 +5,7 @@ Every reader and writer goes through here, so a bad file is named with row, colu
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -14,7 +14,6 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from entrobench.data.parquet import require_columns
-from entrobench.data.prompts import Message
 from entrobench.errors import CorruptFile
 from entrobench.files import read_jsonl, read_parquet, write_jsonl, write_parquet
 
@@ -59,17 +58,22 @@ class VerlRow(_Row):
 class Problem(_Row):
     """One benchmark problem, one line of results/<scale>/benchmarks/<benchmark>.jsonl.
 
-    rule: what the grader has to know about this problem (several answers, unit, tolerance). extra: what else
-    a grader or prompt needs, such as tools or tests.
+    problem: the bare text; how it is asked stands in cell.yaml. rule: what the grader has to know about this
+    problem (several answers, unit, tolerance). extra: what else a grader or prompt needs, such as tools or
+    tests.
     """
 
     id: str = Field(min_length=1)
     benchmark: str = Field(min_length=1)
     problem: str = Field(min_length=1)
-    prompt: list[ChatMessage] = Field(min_length=1)
     gold: str = Field(min_length=1)
     rule: dict[str, Any] = {}
     extra: dict[str, Any] = {}
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What a prompt may name."""
+        return {**self.extra, "problem": self.problem}
 
 
 RowModel = TypeVar("RowModel", bound=BaseModel)
@@ -77,7 +81,7 @@ RowModel = TypeVar("RowModel", bound=BaseModel)
 
 def verl_row(
     data_source: str,
-    prompt: list[Message],
+    prompt: Sequence[Mapping[str, object]],
     gold: str,
     split: str,
     index: int | str,
@@ -130,9 +134,12 @@ def read_verl_parquet(path: Path) -> list[VerlRow]:
     return validate_rows(rows, VerlRow, path)
 
 
-def parquet_rows(path: Path, columns: list[str]) -> list[dict[str, Any]]:
-    """Rows of a parquet file as plain Python values. Raises CorruptFile if a column is missing."""
+def parquet_rows(path: Path, columns: list[str] | None = None) -> list[dict[str, Any]]:
+    """Rows of a parquet file as plain Python values, of all columns unless they are named. Raises CorruptFile
+    if a column is missing.
+    """
     frame = read_parquet(path)
+    columns = list(frame.columns) if columns is None else columns
     require_columns(path, columns, list(frame.columns))
     return [_plain(row) for row in frame[columns].to_dict("records")]
 

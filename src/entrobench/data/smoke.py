@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from entrobench.data.prompts import math_prompt
+from entrobench.data.prompts import Message, render_fields
 from entrobench.data.schema import verl_row, write_problems, write_verl_parquet
 from entrobench.errors import UnknownName
 from entrobench.files import sha256_file, write_json
@@ -24,6 +24,16 @@ DATASET = "smoke_arithmetic"
 TRAIN_ROWS = 2000
 PROBLEMS_PER_BENCHMARK = 72
 TRAIN_TERMS = (3, 4, 5)
+# PAPO's prompt (arXiv 2605.11775, App. B.7), which the tiny base model is pretrained on; the scale asks its
+# benchmarks with it too, whatever the paper
+SYSTEM_PROMPT = "You are a helpful assistant."
+INSTRUCTION = "\nPlease reason step by step, and put your final answer within \\boxed{}."
+PROMPT = {
+    "messages": [
+        {"role": "system", "content": SYSTEM_PROMPT},
+        {"role": "user", "content": "{{problem}}" + INSTRUCTION},
+    ]
+}
 # Benchmark -> number of terms, and whether the problem is worded
 BENCHMARKS = {
     "smoke_easy": (3, False),
@@ -95,10 +105,15 @@ def smoke_splits(seed: int) -> dict[str, list[Calculation]]:
     return splits
 
 
+def ask(problem: str) -> list[Message]:
+    """The messages that ask a problem of the smoke task."""
+    return render_fields({"problem": problem}, PROMPT)
+
+
 def training_rows(seed: int) -> list[dict[str, Any]]:
     """The training set in verl's schema."""
     return [
-        verl_row(DATASET, math_prompt(calculation.text()), str(calculation.answer), "train", index)
+        verl_row(DATASET, ask(calculation.text()), str(calculation.answer), "train", index)
         for index, calculation in enumerate(smoke_splits(seed)[DATASET])
     ]
 
@@ -113,7 +128,6 @@ def benchmark_problems(name: str, seed: int) -> list[dict[str, Any]]:
             "id": f"{name}-{index:03d}",
             "benchmark": name,
             "problem": calculation.text(worded),
-            "prompt": math_prompt(calculation.text(worded)),
             "gold": str(calculation.answer),
         }
         for index, calculation in enumerate(smoke_splits(seed)[name])

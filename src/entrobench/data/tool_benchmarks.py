@@ -1,8 +1,8 @@
 """BFCL-v3 (AST categories) and ACEBench Normal as canonical problems.
 
-`extra.tools` holds the functions as the source has them, `gold` the JSON of the possible answers. The prompt
-is PAPO's agentic one (tool_prompt.py) with the conversation of the source; BFCL's functions stand in it as
-the leaderboard shows them to models (`with_language`).
+`extra.tools` holds the functions as the source has them, `extra.functions` as a model is shown them, which
+for BFCL is the leaderboard's way (`with_language`); `extra.turns` the conversation, `gold` the JSON of the
+possible answers.
 """
 
 import copy
@@ -13,7 +13,6 @@ from typing import Any
 
 from entrobench.data.prompts import Message
 from entrobench.data.sources import PinnedFile, Way, fetch
-from entrobench.data.tool_prompt import tool_prompt
 from entrobench.errors import ConfigError, CorruptFile, MissingInput
 from entrobench.files import read_jsonl
 from entrobench.rewards.acebench import FILES, REPOSITORY, REVISION
@@ -45,8 +44,10 @@ def bfcl(benchmark: str, files: dict[str, Path], settings: dict[str, Any]) -> li
                 raise CorruptFile(f"{where}: expected a list of calls in 'ground_truth', found {gold!r:.200}")
             messages = [_message(message, where) for message in turns[0]]
             row = _problem(benchmark, category, question, messages, gold, where)
-            shown = [with_language(tool, category, where) for tool in row["extra"]["tools"]]
-            rows.append(row | {"prompt": tool_prompt(shown, messages)})
+            row["extra"]["functions"] = [
+                with_language(tool, category, where) for tool in row["extra"]["tools"]
+            ]
+            rows.append(row)
     return rows
 
 
@@ -186,7 +187,6 @@ def _problem(
         "id": question.get("id"),
         "benchmark": benchmark,
         "problem": messages[-1]["content"] if messages else "",
-        "prompt": tool_prompt(tools, messages),
         "gold": json.dumps(gold, ensure_ascii=False),
-        "extra": {"category": category, "tools": tools},
+        "extra": {"category": category, "tools": tools, "functions": tools, "turns": messages},
     }

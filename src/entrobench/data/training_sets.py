@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from entrobench.configs import Dataset
+from entrobench.configs import Dataset, Setting
 from entrobench.data.pins import require_count, seeded_slice
+from entrobench.data.prompts import render
 from entrobench.data.recipes.dapo import select_dapo
 from entrobench.data.recipes.numina import select_numina
 from entrobench.data.recipes.selection import Selection
@@ -71,14 +72,14 @@ def check_selection(selection: Selection, config: Dataset, rows_in: int | None =
 
 
 def prepare_training_set(
-    config: Dataset, target: Path, limit: int | None = None, seed: int = 0
+    config: Dataset, target: Path, prompt: Setting, limit: int | None = None, seed: int = 0
 ) -> dict[str, Any]:
-    """Write `target` (verl's parquet) and manifest.json beside it; return the manifest.
+    """Write `target` (verl's parquet), asked with `prompt`, and manifest.json beside it; return the manifest.
 
     limit: rows of a seeded slice. Raises an EntrobenchError; `target` is then as it was.
     """
     selection, source = select(config)
-    return write_training_set(config.dataset, selection, source, target, limit, seed)
+    return write_training_set(config.dataset, selection, source, target, prompt, limit, seed)
 
 
 def write_training_set(
@@ -86,6 +87,7 @@ def write_training_set(
     selection: Selection,
     source: dict[str, Any],
     target: Path,
+    prompt: Setting,
     limit: int | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -97,12 +99,17 @@ def write_training_set(
             f"configs/datasets/{name}.yaml with the source"
         )
     kept = seeded_slice(selection.rows, limit, seed)
+    asked = [render(row, prompt.value) for row in kept]
     write_verl_parquet(
         target,
-        [verl_row(name, row.prompt, row.gold, "train", row.index, row.ability, **row.extra) for row in kept],
+        [
+            verl_row(name, messages, row.gold, "train", row.index, row.ability, **row.extra)
+            for row, messages in zip(kept, asked, strict=True)
+        ],
     )
     manifest = {
         "dataset": name,
+        "prompt": prompt.model_dump(include={"value", "source", "status"}),
         "source": source,
         "rows_in": selection.rows_in,
         "dedup_key": selection.dedup_key,
@@ -115,7 +122,11 @@ def write_training_set(
         "rows_out": len(kept),
         "sha256": sha256_file(target),
         # Independent of how parquet is written
-        "content_sha256": sha256_text("\0".join(f"{row.index}\0{row.prompt}\0{row.gold}" for row in kept)),
+        "content_sha256": sha256_text(
+            "\0".join(
+                f"{row.index}\0{messages}\0{row.gold}" for row, messages in zip(kept, asked, strict=True)
+            )
+        ),
         "counts": selection.counts,
         **selection.notes,
     }

@@ -12,16 +12,18 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from entrobench.cells import training_file
 from entrobench.configs import Configs, Strict, load_yaml
 from entrobench.data.benchmarks import read_benchmark
 from entrobench.data.pins import require_count
+from entrobench.data.prompt_files import read_prompt
 from entrobench.data.smoke import PROBLEMS_PER_BENCHMARK, TRAIN_ROWS, benchmark_problems, training_rows
 from entrobench.data.sources import Fetched, PinnedFile, Way, fetch, fetch_all, pinned_files
 from entrobench.data.training_sets import read_selection
 from entrobench.errors import ConfigError, CorruptFile, MissingInput
 from entrobench.files import read_jsonl, read_text
 
-Kind = Literal["dataset", "benchmark", "file"]
+Kind = Literal["dataset", "benchmark", "prompt", "file"]
 Status = Literal["ok", "missing", "mismatch"]
 
 
@@ -42,8 +44,8 @@ class OtherFiles(Strict):
 
 @dataclass
 class Check:
-    """The verdict on one training set, benchmark or file. note: what is wrong or what to do. get: the command
-    that fetches and prepares it.
+    """The verdict on one training set, benchmark, prompt or file. note: what is wrong or what to do. get: the
+    command that fetches and prepares it.
     """
 
     kind: Kind
@@ -57,11 +59,12 @@ class Check:
 
 
 def verify_all(configs: Configs) -> list[Check]:
-    """One check for each training set, benchmark and other file."""
+    """One check for each training set, benchmark, file that prompts are made from, and other file."""
     checks = [_check("dataset", name, partial(verify_dataset, configs)) for name in configs.names("datasets")]
     checks += [
         _check("benchmark", name, partial(verify_benchmark, configs)) for name in configs.names("benchmarks")
     ]
+    checks += [_check("prompt", name, partial(verify_prompt, configs)) for name in configs.names("prompts")]
     others = load_yaml(configs.root / "other_files.yaml", OtherFiles).files
     return checks + [_check("file", entry.path, partial(verify_file, entry)) for entry in others]
 
@@ -84,7 +87,8 @@ def verify_dataset(configs: Configs, check: Check) -> None:
         check.rows = len(training_rows(config.source["seed"]))
         require_count("rows", check.rows, TRAIN_ROWS, Path(config.dataset))
         return
-    check.get = f"snakemake results/paper/data/{config.dataset}/train.parquet"
+    paper = next(name for name in configs.papers() if config.dataset in configs.protocol(name).prompt_of)
+    check.get = f"snakemake results/paper/{training_file(paper, config.dataset, configs)}"
     if not config.recipe and config.source["kind"] != "package":
         raise MissingInput(config.needs or f"configs/datasets/{config.dataset}.yaml names no recipe")
     fetched = _rows_of_files(config.source, f"configs/datasets/{config.dataset}.yaml", check)
@@ -103,6 +107,14 @@ def verify_benchmark(configs: Configs, check: Check) -> None:
     fetched = _rows_of_files(config.source, f"configs/benchmarks/{config.benchmark}.yaml", check)
     problems, check.counts = read_benchmark(config, fetched)
     check.rows = len(problems)
+
+
+def verify_prompt(configs: Configs, check: Check) -> None:
+    """Fill in `check`. Raises MissingInput, CorruptFile or ConfigError."""
+    config = configs.prompt(check.name)
+    check.get = f"snakemake results/paper/prompts/{config.prompt}.json"
+    fetched = _rows_of_files(config.source, f"configs/prompts/{config.prompt}.yaml", check)
+    read_prompt(config, fetched)
 
 
 def _rows_of_files(source: dict[str, Any], where: str, check: Check) -> dict[str, Fetched]:

@@ -199,7 +199,7 @@ def grade_cell(prepared: Prepared, cell: dict[str, Any]) -> None:
 def _grade_benchmark(prepared: Prepared, plan: BenchmarkPlan) -> dict[str, Any]:
     """Bring a benchmark's samples.jsonl up to date; what eval.done.json says of it."""
     path, origin = prepared.place.samples(plan.benchmark), prepared.origin(plan)
-    kept, grader = _kept(path, origin), grader_version(plan.benchmark)
+    kept, grader = _kept(path, origin), grader_version(plan.asks)
     if kept is not None and kept.grader == grader:
         print(f"keeping {path}", flush=True)
         return kept.origin | {"grader": grader} | kept.summary
@@ -253,7 +253,7 @@ def _sampled(parts: Parts, plan: BenchmarkPlan) -> Iterator[list[Sample]]:
     for number, draws in enumerate(plan.chunks):
         yield [
             Sample(
-                benchmark=plan.benchmark,
+                benchmark=plan.asks,
                 problem_id=draw.problem.id,
                 sample=draw.sample,
                 prompt_sha256=sha256_text(draw.prompt),

@@ -12,7 +12,7 @@ negative by chance. Intervals are of the problems, with the choice taken as give
 paper would print, and too high as its value is. The last checkpoint is a candidate too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from entrobench.cells import read_cell
 from entrobench.errors import ConfigError
 from entrobench.evaluation.outcomes import Outcomes
 from entrobench.evaluation.places import Place, evaluated_steps
-from entrobench.evaluation.samples import stream_samples
+from entrobench.evaluation.samples import Sample, stream_samples
 from entrobench.evaluation.scores import IN_DOMAIN, score
 from entrobench.files import read_csv, read_json, write_atomic
 from entrobench.statistics.bootstrap import cluster_bootstrap
@@ -59,12 +59,13 @@ def score_checkpoints(folder: Path) -> None:
     missing = sorted(set(cell.get("evaluated_milestones", [])) - set(steps))
     if missing:
         print(f"notice: {folder}: steps {missing} are not evaluated yet and no candidates", flush=True)
-    names = list(read_json(places[last].done)["benchmarks"])
-    frames = {step: _scores(places[step], names, cell["in_domain"]) for step in steps}
+    entries = {name: cell["evaluation"][name] for name in read_json(places[last].done)["benchmarks"]}
+    asks = {name: entry.get("benchmark", name) for name, entry in entries.items()}
+    frames = {step: _scores(places[step], asks, cell["in_domain"]) for step in steps}
     frames[last] = read_csv(folder / "scores.csv")[SCORE_COLUMNS]
     curve = pd.concat([frame.assign(step=step)[["step", *SCORE_COLUMNS]] for step, frame in frames.items()])
     write_atomic(folder / CHECKPOINTS, curve.to_csv(index=False))
-    chosen = selection({step: _values(place, names) for step, place in places.items()}, cell["in_domain"])
+    chosen = selection({step: _values(place, asks) for step, place in places.items()}, cell["in_domain"])
     means_at = frames[last].drop_duplicates("benchmark").set_index("benchmark")
     for column in ("metric", "n_samples"):
         chosen[column] = chosen["benchmark"].map(means_at[column])
@@ -88,13 +89,17 @@ def _require_same(cell: dict[str, Any], place: Place, last: Place) -> None:
         )
 
 
-def _scores(place: Place, names: Sequence[str], in_domain: list[str]) -> pd.DataFrame:
-    samples = {name: stream_samples(place.samples(name), name) for name in names}
-    return score(samples, in_domain)[SCORE_COLUMNS]
+def _samples(place: Place, asks: dict[str, str]) -> dict[str, Iterator[Sample]]:
+    """By entry of the evaluation. asks: the benchmark of each entry."""
+    return {name: stream_samples(place.samples(name), benchmark) for name, benchmark in asks.items()}
 
 
-def _values(place: Place, names: Sequence[str]) -> Values:
-    outcomes = {name: Outcomes.of([stream_samples(place.samples(name), name)]) for name in names}
+def _scores(place: Place, asks: dict[str, str], in_domain: list[str]) -> pd.DataFrame:
+    return score(_samples(place, asks), in_domain)[SCORE_COLUMNS]
+
+
+def _values(place: Place, asks: dict[str, str]) -> Values:
+    outcomes = {name: Outcomes.of([samples]) for name, samples in _samples(place, asks).items()}
     return {name: found.by_problem(f"mean@{found.n_samples}") for name, found in outcomes.items()}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from entrobench.data.benchmarks import why_missing
+from entrobench.data.prompts import check_settings, render
 from entrobench.data.schema import Problem, read_problems
 from entrobench.errors import ConfigError, MissingInput, UnknownName, UnsupportedPlatform
 from entrobench.evaluation.sampling import LEAST_ROOM, Request, Sampling, request_seed
@@ -37,9 +38,13 @@ class Draw:
 
 @dataclass(frozen=True)
 class BenchmarkPlan:
-    """One benchmark: problems, the text that the model reads for each, and that text's tokens."""
+    """One benchmark: problems, the text that the model reads for each, and that text's tokens.
+
+    benchmark: its entry in the cell. asks: the benchmark whose problems these are.
+    """
 
     benchmark: str
+    asks: str
     file: Path
     sampling: Sampling
     problems: list[Problem]
@@ -112,7 +117,7 @@ def plan_evaluation(
     plans, not_run = {}, {}
     for name, settings in evaluation.items():
         try:
-            is_gradable(name)
+            is_gradable(settings.get("benchmark", name))
             plans[name] = _plan_benchmark(name, settings, tokenizer)
         except (MissingInput, UnknownName, UnsupportedPlatform) as error:
             not_run[name] = str(error)
@@ -133,20 +138,24 @@ def plan_benchmark(
     name: str, settings: dict[str, Any], problems: list[Problem], tokenizer: Any
 ) -> BenchmarkPlan:
     """The plan of one benchmark with these problems. Raises ConfigError."""
+    check_settings(settings, f"evaluation.{name}")
     file, sampling = Path(settings["file"]), Sampling.of(name, settings)
     prompts = [render_prompt(problem, settings, tokenizer) for problem in problems]
     encoded = tokenizer(prompts, add_special_tokens=False)["input_ids"]
-    return BenchmarkPlan(name, file, sampling, problems, prompts, [len(ids) for ids in encoded])
+    lengths = [len(ids) for ids in encoded]
+    asked = settings.get("benchmark", name)
+    return BenchmarkPlan(name, asked, file, sampling, problems, prompts, lengths)
 
 
 def render_prompt(problem: Problem, settings: dict[str, Any], tokenizer: Any) -> str:
     """The text that the model reads, chat template applied. Raises ConfigError without a template."""
-    del settings
     if not tokenizer.chat_template:
         raise ConfigError(
             f"{tokenizer.name_or_path}: its tokenizer has no chat template, so a prompt cannot be rendered.\n"
             f"  Give one: --chat-template FILE (such as the chat_template of the model's instruct variant), "
             f"or put chat_template.jinja into the model's folder."
         )
-    messages = [message.model_dump() for message in problem.prompt]
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    thinks = {"enable_thinking": settings["thinking"]} if "thinking" in settings else {}
+    messages: Any = render(problem, settings["prompt"])
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **thinks)
+    return str(text)

@@ -81,7 +81,7 @@ def _official_rows(
     """The row of the authors' mean over categories; none for a benchmark without one, nor for a slice of it
     that lacks a category.
     """
-    official = OFFICIAL_MEANS.get(name)
+    official = OFFICIAL_MEANS.get(found.benchmark)
     if official is None:
         return []
     by_category = found.by_category()
@@ -172,11 +172,13 @@ def score_cell(folder: Path) -> None:
     naming the file.
     """
     in_domain: list[str] = []
+    asked: dict[str, str] = {}
     dirty: dict[str, set[str]] = {}
     if (folder / "cell.yaml").exists():
         cell = read_cell(folder / "cell.yaml")
         names = list(read_json(folder / "eval.done.json")["benchmarks"])
         in_domain = cell["in_domain"]
+        asked = {name: entry.get("benchmark", name) for name, entry in cell["evaluation"].items()}
         # Of the experiment: <paper>/<experiment>/<method>/seed<k>
         audit = folder.parent.parent
         if (audit / AUDIT).exists():
@@ -188,5 +190,8 @@ def score_cell(folder: Path) -> None:
                 f"{folder} holds neither cell.yaml nor eval/<benchmark>/samples.jsonl. A cell's samples come "
                 f"from: entrobench evaluate CELL; anybody's from: entrobench import-samples"
             )
-    samples = {name: stream_samples(folder / "eval" / name / "samples.jsonl", name) for name in names}
+    samples = {
+        name: stream_samples(folder / "eval" / name / "samples.jsonl", asked.get(name, name))
+        for name in names
+    }
     write_atomic(folder / "scores.csv", score(samples, in_domain, dirty).to_csv(index=False))

@@ -5,8 +5,9 @@ from typing import Any
 
 import yaml
 
-from entrobench.cells import PROMPT_TOKENS
-from entrobench.configs import Configs, PublishedScore
+from entrobench.cells import PROMPT_TOKENS, benchmark_of, prompt_file
+from entrobench.configs import Configs, Prompt, PublishedScore
+from entrobench.data import prompt_files
 from entrobench.data.benchmarks import prepare_or_say_why
 from entrobench.errors import ConfigError
 from entrobench.files import read_csv, read_json, write_atomic
@@ -45,10 +46,13 @@ def make_standalone(
     positions = read_json(folder / "config.json").get("max_position_embeddings")
     evaluation: dict[str, Any] = {}
     for name, found in settings.items():
-        file = out / "benchmarks" / f"{name}.jsonl"
-        prepare_or_say_why(configs.benchmark(name), file, limit)
+        benchmark = benchmark_of(name, paper, configs)
+        file = out / "benchmarks" / f"{benchmark}.jsonl"
+        prepare_or_say_why(configs.benchmark(benchmark), file, limit)
+        found["prompt"] = _with_file(found["prompt"], out, configs)
         room = found["max_tokens"] + PROMPT_TOKENS
         evaluation[name] = {
+            "benchmark": benchmark,
             "file": str(file),
             "max_model_len": min(room, positions or room),
             "seed": 0,
@@ -70,12 +74,22 @@ def make_standalone(
     return folder
 
 
-def _settings(paper: str, benchmark: str, configs: Configs) -> dict[str, Any]:
-    """How the paper samples this benchmark."""
-    configs.benchmark(benchmark)
+def _settings(paper: str, entry: str, configs: Configs) -> dict[str, Any]:
+    """How the paper asks and samples this benchmark, or this entry of its evaluation."""
+    configs.benchmark(benchmark_of(entry, paper, configs))
     protocol = configs.protocol(paper)
-    stated = protocol.evaluation | protocol.evaluation_of.get(benchmark, {})
+    stated = protocol.evaluation | protocol.evaluation_of.get(entry, {})
     return {key: setting.value for key, setting in stated.items()}
+
+
+def _with_file(prompt: dict[str, Any], out: Path, configs: Configs) -> dict[str, Any]:
+    """The prompt with the file that it is made from, prepared below `out`."""
+    name = Prompt.model_validate(prompt).prepared
+    if not name:
+        return prompt
+    file = out / prompt_file(name)
+    prompt_files.prepare_or_say_why(configs.prompt(name), file)
+    return prompt | {"file": str(file)}
 
 
 def published_of(model: Path, configs: Configs) -> list[PublishedScore]:

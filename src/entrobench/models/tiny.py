@@ -21,12 +21,12 @@ from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from entrobench.data.demonstrations import Demonstration, demonstrate
-from entrobench.data.prompts import math_prompt
 from entrobench.data.smoke import (
     BENCHMARKS,
     IN_DOMAIN,
     TRAIN_TERMS,
     Calculation,
+    ask,
     draw_calculation,
     smoke_splits,
 )
@@ -145,7 +145,7 @@ def encode_batch(
 
 def render(problem: str, tokenizer: PreTrainedTokenizerFast) -> str:
     """The text that the model completes."""
-    messages: Any = math_prompt(problem)
+    messages: Any = ask(problem)
     return str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
 
 

@@ -11,7 +11,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from entrobench.data.demonstrations import CLOSERS, GUESS_OPENERS, MARKS, WORK_OPENERS
-from entrobench.data.prompts import INSTRUCTION, SYSTEM_PROMPT
+from entrobench.data.smoke import INSTRUCTION, SYSTEM_PROMPT
 
 CONTEXT_LENGTH = 128
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"

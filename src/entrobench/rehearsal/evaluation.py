@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from entrobench.cells import CellId, missing_data, resolve
-from entrobench.configs import Benchmark, Configs, Scale
+from entrobench.configs import Benchmark, Configs, Prompt, Scale
 from entrobench.cost.arithmetic import Gpu
 from entrobench.cost.estimate import (
     architecture_of,
@@ -22,6 +23,7 @@ from entrobench.cost.estimate import (
 )
 from entrobench.data.benchmarks import load_benchmark
 from entrobench.data.pins import seeded_slice
+from entrobench.data.prompt_files import prepare_prompt
 from entrobench.data.schema import Problem, check_problems
 from entrobench.data.smoke import benchmark_problems
 from entrobench.data.sources import mirrored
@@ -68,6 +70,7 @@ class _Stage:
     gpu: Gpu | None
     tokenizers: dict[str, tuple[Any, str]] = field(default_factory=dict)
     plans: dict[str, BenchmarkPlan] = field(default_factory=dict)
+    scratch: TemporaryDirectory[str] = field(default_factory=TemporaryDirectory)
 
     def tokenizer(self, model: str) -> tuple[Any, str]:
         """The model's tokenizer and a note on it; (None, why) where there is none on this machine."""
@@ -104,7 +107,8 @@ def _experiment(name: str, cells: list[CellId], stage: _Stage) -> list[Finding]:
         except NotFetched as error:
             findings.append(Finding(name, benchmark, "download", len(cells), str(error)))
         except MissingInput as error:
-            state: State = "by hand" if needs or _is_by_hand(benchmark, error, stage) else "download"
+            asked = resolved["evaluation"][benchmark]["benchmark"]
+            state: State = "by hand" if needs or _is_by_hand(asked, error, stage) else "download"
             findings.append(Finding(name, benchmark, state, len(cells), str(error)))
         except EntrobenchError as error:
             findings.append(Finding(name, benchmark, "fails", len(cells), f"{type(error).__name__}: {error}"))
@@ -114,10 +118,10 @@ def _experiment(name: str, cells: list[CellId], stage: _Stage) -> list[Finding]:
 def _benchmark(
     experiment: str, name: str, cell: CellId, cells: int, resolved: dict[str, Any], stage: _Stage
 ) -> Finding:
-    settings = resolved["evaluation"][name]
-    problems = _problems(name, stage)
+    settings = _with_prompt(resolved["evaluation"][name], stage)
+    problems = _problems(settings["benchmark"], stage)
     try:
-        require_grader(name)
+        require_grader(settings["benchmark"])
     except NotFetched:
         raise
     except MissingInput as error:
@@ -136,6 +140,18 @@ def _benchmark(
     state: State = "fails" if plan.no_room == len(problems) else "runs"
     lengths = {"longest": max(plan.lengths), "cut": plan.may_be_cut, "no_room": plan.no_room}
     return Finding(experiment, name, state, cells, note, **about, **lengths)
+
+
+def _with_prompt(settings: dict[str, Any], stage: _Stage) -> dict[str, Any]:
+    """The settings of an entry with the file that its prompt is made from, prepared from this machine."""
+    prompt = settings["prompt"]
+    name = Prompt.model_validate(prompt).prepared
+    if not name or Path(prompt["file"]).exists():
+        return settings
+    file = Path(stage.scratch.name) / f"{name}.json"
+    if not file.exists():
+        prepare_prompt(stage.configs.prompt(name), file, download=False)
+    return settings | {"prompt": prompt | {"file": str(file)}}
 
 
 def _problems(name: str, stage: _Stage) -> list[Problem]:

@@ -195,8 +195,7 @@ _NOT_RUN: dict[str, Any] = dict.fromkeys(("reproduced", "ci_low", "ci_high"), ma
 
 
 def _outcomes(runs: list[Path], column: Column) -> Outcomes:
-    name = column.benchmark
-    return Outcomes.of([stream_samples(run / "eval" / name / "samples.jsonl", name) for run in runs])
+    return Outcomes.of([stream_samples(run / "eval" / column.benchmark / "samples.jsonl") for run in runs])
 
 
 def _measured(parts: list[tuple[Outcomes, str]]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ class AnswerKind:
     has_second_opinion: bool = False
 
 
-def _expressions(kind: Literal["plain", "minerva", "olympiadbench"]) -> AnswerKind:
+def _expressions(kind: Literal["plain", "olympiadbench"]) -> AnswerKind:
     """The primary grader's equality, the one of the two answers in the gold's place. Of a problem with
     several answers, two wrong ones are equal in the same order only.
     """
@@ -47,7 +47,7 @@ KINDS: dict[str, AnswerKind] = {
     "aime25": _PLAIN,
     "amc23": _PLAIN,
     "math500": _PLAIN,
-    "minerva": _expressions("minerva"),
+    "minerva": _PLAIN,
     "olympiadbench": _expressions("olympiadbench"),
     "mmlu_pro": _LETTER,
     "gpqa_diamond": _LETTER,

@@ -168,7 +168,7 @@ GRADERS: dict[str, Grader] = {
     "aime25": _PLAIN,
     "amc23": _PLAIN,
     "math500": _PLAIN,
-    "minerva": math_grader("minerva"),
+    "minerva": _PLAIN,
     "olympiadbench": math_grader("olympiadbench"),
     "dapo_math_17k": _PLAIN,
     "numinamath_amc_aime": _PLAIN,

@@ -1,8 +1,9 @@
 """Grades a mathematical answer: `correct | incorrect | error`, never a crash, never a hang.
 
-The answer is the last balanced \\boxed{} of the completion, or what follows "Answer:". Two integers are
-compared here; everything else goes to a grading process, where lm-eval's Minerva normalisation and
-equivalence give the verdict that counts and math-verify a second opinion (see docs/grading.md).
+The answer is the last balanced \\boxed{} of the completion, or what follows "Answer:". It and the gold get
+one spelling. Two integers are compared here, a number too large to work out is refused here; all else goes to
+a grading process, where lm-eval's Minerva normalisation and equivalence give the verdict that counts and
+math-verify a second opinion (see docs/grading.md).
 """
 
 import math
@@ -13,8 +14,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from entrobench.rewards.answer_grade import Verdict
+from entrobench.rewards.magnitude import is_beyond
 from entrobench.rewards.pool import pool
 from entrobench.rewards.rules import Rule, canonical_integer
+from entrobench.rewards.spelling import spelled_pair
+from entrobench.rewards.units import without_units
 
 __all__ = ["Grade", "canonical_integer", "extract_answer_line", "extract_boxed", "gold_text", "grade"]
 
@@ -25,6 +29,7 @@ MAX_ANSWER_CHARACTERS = 500
 MAX_GOLD_CHARACTERS = 2000
 _BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|(?<!\\)\\[{}]|[{}]")
 _ANSWER_LINE = re.compile(r"(?i)(?<![a-z])answer\**[ \t]*:[ \t]*\**([^\n]+)")
+_PLAIN_INTEGER = re.compile(r"-?\d{1,40}")
 _PLAIN = Rule()
 
 
@@ -113,14 +118,34 @@ def compare(
 ) -> tuple[Verdict, Verdict, float]:
     """Both verdicts on an answer, and the seconds. Without the fast path integers go to the processes too."""
     started = time.perf_counter()
+    settled = settle(answer, gold, rule, has_fast_path)
+    if isinstance(settled, str):
+        return settled, settled, time.perf_counter() - started
+    seconds = time.perf_counter() - started
+    verdicts = pool().compare(*settled, rule)
+    return verdicts.primary, verdicts.second, seconds + verdicts.seconds
+
+
+def settle(answer: str, gold: str, rule: Rule, has_fast_path: bool = True) -> Verdict | tuple[str, str]:
+    """A verdict, where none of the graders is needed for it, else both texts in one spelling for them."""
+    has_fast_path &= rule.allows_integers
     expected, found = canonical_integer(gold), canonical_integer(answer)
-    if has_fast_path and rule.allows_integers and expected is not None and found is not None:
-        verdict: Verdict = "correct" if expected == found else "incorrect"
-        return verdict, verdict, time.perf_counter() - started
+    if has_fast_path and expected is not None and found is not None:
+        return "correct" if expected == found else "incorrect"
     if len(answer) > MAX_ANSWER_CHARACTERS or len(gold) > MAX_GOLD_CHARACTERS:
         if answer == gold:
-            return "correct", "correct", time.perf_counter() - started
-        verdict = "incorrect" if expected is not None else "error"
-        return verdict, verdict, time.perf_counter() - started
-    verdicts = pool().compare(answer, gold, rule)
-    return verdicts.primary, verdicts.second, verdicts.seconds
+            return "correct"
+        return "incorrect" if expected is not None else "error"
+    if rule.allows_integers:
+        answer = answer if found is None else str(found)
+        gold = gold if expected is None else str(expected)
+    answer, gold = spelled_pair(answer, gold, has_thousands=rule.allows_integers)
+    pair = without_units(answer, gold, rule.unit or "")
+    if pair is None:
+        return "incorrect"
+    has_percent = (r"\%" in answer) != (r"\%" in gold)  # 50\% may be 50 or 0.5
+    if has_fast_path and not has_percent and all(map(_PLAIN_INTEGER.fullmatch, pair)):
+        return "correct" if int(pair[0]) == int(pair[1]) else "incorrect"
+    if is_beyond(answer) and not is_beyond(gold):
+        return "incorrect"
+    return answer, gold

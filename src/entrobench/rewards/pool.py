@@ -22,6 +22,15 @@ class Verdicts:
     primary: Verdict
     second: Verdict
     seconds: float
+    is_final: bool = True  # whether another attempt would end the same way
+
+
+class _Asked:
+    """A comparison under way; others that want the same one wait for it."""
+
+    def __init__(self) -> None:
+        self.is_done = threading.Event()
+        self.verdicts: Verdicts | None = None
 
 
 class GraderPool(ProcessPool):
@@ -31,32 +40,51 @@ class GraderPool(ProcessPool):
         super().__init__(size, "entrobench.rewards.worker", lambda: [str(grader_packages())])
         # A group of completions repeats its answers
         self._decided: dict[tuple[str, str, Rule], Verdicts] = {}
+        self._asked: dict[tuple[str, str, Rule], _Asked] = {}
         self._lock = threading.Lock()
 
     def compare(self, answer: str, gold: str, rule: Rule) -> Verdicts:
         """Both verdicts. `error` for a grader that did not answer in TIME_LIMIT_SECONDS or died; the second
-        is not asked after the first failed so. Raises MissingInput when the graders are not installed.
+        is not asked after the first failed so. A time-out is remembered like a verdict, and what is asked
+        several times at once is compared once. Raises MissingInput when the graders are not installed.
         """
         key = (answer, gold, rule)
-        with self._lock:
-            kept = self._decided.get(key)
-        if kept is not None:
-            return kept
-        request = {"answer": answer, "gold": gold, "rule": asdict(rule)}
-        replies = self.ask(request, 2, TIME_LIMIT_SECONDS)
-        primary, second = [*replies.lines, "error", "error"][:2]
-        verdicts = Verdicts(primary, second, replies.seconds)  # type: ignore[arg-type]
-        if "error" not in (verdicts.primary, verdicts.second):
+        while True:
             with self._lock:
-                if len(self._decided) >= MAX_DECIDED:
-                    self._decided.clear()
-                self._decided[key] = replace(verdicts, seconds=0.0)
+                kept = self._decided.get(key)
+                asked = self._asked.get(key)
+                if kept is None and asked is None:
+                    mine = self._asked[key] = _Asked()
+                    break
+            if kept is not None:
+                return kept
+            assert asked is not None
+            asked.is_done.wait()
+            if asked.verdicts is not None:  # None: it was interrupted
+                return replace(asked.verdicts, seconds=0.0)
+        try:
+            mine.verdicts = verdicts = self._ask(answer, gold, rule)
+        finally:
+            with self._lock:
+                del self._asked[key]
+                if mine.verdicts is not None and mine.verdicts.is_final:
+                    if len(self._decided) >= MAX_DECIDED:
+                        self._decided.clear()
+                    self._decided[key] = replace(mine.verdicts, seconds=0.0)
+            mine.is_done.set()
         return verdicts
 
     def forget(self) -> None:
         """Drop the verdicts kept, for a measurement of the processes themselves."""
         with self._lock:
             self._decided.clear()
+
+    def _ask(self, answer: str, gold: str, rule: Rule) -> Verdicts:
+        request = {"answer": answer, "gold": gold, "rule": asdict(rule)}
+        replies = self.ask(request, 2, TIME_LIMIT_SECONDS)
+        primary, second = [*replies.lines, "error", "error"][:2]
+        is_final = replies.is_time_up or "error" not in (primary, second)
+        return Verdicts(primary, second, replies.seconds, is_final)  # type: ignore[arg-type]
 
 
 def grader_packages() -> Path:

@@ -31,11 +31,17 @@ PROCESSES_VARIABLE = "ENTROBENCH_GRADER_PROCESSES"
 @dataclass(frozen=True)
 class Replies:
     """The lines that a process wrote before it missed the limit, died or was done, and the seconds that it
-    took, waiting for a free process not included.
+    took, waiting for a free process not included. is_time_up: it had all its processor time, and would need
+    as long again.
     """
 
     lines: list[str]
     seconds: float
+    is_time_up: bool = False
+
+
+class _TimeUp(TimeoutError):
+    """The process had all its processor time."""
 
 
 class ProcessPool:
@@ -79,6 +85,7 @@ class _Worker:
         line = json.dumps(request | {"alarm": alarm}).encode("ascii") + b"\n"
         started = time.monotonic()
         lines: list[str] = []
+        is_time_up = False
         for _ in ("first", "again if the process died, which need not be this answer's doing"):
             try:
                 stdin = self._running().stdin
@@ -88,7 +95,8 @@ class _Worker:
                 for _ in range(n_replies):
                     lines.append(self._line(seconds))
                 break
-            except TimeoutError:
+            except TimeoutError as error:
+                is_time_up = isinstance(error, _TimeUp)
                 self.stop()
                 break
             except MissingInput:  # an OSError by descent
@@ -98,7 +106,7 @@ class _Worker:
             except BaseException:  # interrupted: the answer to this request must not meet the next one
                 self.stop()
                 raise
-        return Replies(lines, time.monotonic() - started)
+        return Replies(lines, time.monotonic() - started, is_time_up)
 
     def _running(self) -> "subprocess.Popen[bytes]":
         """The process, started if there is none. Raises MissingInput if it cannot be."""
@@ -139,7 +147,9 @@ class _Worker:
             if not poll.poll(max(deadline - now, 0) * 1000):
                 # On a crowded machine a process that got no processor time has not had its time yet
                 left = seconds - (self._cpu_seconds() - used)
-                if left <= 0.05 * seconds or now >= last:
+                if left <= 0.05 * seconds:
+                    raise _TimeUp
+                if now >= last:
                     raise TimeoutError
                 deadline = min(time.monotonic() + left, last)
                 continue

@@ -7,6 +7,7 @@ utilities refuse every antlr4 runtime but 4.11, and Hydra, which verl needs, ref
 
 import importlib.util
 import logging
+import math
 import re
 import sys
 from collections.abc import Iterator
@@ -19,8 +20,10 @@ from typing import Any
 from entrobench.rewards.answer_grade import Verdict
 from entrobench.rewards.rules import Rule, canonical_integer, compare_by_rule
 from entrobench.rewards.serving import Answer, serve
+from entrobench.rewards.units import without_units
 
 cache = lru_cache(maxsize=4096)
+_COMMAND_AND_LETTER = re.compile(r"(\\[A-Za-z]+) ([A-Za-z])")
 _TWO_NUMBERS = re.compile(r"\d\s*,?\s+\d")
 # lm-eval logs why it returned False. These are answers that it read or refused; all else is a failure.
 _DECIDED = ("couldn't parse", "couldn't subtract")
@@ -36,11 +39,12 @@ class Minerva(logging.Handler):
       3. Expressions are equal only if sympy read both to their end. It reads "8, 4" as 8 and 11_2 as 11.
       4. An unevaluated calculation is no answer where the gold is a number, see `is_calculation`.
       5. Two numbers with a space between them are not one integer; lm-eval takes out the space.
+    What it is asked is one expression in the one spelling, see `structure` and `spelling`.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._module = _minerva_utilities()
+        self._module = minerva_utilities()
         self._module.timeout = lambda seconds: nullcontext()  # type: ignore[attr-defined]
         # A group of completions shares its gold, and most of its answers
         self._module.parse_latex = cache(self._module.parse_latex)  # type: ignore[attr-defined]
@@ -53,29 +57,35 @@ class Minerva(logging.Handler):
         """Called by lm-eval's logger with the reason of a False."""
         self._has_failed |= not str(record.msg).startswith(_DECIDED)
 
-    def compare(self, answer: str, gold: str) -> Verdict:
+    def compare(self, answer: str, gold: str, may_calculate: bool = False) -> Verdict:
         """`incorrect` for an answer that cannot be read; where the gold cannot, only its text is correct."""
         if answer == gold:
             return "correct"
-        if canonical_integer(gold) is not None and _TWO_NUMBERS.search(answer.split("=")[-1]):
+        if canonical_integer(gold) is not None and _TWO_NUMBERS.search(answer):
             return "incorrect"
         self._has_failed = False
         try:
-            normal_answer = self._module.normalize_final_answer(answer)
-            normal_gold = self._module.normalize_final_answer(gold)
+            normal_answer, normal_gold = self._normal(answer), self._normal(gold)
             if self._module.is_equiv(normal_answer, normal_gold):
                 if normal_answer == normal_gold:
                     return "correct"
                 is_whole = self._is_whole(normal_answer) and self._is_whole(normal_gold)
-                return "correct" if is_whole and not self._is_evasive(answer, gold) else "incorrect"
+                is_evasive = not may_calculate and self._is_evasive(normal_answer, normal_gold)
+                return "correct" if is_whole and not is_evasive else "incorrect"
         except _FAILURES:
             return "error"
         return "error" if self._has_failed else "incorrect"
 
+    def _normal(self, text: str) -> str:
+        # lm-eval takes all spaces out, and \cdot x is not \cdotx
+        normal: str = self._module.normalize_final_answer(_COMMAND_AND_LETTER.sub(r"\1{\2}", text))
+        return normal
+
     def value(self, text: str) -> float | None:
-        """The number that `text` writes, for the problems with a tolerance; None if it is none."""
+        """The number that `text` writes, where it need not be exact; None if it is none."""
         try:
-            return float(self._module.parse_latex(self._module.normalize_final_answer(text)).evalf())
+            expression = self._module.parse_latex(self._normal(text))
+            return float(expression.subs("pi", math.pi).evalf())
         except Exception:  # noqa: BLE001  sympy's readers raise whatever they meet
             return None
 
@@ -90,15 +100,9 @@ class Minerva(logging.Handler):
         return True
 
     def _is_evasive(self, answer: str, gold: str) -> bool:
-        """Whether an answer equal to `gold` is only a calculation with that result, such as 7 + 8 for 15.
-
-        `15 = 7 + 8` is not: one side is the number.
-        """
-        normalize, parse_latex = self._module.normalize_final_answer, self._module.parse_latex
-        if any(normalize(side) == normalize(gold) for side in answer.split("=")):
-            return False
-        parsed_gold = parse_latex(normalize(gold))
-        return _is_number(parsed_gold) and is_calculation(parse_latex(normalize(answer)))
+        """Whether an answer equal to `gold` is only a calculation with that result, such as 7 + 8 for 15."""
+        parse_latex = self._module.parse_latex
+        return _is_number(parse_latex(gold)) and is_calculation(parse_latex(answer))
 
 
 def _is_number(expression: Any) -> bool:
@@ -142,7 +146,7 @@ def _factors(product: Any) -> list[Any]:
     ]
 
 
-def _minerva_utilities() -> ModuleType:
+def minerva_utilities() -> ModuleType:
     """lm_eval.tasks.minerva_math.utils, loaded by itself: its package would load 1,300 modules more."""
     package = importlib.util.find_spec("lm_eval")
     if package is None or package.origin is None:
@@ -189,8 +193,14 @@ def load() -> Answer:
 
     def verdicts(request: dict[str, Any]) -> Iterator[str]:
         rule, answer, gold = Rule(**request["rule"]), request["answer"], request["gold"]
-        yield compare_by_rule(answer, gold, rule, minerva.compare, minerva.value)
-        yield second_opinion(*rule.plain(answer, gold))
+        try:
+            yield compare_by_rule(answer, gold, rule, minerva.compare, minerva.value)
+        except RecursionError:  # brackets in brackets
+            yield "error"
+        pair = without_units(answer, gold, rule.unit or "")
+        # A comma left in the one spelling separates members; math-verify reads 1,234 as one number
+        listed = [text.replace(",", ", ") for text in pair or ()]
+        yield second_opinion(*listed) if pair else "incorrect"
 
     return verdicts
 

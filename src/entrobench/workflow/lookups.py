@@ -12,15 +12,20 @@ from typing import Any
 
 from entrobench.cells import (
     CellId,
-    benchmarks_of,
+    benchmark_of,
     dataset_of,
     devices_of,
+    entries_of,
     evaluated_milestones,
     evaluation_gpus,
     listed_cells,
     model_of,
     previous_cell,
+    prompt_file,
+    prompt_files_of,
     resolve,
+    training_file,
+    training_prompt,
 )
 from entrobench.cluster.resources import cell_job, cell_threads, cpu_job
 from entrobench.configs import Configs
@@ -112,8 +117,11 @@ class Lookups:
 
     def training_set(self, wildcards: Any) -> Path:
         """The parquet file that a cell trains on."""
-        scale = self.configs.scale(wildcards.scale)
-        return self._dataset(wildcards.scale, dataset_of(self._cell(wildcards), scale, self.configs))
+        return self._training_set(wildcards.scale, self._cell(wildcards))
+
+    def training_prompt(self, paper: str, dataset: str) -> Any:
+        """How the rows of a paper's training set are asked: a prepared set is made again when it changes."""
+        return training_prompt(paper, dataset, self.configs).value
 
     def trained(self, wildcards: Any) -> Path:
         """What has to be there before a cell is evaluated: its training, or the model itself for the base
@@ -125,9 +133,7 @@ class Lookups:
 
     def benchmark_files(self, wildcards: Any) -> list[Path]:
         """The problems of every benchmark that a cell is evaluated on."""
-        scale = self.configs.scale(wildcards.scale)
-        names = benchmarks_of(self._cell(wildcards), scale, self.configs)
-        return [self._benchmark(wildcards.scale, name) for name in names]
+        return self._benchmarks(wildcards.scale, self._cell(wildcards))
 
     def audit(self, wildcards: Any) -> list[Path]:
         """The comparison of a cell's training set with its benchmarks; none for a set without a recipe."""
@@ -166,7 +172,14 @@ class Lookups:
 
     def local_sources(self, wildcards: Any) -> list[Path]:
         """Files of a benchmark's source that lie on this machine: where one appears, it is prepared anew."""
-        files = self.configs.benchmark(wildcards.benchmark).source.get("files", {})
+        return self._local(self.configs.benchmark(wildcards.benchmark).source)
+
+    def local_prompt_sources(self, wildcards: Any) -> list[Path]:
+        """The same of a file that prompts are made from."""
+        return self._local(self.configs.prompt(wildcards.prompt).source)
+
+    def _local(self, source: dict[str, Any]) -> list[Path]:
+        files = source.get("files", {})
         ways = [way for file in files.values() for way in file["ways"]]
         folder = shared_data()
         local = [folder / way["path"] for way in ways if way["kind"] == "file" and folder is not None]
@@ -180,9 +193,8 @@ class Lookups:
         return "the hub, with a token" if os.environ.get("HF_TOKEN") else "the hub"
 
     def prompt_files(self, wildcards: Any) -> list[Path]:
-        """The prompt template that a benchmark is asked with, if it has one."""
-        template = self.configs.benchmark(wildcards.benchmark).settings.get("template")
-        return [] if template is None else [self.configs.root / "prompts" / f"{template}.txt"]
+        """The prepared files that a cell's benchmarks are asked with."""
+        return self._prompts(wildcards.scale, self._cell(wildcards))
 
     def inputs_of_papers(self, scale: str, papers: Iterable[str]) -> list[Path]:
         """Every file that has to be on the cluster before training of the cells that `papers` list."""
@@ -190,12 +202,11 @@ class Lookups:
         cells = [cell for paper in papers for cell in self.report_cells(scale, paper)]
         trained = [cell for cell in cells if self.configs.method(cell.method).trains]
         models = {model_of(cell, settings, self.configs) for cell in cells}
-        datasets = {dataset_of(cell, settings, self.configs) for cell in trained}
-        benchmarks = {name for cell in cells for name in benchmarks_of(cell, settings, self.configs)}
         return [
             *(self._model(scale, name) for name in sorted(models)),
-            *(self._dataset(scale, name) for name in sorted(datasets)),
-            *(self._benchmark(scale, name) for name in sorted(benchmarks)),
+            *sorted({self._training_set(scale, cell) for cell in trained}),
+            *sorted({file for cell in cells for file in self._benchmarks(scale, cell)}),
+            *sorted({file for cell in cells for file in self._prompts(scale, cell)}),
         ]
 
     def slice_option(self, scale: str, name: str) -> str:
@@ -209,13 +220,23 @@ class Lookups:
     def _model(self, scale: str, name: str) -> Path:
         return self.results / scale / "models" / name / "model.json"
 
-    def _dataset(self, scale: str, name: str) -> Path:
-        return self.results / scale / "data" / name / "train.parquet"
+    def _training_set(self, scale: str, cell: CellId) -> Path:
+        dataset = dataset_of(cell, self.configs.scale(scale), self.configs)
+        return self.results / scale / training_file(cell.paper, dataset, self.configs)
+
+    def _benchmarks(self, scale: str, cell: CellId) -> list[Path]:
+        entries = entries_of(cell, self.configs.scale(scale), self.configs)
+        names = dict.fromkeys(benchmark_of(entry, cell.paper, self.configs) for entry in entries)
+        return [self._benchmark(scale, name) for name in names]
 
     def _benchmark(self, scale: str, name: str) -> Path:
         """What says that a benchmark is there, or why not; the generated ones always are."""
         suffix = "jsonl" if self._is_generated(name) else "manifest.json"
         return self.results / scale / "benchmarks" / f"{name}.{suffix}"
+
+    def _prompts(self, scale: str, cell: CellId) -> list[Path]:
+        names = prompt_files_of(cell, self.configs.scale(scale), self.configs)
+        return [self.results / scale / prompt_file(name) for name in names]
 
     # -- jobs ------------------------------------------------------------------------------------------------
 
@@ -250,7 +271,7 @@ class Lookups:
         return sum(
             problems_of(name, cell, self.configs) * settings["n_samples"]
             for name, settings in cell["evaluation"].items()
-            if not self._is_generated(name)
+            if not self._is_generated(settings["benchmark"])
         )
 
     def heavy_job(self, step: str, mem_mb: int) -> dict[str, Callable[..., Any]]:

@@ -1,4 +1,4 @@
-"""DAPO-Math-17K in PAPO's prompt (arXiv 2605.11775, App. B.4, B.7).
+"""DAPO-Math-17K, on which PAPO (arXiv 2605.11775, App. B.4) and OPEFO (arXiv 2605.11491) train.
 
 The source wraps each problem in a prompt of its own, which is taken off exactly: `lstrip` and `rstrip` with a
 text, as public loaders have it, strip sets of characters and eat into problems.
@@ -17,7 +17,6 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from entrobench.data.parquet import batches, rows_at
-from entrobench.data.prompts import math_prompt
 from entrobench.data.recipes.selection import CONFLICT as CONFLICT
 from entrobench.data.recipes.selection import SAME_TEXT as SAME_TEXT
 from entrobench.data.recipes.selection import Selection, TrainingRow, keep_one_per_text
@@ -91,7 +90,7 @@ def select_dapo(files: dict[str, Path], settings: dict[str, Any]) -> Selection:
     order: dict[str, int] = {}
     wrong: dict[str, str] = {}
     for index, text, gold in _distinct(path, selection):
-        by_text[text][gold].append(TrainingRow(index, text, math_prompt(text), gold))
+        by_text[text][gold].append(TrainingRow(index, text, gold))
         order[index] = len(order)
         if _INTEGER.fullmatch(gold) and abs(int(gold)) > LARGEST_EXACT:
             wrong[index] = FLOAT_DAMAGE

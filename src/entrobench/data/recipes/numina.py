@@ -14,7 +14,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from entrobench.data.parquet import batches, rows_at
-from entrobench.data.prompts import math_prompt
 from entrobench.data.recipes.selection import SAME_TEXT, Selection, TrainingRow
 from entrobench.data.schema import validate_rows
 from entrobench.data.text import normalised
@@ -89,9 +88,7 @@ def select_numina(files: dict[str, Path], settings: dict[str, Any]) -> Selection
                     continue
                 seen.add(row.problem)
                 assert row.answer is not None
-                selection.rows.append(
-                    TrainingRow(index, row.problem, math_prompt(row.problem), row.answer.strip())
-                )
+                selection.rows.append(TrainingRow(index, row.problem, row.answer.strip()))
     selection.other_rows = {f"source is not {wanted}": other}
     selection.counts = {f"rows_of_{wanted}": of_source}
     published = settings.get("published_rows")

@@ -5,22 +5,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from entrobench.data.prompts import Message
-
 SAME_TEXT = "same problem text as an earlier row"
 CONFLICT = "rows with this problem text have different answers"
 
 
 @dataclass(frozen=True)
 class TrainingRow:
-    """One kept row. `problem` is the bare text, `prompt` what the policy reads; `extra` joins extra_info."""
+    """One kept row. `problem` is the bare text, `asked_with` what else a prompt may name; `extra` joins
+    extra_info.
+    """
 
     index: str
     problem: str
-    prompt: list[Message]
     gold: str
     ability: str = "math"
+    asked_with: dict[str, Any] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What a prompt may name."""
+        return {**self.asked_with, "problem": self.problem}
 
 
 @dataclass

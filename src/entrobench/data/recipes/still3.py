@@ -1,8 +1,9 @@
 """STILL-3 as the entropy-performance code trained on it (arXiv 2508.02260).
 
-Every prompt of that file's family ends with a literal `<| Assistant |>`, which is no token of the models and
-is taken off exactly; messages are otherwise as they stand. Some golds of the family are doubles (142.0): a
-double that is an integer becomes that integer's text, a string stays as it is.
+Every prompt of that file's family is one user turn: the problem, an instruction, and a literal
+`<| Assistant |>`, which is no token of the models. Both are taken off exactly; the paper's prompt puts them
+on again. Some golds of the family are doubles (142.0): a double that is an integer becomes that integer's
+text, a string stays as it is.
 """
 
 import itertools
@@ -13,11 +14,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from entrobench.data.parquet import batches
-from entrobench.data.prompts import INSTRUCTION, Message
 from entrobench.data.recipes.selection import Selection, TrainingRow, keep_one_per_text
 from entrobench.data.schema import ChatMessage, validate_rows
 from entrobench.errors import ConfigError, CorruptFile
 
+INSTRUCTION = "\nPlease reason step by step, and put your final answer within \\boxed{}."
 MARKER = "<| Assistant |>"
 
 
@@ -54,16 +55,21 @@ def select_still3(files: dict[str, Path], settings: dict[str, Any]) -> Selection
     path = files["train"]
     selection = Selection(rows_in=0, dedup_key="problem text, exact")
     by_text: dict[str, dict[str, list[TrainingRow]]] = defaultdict(lambda: defaultdict(list))
-    marked = 0
+    marked = instructed = 0
     for first, batch in batches(path, list(SourceRow.model_fields)):
         selection.rows_in += batch.num_rows
         for number, row in enumerate(
             validate_rows(batch.to_pylist(), SourceRow, path, itertools.count(first)), first
         ):
-            messages: list[Message] = [{"role": m.role, "content": m.content} for m in row.prompt]
-            marked += messages[-1]["content"].endswith(MARKER)
-            messages[-1]["content"] = messages[-1]["content"].removesuffix(MARKER)
-            problem = messages[-1]["content"].removesuffix(INSTRUCTION)
+            if [message.role for message in row.prompt] != ["user"]:
+                roles = [message.role for message in row.prompt]
+                raise CorruptFile(
+                    f"{path}: row {number}, column prompt: expected one user turn, found {roles}"
+                )
+            content = row.prompt[0].content
+            marked += content.endswith(MARKER)
+            instructed += content.removesuffix(MARKER).endswith(INSTRUCTION)
+            problem = content.removesuffix(MARKER).removesuffix(INSTRUCTION)
             try:
                 gold = gold_text(row.reward_model.ground_truth)
             except ValueError as error:
@@ -75,12 +81,13 @@ def select_still3(files: dict[str, Path], settings: dict[str, Any]) -> Selection
             elif not gold:
                 selection.drop("no answer", str(number))
             else:
-                by_text[problem][gold].append(TrainingRow(str(number), problem, messages, gold))
+                by_text[problem][gold].append(TrainingRow(str(number), problem, gold))
     keep_one_per_text(by_text, selection, conflicts, wrong={})
     selection.rows.sort(key=lambda row: int(row.index))
     selection.counts = {
         "unique_text": len(by_text),
         "conflicting_texts": sum(len(by_gold) > 1 for by_gold in by_text.values()),
         "prompts_with_marker": marked,
+        "prompts_with_instruction": instructed,
     }
     return selection

@@ -1,11 +1,11 @@
-"""Tool-N1 in PAPO's agentic prompt (arXiv 2605.11775, App. B.4, B.7), one row per step that calls tools.
+"""Tool-N1, on which PAPO trains tool calls (arXiv 2605.11775, App. B.4), one row per step that calls tools.
 
 Two ways lead to it. `select_tool_n1` is the recipe of the authors' train.parquet: the published split.
 `rebuild_tool_n1` makes the rows anew from xLAM-60k and ToolACE; the authors shuffled without a seed, so its
 split is another one, and its manifest says so.
 
 Deviations from the authors' code:
-  1. The prompt is PAPO's, whatever system text a row has; the manifest counts the rows with another one.
+  1. The prompt is the paper's, whatever system text a row has; the manifest counts the different ones.
   2. A call in a history is its JSON once, where the authors' code writes JSON of JSON.
   3. ToolACE's calls are parsed with nested parentheses and tools' names as they are (the authors cut a value
      at its first parenthesis); an argument that is no literal drops the step instead of becoming text.
@@ -25,12 +25,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from entrobench.configs import Setting
 from entrobench.data.call_syntax import parse_calls
 from entrobench.data.pins import require_count, seeded_slice
-from entrobench.data.prompts import Message
+from entrobench.data.prompts import Message, render
 from entrobench.data.recipes.selection import Selection, TrainingRow
 from entrobench.data.schema import parquet_rows, validate_rows, verl_row, write_verl_parquet
-from entrobench.data.tool_prompt import TOOL_SYSTEM_PROMPT, tool_prompt
 from entrobench.errors import CorruptFile
 from entrobench.files import read_json, sha256_file, sha256_text, write_json
 from entrobench.rewards.json_text import read_json_prefix, read_json_text
@@ -121,7 +121,7 @@ def select_tool_n1(files: dict[str, Path], settings: dict[str, Any]) -> Selectio
     steps = [step for row in rows if (step := _published_step(row, selection)) is not None]
     selection.rows = [_training_row(step) for step in steps]
     selection.counts = {
-        "system_text_not_default": sum(not _is_default_system(row.raw_system or "") for row in rows),
+        "system_texts": len({" ".join((row.raw_system or "").split()) for row in rows}),
         "equal_rows_kept": _equal_rows(steps),
     }
     selection.notes = {"kinds": _kinds(steps), "split": {"published": True}}
@@ -133,10 +133,12 @@ def rebuild_tool_n1(
     toolace: Sequence[Path],
     target: Path,
     pin: dict[str, Any],
+    prompt: Setting,
     limit: int | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Write `target` (train), test.parquet and manifest.json beside it, from xLAM-60k and ToolACE.
+    """Write `target` (train), test.parquet and manifest.json beside it, from xLAM-60k and ToolACE, asked with
+    `prompt`.
 
     toolace: the hub's data.json, or the pre-split files. pin: xlam_rows and toolace_rows, each checked unless
     absent. limit: rows of a seeded slice of the train split. Returns the manifest. Raises MissingInput,
@@ -161,10 +163,11 @@ def rebuild_tool_n1(
     train, test = ([steps[index] for index in part] for part in (order[:boundary], order[boundary:]))
     kept = seeded_slice(train, limit, seed)
     test_target = target.with_name("test.parquet")
-    _write(test_target, test, "test", xlam)
-    _write(target, kept, "train", xlam)
+    _write(test_target, test, "test", prompt, xlam)
+    _write(target, kept, "train", prompt, xlam)
     manifest = {
         "dataset": DATA_SOURCE,
+        "prompt": prompt.model_dump(include={"value", "source", "status"}),
         "sources": [{"source": path.name, "sha256": sha256_file(path)} for path in (xlam, *toolace)],
         "revisions": {key: pin[key] for key in ("xlam_revision", "toolace_revision") if key in pin},
         "rows_in": rows_in,
@@ -310,24 +313,24 @@ def _message(turn: Turn, calls: list[dict[str, Any]] | None) -> Message:
 # -- files ---------------------------------------------------------------------------------------------------
 
 
-def _write(target: Path, steps: list[Step], split: str, source: Path) -> None:
+def _write(target: Path, steps: list[Step], split: str, prompt: Setting, source: Path) -> None:
     if not steps:
         raise CorruptFile(f"{source}: expected at least one usable row for {target.name}, found none")
-    write_verl_parquet(target, [_row(step, split) for step in steps])
+    write_verl_parquet(target, [_row(_training_row(step), split, prompt) for step in steps])
 
 
-def _row(step: Step, split: str) -> dict[str, Any]:
-    row = _training_row(step)
-    return verl_row(DATA_SOURCE, row.prompt, row.gold, split, row.index, ABILITY, **row.extra)
+def _row(row: TrainingRow, split: str, prompt: Setting) -> dict[str, Any]:
+    messages = render(row, prompt.value)
+    return verl_row(DATA_SOURCE, messages, row.gold, split, row.index, ABILITY, **row.extra)
 
 
 def _training_row(step: Step) -> TrainingRow:
     return TrainingRow(
         index=step.id,
         problem=step.turns[-1]["content"],
-        prompt=tool_prompt(step.tools, step.turns),
         gold=json.dumps(step.calls),
         ability=ABILITY,
+        asked_with={"functions": step.tools, "turns": step.turns},
         extra={"kind": step.kind},
     )
 
@@ -342,11 +345,6 @@ def _equal_rows(steps: list[Step]) -> int:
 
 def _kinds(steps: list[Step]) -> dict[str, int]:
     return dict(Counter(step.kind for step in steps))
-
-
-def _is_default_system(text: str) -> bool:
-    """Whether a row's own system text is the one that PAPO's prompt opens with, line breaks aside."""
-    return " ".join(text.split()) == " ".join(TOOL_SYSTEM_PROMPT.partition("# Tool")[0].split())
 
 
 def _json_list(path: Path) -> list[Any]:
