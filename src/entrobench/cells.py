@@ -36,6 +36,9 @@ TRAINER_SETTINGS = {"entrobench.drop_tied_groups": False, "entrobench.full_preci
 PROMPT_TOKENS = 2048
 
 DEVICE_KEYS = ("trainer.nnodes", "trainer.n_gpus_per_node")
+STEPS_KEY, INTERVAL_KEY, KEEP_KEY = (
+    "trainer.total_training_steps", "trainer.save_freq", "trainer.max_actor_ckpt_to_keep",
+)  # fmt: skip
 SEED_KEYS = ("data.seed", "actor_rollout_ref.rollout.seed", "actor_rollout_ref.actor.data_loader_seed")
 
 
@@ -167,6 +170,30 @@ def devices_of(cell: CellId, scale: Scale, configs: Configs) -> tuple[int, int]:
     return merged[DEVICE_KEYS[0]], merged[DEVICE_KEYS[1]]
 
 
+def evaluated_milestones(cell: CellId, scale: Scale, configs: Configs) -> list[int]:
+    """Steps whose checkpoints are evaluated beside the last one, at this scale: those before its last step.
+
+    Raises ConfigError for one whose checkpoint the run does not keep.
+    """
+    method, experiment = configs.method(cell.method), _experiment(cell, configs)
+    if not experiment.evaluated_milestones or not method.trains:
+        return []
+    layers = _verl_layers(method, configs.protocol(cell.paper), experiment, scale, cell, configs)
+    verl = {key: setting.value for _, key, setting in layers}
+    steps = sorted({step for step in experiment.evaluated_milestones if step < verl[STEPS_KEY]})
+    kept = set(experiment.milestones)
+    if not verl.get(KEEP_KEY):
+        kept |= {step for step in steps if step % verl[INTERVAL_KEY] == 0}
+    lost = [step for step in steps if step not in kept]
+    if lost:
+        raise ConfigError(
+            f"configs/papers/{cell.paper}/protocol.yaml: {cell.experiment}: evaluated_milestones has "
+            f"{', '.join(map(str, lost))}, whose checkpoints a run at scale {scale.scale} does not keep.\n"
+            f"  Add them to milestones."
+        )
+    return steps
+
+
 def evaluation_gpus(cell: CellId, scale: Scale, configs: Configs) -> int:
     """GPUs, on one node, that the cell is evaluated on at this scale; 0 on a CPU."""
     return 0 if scale.device == "cpu" else configs.model(model_of(cell, scale, configs)).evaluation_gpus
@@ -229,6 +256,9 @@ def resolve(name: str, scale_name: str, configs: Configs, results: Path) -> dict
         "milestones": experiment.milestones,
         "guard": scale.guard.model_dump(),
     }
+    steps = evaluated_milestones(cell, scale, configs)
+    if steps:
+        resolved["evaluated_milestones"] = steps
     if method.trains:
         merged: dict[str, Any] = dict(TRAINER_SETTINGS)
         for layer, key, setting in _verl_layers(method, protocol, experiment, scale, cell, configs):

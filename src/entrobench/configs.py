@@ -121,7 +121,8 @@ class Experiment(Strict):
     starts_from: the experiment of the same paper whose cell, of the same method and seed, this one goes on
     from. methods: what this experiment sets for one method only. benchmarks: entries of its evaluation, see
     Protocol.benchmark_of. evaluation: what it changes in evaluation. milestones: steps whose checkpoints are
-    made and kept, beside the last ones, for evaluations of them.
+    made and kept, beside the last ones, for evaluations of them. evaluated_milestones: those of them that are
+    evaluated beside the last one, at a scale that gets there.
     """
 
     title: str
@@ -131,6 +132,7 @@ class Experiment(Strict):
     in_domain: list[str] = []
     starts_from: str | None = None
     milestones: list[int] = []
+    evaluated_milestones: list[int] = []
     hyperparameters: dict[str, Setting] = {}
     methods: dict[str, dict[str, Setting]] = {}
     evaluation: dict[str, Setting] = {}

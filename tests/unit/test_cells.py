@@ -96,6 +96,36 @@ def test_a_scale_changes_sizes_and_keeps_the_method(configs):
     assert smoke["provenance"]["actor_rollout_ref.actor.optim.lr"]["layer"] == "scale"
 
 
+def test_evaluated_milestones_stand_in_the_cell_where_there_are_some(configs, editable):
+    name = "papo/7b-math/dapo/seed0"
+    plain = resolve(name, "smoke", configs, RESULTS)
+    assert "evaluated_milestones" not in plain
+
+    def change(protocol):
+        protocol["experiments"]["7b-math"] |= {"milestones": [5, 12], "evaluated_milestones": [12, 5, 400]}
+
+    # 32 steps at this scale; the paper's 400th is not reached
+    found = resolve(name, "smoke", editable("papers/papo/protocol.yaml", change), RESULTS)
+    assert found == plain | {"milestones": [5, 12], "evaluated_milestones": [5, 12]}
+
+
+@pytest.mark.parametrize(("keep", "lost"), [(2, "8, 12"), (None, "12")])
+def test_a_milestone_that_training_does_not_keep_is_refused(editable, keep, lost):
+    # Saved every 8 steps: with a number to keep only milestones are sure to stay, without one every eighth
+    def keep_so_many(scale):
+        scale["verl"]["trainer.max_actor_ckpt_to_keep"] = {"value": keep}
+
+    def change(protocol):
+        protocol["experiments"]["7b-math"] |= {"milestones": [5], "evaluated_milestones": [5, 8, 12]}
+
+    editable("scales/smoke.yaml", keep_so_many)
+    configs = editable("papers/papo/protocol.yaml", change)
+    with pytest.raises(
+        ConfigError, match=rf"7b-math: evaluated_milestones has {lost}, whose.*\n.*milestones"
+    ):
+        resolve("papo/7b-math/dapo/seed0", "smoke", configs, RESULTS)
+
+
 def test_a_scale_sets_how_the_rows_that_are_made_here_are_asked_and_no_others(editable, configs):
     prompt = configs.scale("smoke").evaluation["prompt"]
     for name in ("papo/7b-math/dapo/seed0", "opefo/math-7b/opefo/seed0", "repo/aime-8b/repo_r/seed0"):

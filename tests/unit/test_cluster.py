@@ -17,6 +17,7 @@ from entrobench.cluster.job import Job, job_fields, time_of
 from entrobench.cluster.resources import CPU_CELL_THREADS, cell_job, cell_threads, cpu_job
 from entrobench.configs import Configs, Model
 from entrobench.errors import ConfigError, MissingInput, TrainingFailed, Unfinished, UnsupportedPlatform
+from entrobench.evaluation.places import Place
 from entrobench.files import read_json
 from entrobench.machine.site import Gpus, Paths, Site, Slurm, export_paths
 from entrobench.models.hub import fetch_model
@@ -213,7 +214,7 @@ class _EndedJob(Exception):
             "checkpoint",
         ),
         (
-            lambda folder: launch.launch_sampling(folder, None, "1/1"),
+            lambda folder: launch.launch_sampling(Place(folder), None, "1/1"),
             "eval/math500/parts-1/00000.jsonl",
             "chunk of samples",
         ),
@@ -246,6 +247,23 @@ def test_a_job_that_was_asked_to_stop_is_requeued_only_if_it_has_made_something(
     is_fruitful = True
     with pytest.raises(_EndedJob):
         start(folder)
+
+
+def test_a_job_that_samples_a_checkpoint_is_told_its_step_and_shard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = tmp_path / "results/smoke/papo/7b-math/dapo/seed0"
+    folder.mkdir(parents=True)
+    cell = {"cell": "papo/7b-math/dapo/seed0", "scale": "smoke", "trains": True, "device": "cpu", "verl": {}}
+    (folder / "cell.yaml").write_text(yaml.safe_dump(cell))
+    commands: list[list[str]] = []
+    monkeypatch.setattr(launch, "current_job", lambda: None)
+    monkeypatch.setattr(launch, "run_passing_on", lambda command, due: commands.append(command) or 0)
+    for step in (None, 40):
+        assert launch.launch_sampling(Place(folder, step), None, "2/3") == 0
+    own, checkpoint = commands
+    assert own[-2:] == ["--shard", "2/3"]
+    assert checkpoint == [*own, "--step", "40"]
 
 
 def test_sigterm_never_requeues():

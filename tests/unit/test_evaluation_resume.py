@@ -13,6 +13,7 @@ from entrobench.evaluation import cell as cell_module
 from entrobench.evaluation import plan as plan_module
 from entrobench.evaluation.cell import IdenticalSamples, Shard, grade_cell, prepare, sample_cell
 from entrobench.evaluation.golds import grader_gold
+from entrobench.evaluation.places import Place
 from entrobench.evaluation.samples import Sample, read_samples
 from entrobench.evaluation.sampling import Completion, request_seed
 from entrobench.files import read_json, sha256_file, write_json, write_jsonl
@@ -73,7 +74,7 @@ def evaluate(tmp_path):
     def run(others=(), step="both", engine=StandIn, shard=Shard(), stop=lambda: False, **changes):  # noqa: B008
         StandIn.asked = []
         cell = cell_of(others, **changes)
-        prepared = prepare(cell, tmp_path / "model", tmp_path)
+        prepared = prepare(cell, tmp_path / "model", Place(tmp_path))
         if step != "grade":
             sample_cell(prepared, shard, engine, stop)
         if step != "sample":
@@ -391,7 +392,7 @@ def test_a_benchmark_without_data_is_not_run_and_added_when_it_comes(evaluate, t
 
     def run():
         StandIn.asked = []
-        prepared = make(cell, tmp_path / "model", tmp_path)
+        prepared = make(cell, tmp_path / "model", Place(tmp_path))
         sample_cell(prepared, Shard(), StandIn)
         grade_cell(prepared, cell)
         return [sampling for _, sampling, _ in StandIn.asked]

@@ -1,9 +1,11 @@
 """What the rules look up, without Snakemake: files of a cell, and what its jobs ask for."""
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
 from entrobench.configs import Configs
 from entrobench.errors import ConfigError, UnknownName
@@ -14,6 +16,7 @@ from entrobench.workflow.lookups import Lookups
 CONFIGS = Configs(repository_root() / "configs")
 RESULTS = Path("results")
 SITE = Site(slurm=Slurm(partition="gpu", cpu_partition="cpu"), gpus=Gpus(per_node=8, cpus_per_gpu=6))
+SITE_OF_THREE = SITE.model_copy(update={"evaluation": Evaluation(shards=3, models_beside=4)})
 LOCAL = Lookups(CONFIGS, RESULTS, None)
 CLUSTER = Lookups(CONFIGS, RESULTS, SITE)
 
@@ -170,14 +173,43 @@ def test_what_cannot_be_is_named():
 def test_sampling_is_split_over_the_sites_shards_and_models_beside():
     cell = wildcards("papo/7b-math/dapo/seed0")
     assert [path.name for path in LOCAL.sampled(cell)] == ["sampled.1of1.json"]
-    site = SITE.model_copy(update={"evaluation": Evaluation(shards=3, models_beside=4)})
-    split = Lookups(CONFIGS, RESULTS, site)
+    split = Lookups(CONFIGS, RESULTS, SITE_OF_THREE)
     assert [path.name for path in split.sampled(cell)] == [f"sampled.{i}of3.json" for i in (1, 2, 3)]
     job = {key: value(cell) for key, value in split.heavy_job("evaluate", 6000).items()}
     assert job["gres"] == "gpu:4", "four copies of a model of one GPU"
     large = wildcards("repo/aime-32b/rloo/seed0")
     job = {key: value(large) for key, value in split.heavy_job("evaluate", 6000).items()}
     assert job["gres"] == "gpu:8", "four copies of a model of two"
+
+
+@pytest.fixture
+def with_milestones(tmp_path):
+    """Look-ups of a copy of the configuration whose opefo/math-7b is given these keys, for 3 shards."""
+
+    def lookups(**keys):
+        shutil.copytree(CONFIGS.root, tmp_path / "configs")
+        path = tmp_path / "configs/papers/opefo/protocol.yaml"
+        protocol = yaml.safe_load(path.read_text())
+        protocol["experiments"]["math-7b"] |= keys
+        path.write_text(yaml.safe_dump(protocol))
+        return Lookups(Configs(tmp_path / "configs"), RESULTS, SITE_OF_THREE)
+
+    return lookups
+
+
+def test_milestones_of_an_experiment_are_evaluated_beside_the_last_step(with_milestones):
+    found = with_milestones(milestones=[100, 200, 300], evaluated_milestones=[300, 100, 500])
+    trained = wildcards("opefo/math-7b/opefo/seed0")
+    folder = RESULTS / "paper/opefo/math-7b/opefo/seed0"
+    # Step 500 is the last one, which is evaluated anyway
+    assert found.graded_checkpoints(trained) == [folder / f"eval/step{k}/eval.done.json" for k in (100, 300)]
+    assert found.sampled_checkpoint(wildcards("opefo/math-7b/opefo/seed0", step="100")) == [
+        folder / f"eval/step100/sampled.{shard}of3.json" for shard in (1, 2, 3)
+    ]
+    # 32 steps: no milestone is reached
+    for cell in (wildcards("opefo/math-7b/opefo/seed0", "smoke"), wildcards("opefo/math-7b/base/seed0")):
+        assert found.graded_checkpoints(cell) == []
+    assert CLUSTER.graded_checkpoints(trained) == [], "as the papers are configured"
 
 
 def test_a_file_that_appears_prepares_its_benchmark_anew(tmp_path, monkeypatch):

@@ -7,7 +7,14 @@ from safetensors.torch import save_file
 from support import make_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from entrobench.models.lora import merge_adapter
+from entrobench.models import lora
+from entrobench.models.lora import merge_adapter, model_of_checkpoint
+
+VERL = {
+    "actor_rollout_ref.model.lora_rank": 4,
+    "actor_rollout_ref.model.lora_alpha": 8,
+    "actor_rollout_ref.model.target_modules": "all-linear",
+}
 
 pytestmark = pytest.mark.slow
 
@@ -47,6 +54,36 @@ def test_the_merged_model_is_the_adapted_one(trained, tmp_path):
         assert torch.allclose(merged(tokens).logits, wrapped(tokens).logits, atol=1e-5)
         base = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32).eval()
         assert not torch.allclose(base(tokens).logits, wrapped(tokens).logits, atol=1e-1)
+
+
+def test_a_checkpoint_of_a_lora_run_is_merged_once_and_anew_where_asked(trained, tmp_path):
+    saved = tmp_path / "global_step_2/actor/huggingface"
+    saved.parent.mkdir(parents=True)
+    trained[0].rename(saved)
+    assert model_of_checkpoint(tmp_path / "global_step_2", {}) == saved, "of a full fine-tuning"
+    merged = model_of_checkpoint(tmp_path / "global_step_2", VERL)
+    (merged / "mark").touch()
+    assert model_of_checkpoint(tmp_path / "global_step_2", VERL) == merged
+    assert (merged / "mark").exists()
+    assert model_of_checkpoint(tmp_path / "global_step_2", VERL, anew=True) == merged
+    assert (merged / "model.safetensors").exists()
+    assert not (merged / "mark").exists()
+    assert sorted(path.name for path in saved.parent.iterdir()) == ["huggingface", "merged"]
+
+
+def test_another_process_may_merge_the_same_checkpoint_at_once(trained, tmp_path, monkeypatch):
+    saved = tmp_path / "global_step_2/actor/huggingface"
+    saved.parent.mkdir(parents=True)
+    trained[0].rename(saved)
+
+    def slower(folder, out, *options):
+        out.mkdir()
+        (saved.parent / "merged").mkdir()
+        (saved.parent / "merged" / "model.safetensors").touch()  # the other's
+
+    monkeypatch.setattr(lora, "merge_adapter", slower)
+    merged = model_of_checkpoint(tmp_path / "global_step_2", VERL)
+    assert [path.name for path in merged.iterdir()] == ["model.safetensors"]
 
 
 def test_an_adapter_of_another_rank_is_refused(trained, tmp_path):

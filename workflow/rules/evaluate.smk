@@ -50,10 +50,69 @@ rule grade_cell:
         " > {log} 2>&1"
 
 
+rule sample_checkpoint:
+    """The same as sample_cell of a checkpoint along the way, which training has kept."""
+    input:
+        cell=RESULTS / "{scale}/{cell}/cell.yaml",
+        model=LOOKUPS.trained,
+        benchmarks=LOOKUPS.benchmark_files,
+    output:
+        RESULTS / "{scale}/{cell}/eval/step{step}/sampled.{shard}of{shards}.json",
+    log:
+        RESULTS / "{scale}/{cell}/logs/sample.step{step}.{shard}of{shards}.log",
+    benchmark:
+        RESULTS / "{scale}/{cell}/logs/sample.step{step}.{shard}of{shards}.tsv"
+    wildcard_constraints:
+        step=r"\d+",
+        shard=r"\d+",
+        shards=r"\d+",
+    threads: LOOKUPS.heavy_threads("evaluate", workflow.cores)
+    resources:
+        **LOOKUPS.heavy_job("evaluate", 6000),
+    params:
+        results=RESULTS,
+    message:
+        "Sampling step {wildcards.step} of {wildcards.cell} at scale {wildcards.scale}, "
+        "part {wildcards.shard} of {wildcards.shards}"
+    shell:
+        "entrobench launch {wildcards.cell} --step sample --checkpoint {wildcards.step}"
+        " --shard {wildcards.shard}/{wildcards.shards}"
+        " --scale {wildcards.scale} --results {params.results} > {log} 2>&1"
+
+
+rule grade_checkpoint:
+    """The same as grade_cell of a checkpoint along the way."""
+    input:
+        LOOKUPS.sampled_checkpoint,
+    output:
+        RESULTS / "{scale}/{cell}/eval/step{step}/eval.done.json",
+    log:
+        RESULTS / "{scale}/{cell}/logs/grade.step{step}.log",
+    benchmark:
+        RESULTS / "{scale}/{cell}/logs/grade.step{step}.tsv"
+    wildcard_constraints:
+        step=r"\d+",
+    container:
+        image("evaluate")
+    threads: 2
+    resources:
+        **LOOKUPS.small_job(6000),
+    params:
+        results=RESULTS,
+    message:
+        "Grading step {wildcards.step} of {wildcards.cell} at scale {wildcards.scale}"
+    shell:
+        "entrobench grade-cell {wildcards.cell} --step {wildcards.step} --scale {wildcards.scale}"
+        " --results {params.results} > {log} 2>&1"
+
+
 rule score_cell:
-    """Metrics and their intervals from the samples, also without the problems that were trained on."""
+    """Metrics and their intervals from the samples, also without the problems that were trained on, and of
+    checkpoints along the way where the experiment names some.
+    """
     input:
         RESULTS / "{scale}/{cell}/eval.done.json",
+        checkpoints=LOOKUPS.graded_checkpoints,
         audit=LOOKUPS.audit,
     output:
         RESULTS / "{scale}/{cell}/scores.csv",

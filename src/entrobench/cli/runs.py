@@ -31,6 +31,10 @@ class Step(StrEnum):
 
 Shard = Annotated[str, typer.Option(help="Which of how many processes this is: i/n. They share the chunks.")]
 Model = Annotated[Path | None, typer.Option(help="Model to evaluate (default: the cell's own).")]
+Checkpoint = Annotated[
+    int | None,
+    typer.Option(min=1, help="Of the checkpoint of this step, below eval/step<K>/ (default: the last one)."),
+]
 ChatTemplate = Annotated[
     Path | None, typer.Option(help="Chat template in place of the tokenizer's, a file of Jinja.")
 ]
@@ -77,14 +81,17 @@ def evaluate(
         int | None, typer.Option(help="Without a cell: generated tokens (default: the paper's).")
     ] = None,
     chat_template: ChatTemplate = None,
+    step: Checkpoint = None,
     allow_dirty: AllowDirty = False,
 ) -> None:
     """Sample and grade every benchmark of a cell, or of any model; keeps what stands there already."""
+    from entrobench.evaluation.places import Place
     from entrobench.evaluation.run import run_evaluation
 
+    _require_one_model(step, model)
     if cell is not None:
-        folder = _folder_to_run(cell, scale, results, allow_dirty)
-        run_evaluation(folder, Path(model) if model else None, chat_template)
+        place = Place(_folder_to_run(cell, scale, results, allow_dirty), step)
+        run_evaluation(place, Path(model) if model else None, chat_template)
         return
     if model is None or out is None or not benchmarks:
         raise typer.BadParameter("expected a CELL, or --model, --benchmarks and --out")
@@ -96,7 +103,7 @@ def evaluate(
     changes = {name: value for name, value in asked.items() if value is not None}
     configs = checkout_configs()
     folder = make_standalone(model, names, protocol, out, configs, limit, changes)
-    run_evaluation(out, chat_template=chat_template)
+    run_evaluation(Place(out), chat_template=chat_template)
     score_cell(out)
     print(as_table(out, published_of(folder, configs)))
     print(f"Scores: {out}/scores.csv; samples: {out}/eval/*/samples.jsonl")
@@ -109,21 +116,28 @@ def sample(
     results: Results = Path("results"),
     model: Model = None,
     chat_template: ChatTemplate = None,
+    step: Checkpoint = None,
     allow_dirty: AllowDirty = False,
 ) -> None:
     """Sample what is not there yet of a cell's benchmarks, a chunk at a time; grades nothing."""
     from entrobench.evaluation.cell import Shard
+    from entrobench.evaluation.places import Place
     from entrobench.evaluation.run import run_sampling
 
     share = Shard.parse(shard)
-    run_sampling(_folder_to_run(cell, scale, results, allow_dirty), share, model, chat_template)
+    _require_one_model(step, model)
+    place = Place(_folder_to_run(cell, scale, results, allow_dirty), step)
+    run_sampling(place, share, model, chat_template)
 
 
-def grade_cell(cell: Cell, scale: Scale = "smoke", results: Results = Path("results")) -> None:
+def grade_cell(
+    cell: Cell, scale: Scale = "smoke", results: Results = Path("results"), step: Checkpoint = None
+) -> None:
     """Grade what was sampled of a cell, without its device; keeps verdicts of the same grader."""
+    from entrobench.evaluation.places import Place
     from entrobench.evaluation.run import run_grading
 
-    run_grading(written_cell(cell, scale, results, anew=False).parent)
+    run_grading(Place(written_cell(cell, scale, results, anew=False).parent, step))
 
 
 def score(
@@ -131,28 +145,39 @@ def score(
         Path, typer.Argument(help="A cell's folder, or any with eval/<benchmark>/samples.jsonl.")
     ],
 ) -> None:
-    """Compute scores.csv from graded samples."""
+    """Compute scores.csv from graded samples; of a cell's checkpoints also checkpoints.csv, selection.csv."""
+    from entrobench.evaluation.milestones import score_checkpoints
     from entrobench.evaluation.scores import score_cell
 
     score_cell(folder)
+    score_checkpoints(folder)
 
 
 def launch(
     cell: Cell,
     step: Annotated[Step, typer.Option(help="What to do with the cell.")] = Step.train,
     shard: Shard = "1/1",
+    checkpoint: Annotated[
+        int | None, typer.Option(min=1, help="Sample the checkpoint of this step (default: the last one).")
+    ] = None,
     scale: Scale = "smoke",
     results: Results = Path("results"),
     allow_dirty: AllowDirty = False,
 ) -> None:
     """Train or sample one cell in its SLURM job; without SLURM on this machine."""
     from entrobench.cluster.launch import launch_sampling, launch_training
+    from entrobench.evaluation.places import Place
     from entrobench.machine.site import site_or_none
 
     # Whatever the site says, outside of a SLURM job a cell is trained as by `train`
     site = site_or_none(repository_root() / "configs") if "SLURM_JOB_ID" in os.environ else None
     folder = _folder_to_run(cell, scale, results, allow_dirty)
-    status = launch_training(folder, site) if step == Step.train else launch_sampling(folder, site, shard)
+    if step == Step.train and checkpoint is not None:
+        raise typer.BadParameter("--checkpoint goes with --step sample")
+    if step == Step.train:
+        status = launch_training(folder, site)
+    else:
+        status = launch_sampling(Place(folder, checkpoint), site, shard)
     raise typer.Exit(status)
 
 
@@ -201,6 +226,12 @@ def methods_smoke(
     from entrobench.training.methods_smoke import run_methods
 
     run_methods(methods or [], experiment, steps, checkout_configs(), results)
+
+
+def _require_one_model(step: int | None, model: object) -> None:
+    """Raise BadParameter where both a checkpoint and another model are named."""
+    if step is not None and model is not None:
+        raise typer.BadParameter("--step evaluates a checkpoint of the cell, so --model cannot be given too")
 
 
 def _folder_to_run(cell: str, scale: str, results: Path, allow_dirty: bool) -> Path:

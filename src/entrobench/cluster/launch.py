@@ -31,6 +31,7 @@ from entrobench.cluster.job import Job, address_of, current_job, requeue
 from entrobench.cluster.on_head import HEAD_FILE, POLL_SECONDS, STOP_FILE, run_passing_on
 from entrobench.cluster.resources import cell_threads
 from entrobench.errors import EntrobenchError, TrainingFailed, Unfinished, UnsupportedPlatform
+from entrobench.evaluation.places import Place
 from entrobench.files import read_json, write_atomic
 from entrobench.images.sif import exec_prefix, image_file, lock_file, require_locked
 from entrobench.machine.site import Site
@@ -107,29 +108,31 @@ def run_command(run_dir: Path, cell: dict[str, Any], site: Site | None, argument
     return status
 
 
-def launch_sampling(run_dir: Path, site: Site | None, shard: str) -> int:
-    """Sample a shard of the cell in `run_dir`, inside the image where the site uses images.
+def launch_sampling(place: Place, site: Site | None, shard: str) -> int:
+    """Sample a shard of an evaluation of a cell, inside the image where the site uses images.
 
     0 when it is done, 75 when it is not and the same command goes on; its job is requeued at its limit.
     """
+    run_dir = place.folder
     cell = read_cell(run_dir / "cell.yaml")
     is_invariant = site is not None and site.evaluation.batch_invariant
     environment = {"VLLM_BATCH_INVARIANT": "1"} if is_invariant else {}
     python = _python(cell, site, run_dir, environment, image_name="evaluate")
     os.environ |= environment
     job = current_job()
-    before = _chunks(run_dir)
+    before = _chunks(place)
+    options = ["--shard", shard, *place.option.split()]
     with _signals(_Stop(_time_to_stop(job, site))) as stop:
-        status = run_passing_on([*python, *_verb("sample", cell, run_dir), "--shard", shard], stop.due)
+        status = run_passing_on([*python, *_verb("sample", cell, run_dir), *options], stop.due)
     if status == Unfinished.exit_status and job is not None and stop.may_requeue:
-        has_progressed = _chunks(run_dir) != before
-        _go_on_in_another_job(job, has_progressed, f"chunk of samples of {run_dir}", "max_tokens")
+        has_progressed = _chunks(place) != before
+        _go_on_in_another_job(job, has_progressed, f"chunk of samples of {place.benchmarks}", "max_tokens")
     return status
 
 
-def _chunks(run_dir: Path) -> set[Path]:
+def _chunks(place: Place) -> set[Path]:
     """What sampling has finished."""
-    return set(run_dir.glob("eval/*/parts-*/*.jsonl"))
+    return set(place.benchmarks.glob("*/parts-*/*.jsonl"))
 
 
 def _time_to_stop(job: Job | None, site: Site | None) -> float | None:

@@ -16,6 +16,7 @@ from entrobench.errors import ConfigError, CorruptFile, EntrobenchError, Missing
 from entrobench.evaluation.engine import Engine, EngineSettings
 from entrobench.evaluation.golds import grader_gold
 from entrobench.evaluation.parts import Parts, all_parts, remove_parts
+from entrobench.evaluation.places import Place
 from entrobench.evaluation.plan import BenchmarkPlan, Draw, Plan, plan_evaluation
 from entrobench.evaluation.samples import Sample, read_samples, write_samples
 from entrobench.evaluation.sampling import Completion, chunk_seed
@@ -54,9 +55,9 @@ class Shard:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A cell's evaluation, checked and planned; `folder` is the cell's."""
+    """A cell's evaluation, checked and planned."""
 
-    folder: Path
+    place: Place
     plan: Plan
     weights_sha256: str
     engine: EngineSettings
@@ -67,11 +68,11 @@ class Prepared:
 
     def parts(self, plan: BenchmarkPlan) -> Parts:
         """The chunks of a benchmark that this machine's engine draws."""
-        folder = samples_file(self.folder, plan.benchmark).parent
+        folder = self.place.samples(plan.benchmark).parent
         return Parts(folder, self.origin(plan) | {"engine": self.engine.identity})
 
 
-def prepare(cell: dict[str, Any], model: Path, folder: Path, chat_template: Path | None = None) -> Prepared:
+def prepare(cell: dict[str, Any], model: Path, place: Place, chat_template: Path | None = None) -> Prepared:
     """Check model, data, graders, prompts and lengths of every benchmark, before anything is sampled.
 
     Raises an EntrobenchError for a bad model, template or benchmark file, or where no benchmark can be run.
@@ -97,7 +98,7 @@ def prepare(cell: dict[str, Any], model: Path, folder: Path, chat_template: Path
     engine = EngineSettings(
         model, cell["device"], cell["model"]["evaluation_gpus"], plan.max_model_len, cell.get("seed", 0)
     )
-    return Prepared(folder, plan, weights, engine)
+    return Prepared(place, plan, weights, engine)
 
 
 def load_tokenizer(model: Path, chat_template: Path | None = None) -> Any:
@@ -111,11 +112,6 @@ def load_tokenizer(model: Path, chat_template: Path | None = None) -> Any:
         except OSError as error:
             raise MissingInput(f"{chat_template}: no chat template: {error.strerror}") from error
     return tokenizer
-
-
-def samples_file(folder: Path, benchmark: str) -> Path:
-    """Where the graded samples of a benchmark stand in a cell's folder."""
-    return folder / "eval" / benchmark / "samples.jsonl"
 
 
 # -- sampling ------------------------------------------------------------------------------------------------
@@ -154,7 +150,7 @@ def _missing_chunks(prepared: Prepared, shard: Shard) -> Iterator[tuple[Benchmar
         numbers = [number for number in range(len(plan.chunks)) if shard.has(first + number)]
         first += len(plan.chunks)
         parts = prepared.parts(plan)
-        if _kept(samples_file(prepared.folder, plan.benchmark), parts.origin) is not None:
+        if _kept(prepared.place.samples(plan.benchmark), parts.origin) is not None:
             continue
         yield from ((plan, number) for number in numbers if not parts.has(number, plan.chunks[number]))
 
@@ -178,7 +174,7 @@ def _complete(engine: Engine, plan: BenchmarkPlan, draws: list[Draw], seed: int)
 
 
 def grade_cell(prepared: Prepared, cell: dict[str, Any]) -> None:
-    """Grade what was sampled into eval/<benchmark>/samples.jsonl, then write eval.done.json.
+    """Grade what was sampled into samples.jsonl of each benchmark, then write eval.done.json.
 
     Samples that were graded before by the same grader are kept; by another one, they are graded again. Raises
     MissingInput for chunks that were not sampled yet, IdenticalSamples.
@@ -186,23 +182,23 @@ def grade_cell(prepared: Prepared, cell: dict[str, Any]) -> None:
     done = {}
     for name, plan in prepared.plan.benchmarks.items():
         done[name] = _grade_benchmark(prepared, plan)
-        remove_parts(samples_file(prepared.folder, name).parent)
+        remove_parts(prepared.place.samples(name).parent)
     write_json(
-        prepared.folder / "eval.done.json",
+        prepared.place.done,
         {
             "cell": cell["cell"],
             "scale": cell["scale"],
             "benchmarks": done,
             "not_run": prepared.plan.not_run,
             "versions": dict(_versions()),
-            "command": f"entrobench evaluate {cell['cell']} --scale {cell['scale']}",
+            "command": f"entrobench evaluate {cell['cell']}{prepared.place.option} --scale {cell['scale']}",
         },
     )
 
 
 def _grade_benchmark(prepared: Prepared, plan: BenchmarkPlan) -> dict[str, Any]:
     """Bring a benchmark's samples.jsonl up to date; what eval.done.json says of it."""
-    path, origin = samples_file(prepared.folder, plan.benchmark), prepared.origin(plan)
+    path, origin = prepared.place.samples(plan.benchmark), prepared.origin(plan)
     kept, grader = _kept(path, origin), grader_version(plan.asks)
     if kept is not None and kept.grader == grader:
         print(f"keeping {path}", flush=True)
@@ -212,7 +208,7 @@ def _grade_benchmark(prepared: Prepared, plan: BenchmarkPlan) -> dict[str, Any]:
         origin, blocks = kept.origin, iter([read_samples(path)])
     else:
         print(f"grading {plan.benchmark}", flush=True)
-        parts = _whole_parts(path.parent, plan, origin)
+        parts = _whole_parts(prepared.place, plan, origin)
         origin, blocks = parts.origin, _sampled(parts, plan)
     golds = {problem.id: grader_gold(problem) for problem in plan.problems}
     tally = _Tally()
@@ -232,10 +228,10 @@ def _grade_benchmark(prepared: Prepared, plan: BenchmarkPlan) -> dict[str, Any]:
     return origin | {"grader": grader} | summary
 
 
-def _whole_parts(folder: Path, plan: BenchmarkPlan, origin: dict[str, Any]) -> Parts:
+def _whole_parts(place: Place, plan: BenchmarkPlan, origin: dict[str, Any]) -> Parts:
     """The chunks of `origin`, by whichever engine has drawn all of them. Raises MissingInput."""
     lacking = len(plan.chunks)
-    for parts in all_parts(folder):
+    for parts in all_parts(place.samples(plan.benchmark).parent):
         if _is_from(parts.origin, origin):
             here = sum(parts.has(number, draws) for number, draws in enumerate(plan.chunks))
             if here == len(plan.chunks):
@@ -243,7 +239,7 @@ def _whole_parts(folder: Path, plan: BenchmarkPlan, origin: dict[str, Any]) -> P
             lacking = min(lacking, len(plan.chunks) - here)
     raise MissingInput(
         f"{plan.benchmark}: {lacking} of {len(plan.chunks)} chunks are not sampled yet.\n"
-        f"  Type: entrobench sample CELL   which samples what is missing"
+        f"  Type: entrobench sample CELL{place.option}   which samples what is missing"
     )
 
 

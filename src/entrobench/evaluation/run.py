@@ -11,75 +11,122 @@ from types import FrameType
 from typing import Any
 
 from entrobench.cells import read_cell
-from entrobench.errors import Unfinished
+from entrobench.errors import ConfigError, MissingInput, Unfinished
 from entrobench.evaluation.cell import Prepared, Shard, grade_cell, prepare, sample_cell
 from entrobench.evaluation.engine import SamplerFailed
+from entrobench.evaluation.places import Place
 from entrobench.evaluation.standalone import NO_CELL
 from entrobench.files import write_json
 from entrobench.machine.backend import CPU_ENVIRONMENT
+from entrobench.models.lora import model_of_checkpoint
 from entrobench.paths import repository_root
 from entrobench.provenance.manifest import evaluation_life, gpus, write_manifest
+from entrobench.runs.checkpoints import checkpoint_folders, latest_step, steps_with_model
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
-def run_evaluation(folder: Path, model: Path | None = None, chat_template: Path | None = None) -> None:
-    """Sample and grade the cell in `folder`, by default its own model; leaves eval.done.json and
-    manifest.json.
+def run_evaluation(place: Place, model: Path | None = None, chat_template: Path | None = None) -> None:
+    """Sample and grade the cell of `place`, by default its own model or checkpoint; leaves eval.done.json
+    and, of its own model, manifest.json.
 
-    Raises as prepare, sample_cell and grade_cell.
+    Raises as prepared_cell, sample_cell and grade_cell.
     """
-    with evaluation_life(folder):
-        cell, prepared = prepared_cell(folder, model, chat_template)
-        _sample(prepared, Shard(), folder, model, chat_template)
+    with evaluation_life(place.done.parent):
+        cell, prepared = prepared_cell(place, model, chat_template)
+        _sample(prepared, Shard(), model, chat_template)
         grade_cell(prepared, cell)
     if cell["cell"] != NO_CELL:
-        write_manifest(folder, "evaluate", repository_root())
+        _write_manifest(place)
 
 
 def run_sampling(
-    folder: Path, shard: Shard, model: Path | None = None, chat_template: Path | None = None
+    place: Place, shard: Shard, model: Path | None = None, chat_template: Path | None = None
 ) -> None:
-    """Sample the chunks of `shard`; leaves eval/sampled.<i>of<n>.json. Raises as prepare and sample_cell."""
-    with evaluation_life(folder):
-        _, prepared = prepared_cell(folder, model, chat_template)
-        made = _sample(prepared, shard, folder, model, chat_template)
-    write_json(sampled_file(folder, shard), {"chunks": made, "not_run": prepared.plan.not_run})
+    """Sample the chunks of `shard`; leaves sampled.<i>of<n>.json. Raises as prepared_cell and sample_cell."""
+    with evaluation_life(place.done.parent):
+        _, prepared = prepared_cell(place, model, chat_template)
+        made = _sample(prepared, shard, model, chat_template)
+    write_json(sampled_file(place, shard), {"chunks": made, "not_run": prepared.plan.not_run})
 
 
-def run_grading(folder: Path) -> None:
-    """Grade what was sampled; leaves eval.done.json and manifest.json. Raises as prepare and grade_cell."""
-    cell, prepared = prepared_cell(folder, None, None)
+def run_grading(place: Place) -> None:
+    """Grade what was sampled; leaves eval.done.json and, of the cell's own model, manifest.json.
+
+    Raises as prepared_cell and grade_cell.
+    """
+    cell, prepared = prepared_cell(place, None, None)
     grade_cell(prepared, cell)
-    write_manifest(folder, "evaluate", repository_root())
+    _write_manifest(place)
 
 
-def sampled_file(folder: Path, shard: Shard) -> Path:
+def _write_manifest(place: Place) -> None:
+    """Of the cell's own model; checkpoints are graded side by side and would overwrite each other's."""
+    if place.step is None:
+        write_manifest(place.folder, "evaluate", repository_root())
+
+
+def sampled_file(place: Place, shard: Shard) -> Path:
     """What says that a shard's chunks are all there."""
-    return folder / "eval" / f"sampled.{shard.number}of{shard.of}.json"
+    return place.benchmarks / f"sampled.{shard.number}of{shard.of}.json"
 
 
 def prepared_cell(
-    folder: Path, model: Path | None, chat_template: Path | None
+    place: Place, model: Path | None, chat_template: Path | None
 ) -> tuple[dict[str, Any], Prepared]:
-    """The cell in `folder` and its evaluation, checked; by default of its own model. Raises as prepare."""
-    cell = read_cell(folder / "cell.yaml")
+    """The cell of `place` and its evaluation, checked; by default of its own model or checkpoint.
+
+    Raises as prepare, and as checkpoint_model.
+    """
+    cell = read_cell(place.folder / "cell.yaml")
     if cell["device"] == "cpu":
         os.environ |= CPU_ENVIRONMENT  # before torch starts its threads
-    own_model = folder / "model" if cell["trains"] else Path(cell["model"]["path"])
-    return cell, prepare(cell, model or own_model, folder, chat_template)
+    return cell, prepare(cell, model or _own_model(cell, place), place, chat_template)
 
 
-def _sample(
-    prepared: Prepared, shard: Shard, folder: Path, model: Path | None, chat_template: Path | None
-) -> int:
+def _own_model(cell: dict[str, Any], place: Place) -> Path:
+    if place.step is not None:
+        return checkpoint_model(cell, place.folder, place.step)
+    return place.folder / "model" if cell["trains"] else Path(cell["model"]["path"])
+
+
+def checkpoint_model(cell: dict[str, Any], folder: Path, step: int) -> Path:
+    """The model of the cell's checkpoint of `step`, in Hugging Face's format.
+
+    Raises ConfigError for the untrained base model, and MissingInput for a checkpoint that is not there, with
+    those that are and how to have it.
+    """
+    if not cell["trains"]:
+        raise ConfigError(f"{cell['cell']} is the untrained base model: it has no checkpoints")
+    checkpoints = folder / "checkpoints"
+    there = steps_with_model(checkpoints)
+    if step in there:
+        return model_of_checkpoint(checkpoint_folders(checkpoints)[step], cell["verl"])
+    total = cell["verl"]["trainer.total_training_steps"]
+    reached = latest_step(checkpoints) or 0
+    advice = (
+        f"Training has reached step {reached} of {total}. Type: entrobench train {cell['cell']} "
+        f"--scale {cell['scale']}"
+        if reached < step <= total
+        else f"Training makes {total} steps and keeps the last checkpoints only (trainer.save_freq, "
+        f"trainer.max_actor_ckpt_to_keep), and those that its experiment names: add the step to `milestones` "
+        f"in configs/papers/{cell['paper']}/protocol.yaml before the cell is trained."
+    )
+    raise MissingInput(
+        f"{checkpoints}: no checkpoint of step {step}, there are {', '.join(map(str, there)) or 'none'}.\n"
+        f"  {advice}"
+    )
+
+
+def _sample(prepared: Prepared, shard: Shard, model: Path | None, chat_template: Path | None) -> int:
     """Sample a shard here, or in a process for each group of GPUs where there are several."""
     groups = gpu_groups(prepared.engine.gpus, visible_gpus())
     if len(groups) < 2:
         with noted_signals() as requests:
             return sample_cell(prepared, shard, is_asked_to_stop=lambda: bool(requests))
-    command = [sys.executable, "-m", "entrobench.evaluation.worker", str(folder)]
-    options = [str(model or ""), str(chat_template or "")]
+    place = prepared.place
+    command = [sys.executable, "-m", "entrobench.evaluation.worker", str(place.folder)]
+    options = [str(model or ""), str(chat_template or ""), str(place.step or "")]
     commands = [
         [*command, f"{(shard.number - 1) * len(groups) + number}/{shard.of * len(groups)}", *options]
         for number in range(1, len(groups) + 1)

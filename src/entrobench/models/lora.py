@@ -1,9 +1,41 @@
-"""Merges a trained LoRA adapter: verl saves adapter and base side by side, under PEFT's names."""
+"""The model of a checkpoint. Of a LoRA run verl saves adapter and base side by side, under PEFT's names; here
+they are merged.
+"""
 
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from entrobench.errors import CorruptFile
+from entrobench.runs.checkpoints import SAVED_MODEL
+
+
+def model_of_checkpoint(checkpoint: Path, verl: dict[str, Any], anew: bool = False) -> Path:
+    """The folder of a checkpoint's model: what verl saved or, of a LoRA run, that with its adapter merged.
+
+    checkpoint: a global_step_* folder. verl: the run's settings. anew: merge although that was done before.
+    Processes that ask at once get the same whole model. Raises as merge_adapter.
+    """
+    saved = checkpoint / SAVED_MODEL
+    rank = verl.get("actor_rollout_ref.model.lora_rank", 0)
+    if not rank:
+        return saved
+    merged = saved.parent / "merged"
+    if anew:
+        shutil.rmtree(merged, ignore_errors=True)
+    if merged.exists():
+        return merged
+    targets = verl["actor_rollout_ref.model.target_modules"]
+    with tempfile.TemporaryDirectory(prefix="merging.", dir=saved.parent) as folder:
+        made = Path(folder) / "merged"
+        merge_adapter(saved, made, rank, verl["actor_rollout_ref.model.lora_alpha"], targets)
+        try:
+            made.rename(merged)
+        except OSError:
+            if not merged.exists():
+                raise
+    return merged
 
 
 def merge_adapter(folder: Path, out: Path, rank: int, alpha: int, target_modules: str) -> None:

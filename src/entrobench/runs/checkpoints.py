@@ -19,6 +19,8 @@ from entrobench.files import read_json, write_atomic, write_json
 
 CONTROLLER_FILE = "controller.json"
 TRACKER_FILE = "latest_checkpointed_iteration.txt"
+# The model in Hugging Face's format, below a checkpoint's folder
+SAVED_MODEL = "actor/huggingface"
 # Written by verl after all else of a checkpoint, just before the tracker
 LAST_FILE = "data.pt"
 
@@ -42,6 +44,16 @@ def latest_step(checkpoints: Path) -> int | None:
     except (FileNotFoundError, UnicodeDecodeError):
         return None
     return int(text) if text.isdecimal() else None
+
+
+def steps_with_model(checkpoints: Path) -> list[int]:
+    """Steps whose checkpoint was made and holds the model in Hugging Face's format, in ascending order."""
+    newest = latest_step(checkpoints) or 0
+    return [
+        step
+        for step, folder in checkpoint_folders(checkpoints).items()
+        if step <= newest and any((folder / SAVED_MODEL).glob("*.safetensors"))
+    ]
 
 
 def check_checkpoint(folder: Path, world_size: int, needs_controller: bool) -> None:

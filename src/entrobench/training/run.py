@@ -20,7 +20,7 @@ from entrobench.data.schema import read_verl_parquet
 from entrobench.errors import EntrobenchError, TrainingFailed, Unfinished
 from entrobench.files import sha256_file, sha256_text, write_json
 from entrobench.models.check import check_model, check_vocabulary
-from entrobench.models.lora import merge_adapter
+from entrobench.models.lora import model_of_checkpoint
 from entrobench.paths import repository_root
 from entrobench.provenance.manifest import write_manifest
 from entrobench.runs.checkpoints import latest_step, resume_point
@@ -191,7 +191,7 @@ def _finish(cell: dict[str, Any], run_dir: Path, resumed_from: Path | None, seco
         notes.append(
             "entropy did not fall during the warm-up (s_ref >= 0): weights stayed neutral for the whole run"
         )
-    _link_model(cell, run_dir, checkpoint / "actor" / "huggingface")
+    _link_model(cell, run_dir, checkpoint)
     lives = Lives(run_dir)
     lives.end("finished")
     write_manifest(run_dir, "train", repository_root())
@@ -214,17 +214,12 @@ def _finish(cell: dict[str, Any], run_dir: Path, resumed_from: Path | None, seco
         print(f"entrobench: note: {note}", flush=True)
 
 
-def _link_model(cell: dict[str, Any], run_dir: Path, saved: Path) -> None:
+def _link_model(cell: dict[str, Any], run_dir: Path, checkpoint: Path) -> None:
     """Make run_dir/model the trained model: what verl saved, or that with its LoRA adapter merged."""
-    rank = cell["verl"].get("actor_rollout_ref.model.lora_rank", 0)
-    if rank:
-        alpha = cell["verl"]["actor_rollout_ref.model.lora_alpha"]
-        targets = cell["verl"]["actor_rollout_ref.model.target_modules"]
-        merge_adapter(saved, saved.parent / "merged", rank, alpha, targets)
-        saved = saved.parent / "merged"
+    trained = model_of_checkpoint(checkpoint, cell["verl"], anew=True)
     model = run_dir / "model"
     model.unlink(missing_ok=True)
-    model.symlink_to(saved.relative_to(run_dir))
+    model.symlink_to(trained.relative_to(run_dir))
 
 
 def _version(package: str) -> str:

@@ -16,6 +16,7 @@ from entrobench.cells import (
     dataset_of,
     devices_of,
     entries_of,
+    evaluated_milestones,
     evaluation_gpus,
     listed_cells,
     model_of,
@@ -150,7 +151,22 @@ class Lookups:
 
     def sampled(self, wildcards: Any) -> list[Path]:
         """What the jobs that a cell's sampling is split over leave."""
-        folder = self.cell_folder(wildcards.scale, wildcards.cell) / "eval"
+        return self._sampled(self.cell_folder(wildcards.scale, wildcards.cell) / "eval")
+
+    def sampled_checkpoint(self, wildcards: Any) -> list[Path]:
+        """The same of one of a cell's checkpoints."""
+        return self._sampled(self._checkpoint_folder(wildcards, wildcards.step))
+
+    def graded_checkpoints(self, wildcards: Any) -> list[Path]:
+        """Markers of the checkpoints that a cell's experiment wants evaluated beside the last one."""
+        cell, scale = self._cell(wildcards), self.configs.scale(wildcards.scale)
+        steps = evaluated_milestones(cell, scale, self.configs)
+        return [self._checkpoint_folder(wildcards, step) / "eval.done.json" for step in steps]
+
+    def _checkpoint_folder(self, wildcards: Any, step: int | str) -> Path:
+        return self.cell_folder(wildcards.scale, wildcards.cell) / "eval" / f"step{step}"
+
+    def _sampled(self, folder: Path) -> list[Path]:
         shards = self.site.evaluation.shards if self.site is not None else 1
         return [folder / f"sampled.{shard}of{shards}.json" for shard in range(1, shards + 1)]
 
