@@ -94,9 +94,7 @@ def dataset_of(cell: CellId, scale: Scale, configs: Configs) -> str:
 
 
 def stand_in(published: str, stand_ins: dict[str, str]) -> str:
-    """What stands in for a model or data set at a scale; `*` for all that are not named, else the thing
-    itself.
-    """
+    """What stands in for a model or data set at a scale; `*` for all not named, else the thing itself."""
     return stand_ins.get(published, stand_ins.get("*", published))
 
 

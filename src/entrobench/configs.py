@@ -1,6 +1,4 @@
-"""The configuration files under configs/, each with a schema. Light: the Snakefile imports this at parse
-time.
-"""
+"""The configuration files under configs/, each with a schema. Light: the Snakefile imports this."""
 
 from functools import cache
 from pathlib import Path
@@ -184,8 +182,7 @@ class Recording(Strict):
 
 
 class Scale(Strict):
-    """configs/scales/<name>.yaml. It maps models, data sets, benchmarks and sizes; never a method's
-    mathematics.
+    """configs/scales/<name>.yaml: maps models, data sets, benchmarks, sizes; never a method's mathematics.
 
     cells: <experiment>/<method> of the cells that a report at this scale makes; empty for all that a paper
     lists. limits: rows or problems that a seeded slice of a data set or benchmark keeps. evaluation_of: what

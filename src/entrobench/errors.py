@@ -8,9 +8,7 @@ SHARED_BEGINNING = 4
 
 
 class EntrobenchError(Exception):
-    """Root of the errors that this package raises on purpose; programs print them without a traceback and
-    exit with exit_status.
-    """
+    """Root of the errors raised on purpose; programs print them without a traceback and exit_status."""
 
     exit_status = 1
 

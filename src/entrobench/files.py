@@ -1,6 +1,4 @@
-"""Reading and writing files so that nothing is lost: atomic writes, checksums, readers that name the broken
-file.
-"""
+"""Files so that nothing is lost: atomic writes, checksums, readers that name the broken file."""
 
 import gzip
 import hashlib
@@ -118,9 +116,7 @@ def read_text(path: Path) -> str:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read one JSON object a line, gzipped or not. Raises MissingInput, or CorruptFile with the line
-    number.
-    """
+    """Read one JSON object a line, gzipped or not. Raises MissingInput, or CorruptFile with the line."""
     return [row for _, row in numbered_jsonl(path)]
 
 

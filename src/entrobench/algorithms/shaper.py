@@ -35,9 +35,7 @@ class TokenBatch:
         return self.advantages_BT * self.stats.tendency
 
     def surplus_log_prob_BT(self) -> Tensor:
-        """L = log p + H: log-probability of the sampled token above the state's mean (REPO Theorem 1), (B,
-        T).
-        """
+        """L = log p + H, (B, T): log-probability of the token above the state's mean (REPO Theorem 1)."""
         return self.stats.logp + self.stats.entropy
 
 

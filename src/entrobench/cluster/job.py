@@ -53,9 +53,7 @@ def address_of(node: str) -> str:
 
 
 def requeue(job: Job) -> bool:
-    """Put this job back into the queue, under its own id, which ends it here; False where that is not
-    allowed.
-    """
+    """Put this job back into the queue under its own id, which ends it here; False where not allowed."""
     done = subprocess.run(["scontrol", "requeue", job.id], capture_output=True, text=True, check=False)
     if done.returncode:
         print(f"entrobench: scontrol requeue {job.id}: {done.stderr.strip()}", flush=True)

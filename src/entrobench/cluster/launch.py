@@ -51,9 +51,7 @@ TOKEN_FILE = "ray_token"
 
 @dataclass
 class _Stop:
-    """Whether the run is to stop: asked by SIGUSR1, or because the job ends at `at` (seconds since the
-    epoch).
-    """
+    """Whether the run is to stop: asked by SIGUSR1, or as the job ends at `at`, seconds since the epoch."""
 
     at: float | None
     signals: list[int] = field(default_factory=list)

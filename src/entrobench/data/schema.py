@@ -1,5 +1,4 @@
-"""The two row formats of the project: verl's parquet rows for training and the canonical problems of a
-benchmark.
+"""The two row formats: verl's parquet rows for training, and the canonical problems of a benchmark.
 
 Every reader and writer goes through here, so a bad file is named with row, column, expected and found.
 """

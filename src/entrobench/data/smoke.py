@@ -1,5 +1,4 @@
-"""The smoke task: chains of additions and subtractions of digits, with integer answers. No download, seconds
-to make.
+"""The smoke task: chains of additions and subtractions of digits, integer answers; seconds to make.
 
 A problem is `What is 7 + 8 - 3?`. Difficulty is the number of terms; the out-of-domain benchmark asks the
 same in words, a form that reinforcement learning never sees. Every running total lies in 0..99, so that each

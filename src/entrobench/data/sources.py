@@ -140,9 +140,7 @@ def pinned_files(source: dict[str, Any], where: str) -> dict[str, PinnedFile]:
 
 
 def fetch_all(source: dict[str, Any], where: str, download: bool = True) -> dict[str, Fetched]:
-    """Every file of a source, verified. Raises ConfigError, MissingInput, GatedSource, PinMismatch or
-    CorruptFile.
-    """
+    """Every file of a source, verified. Raises an EntrobenchError: missing, gated, not the pinned one."""
     if source.get("kind") == "package":
         raise MissingInput(
             f"{where}: the data come with the package {source['package']} {source['version']} and are not "

@@ -35,9 +35,7 @@ class TokenStats(NamedTuple):
 
     @property
     def tendency(self) -> Tensor:
-        """Intrinsic entropy tendency T = -t1 + t2 (PAPO Eq. 7): > 0 where reinforcing the token raises
-        entropy.
-        """
+        """Entropy tendency T = -t1 + t2 (PAPO Eq. 7): > 0 where reinforcing the token raises entropy."""
         return self.t2 - self.t1
 
 

@@ -1,6 +1,4 @@
-"""Is a model folder whole and harmless, and does its vocabulary fit its tokenizer? Asked before anything
-heavy starts.
-"""
+"""Is a model folder whole and harmless, does its vocabulary fit? Asked before anything heavy starts."""
 
 from pathlib import Path
 

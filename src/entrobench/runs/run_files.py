@@ -163,9 +163,7 @@ class Lives:
         self._close("killed", self.progress.last_beat())
 
     def fruitless(self) -> int:
-        """How many of the last lives were stopped and began from the same step: they made no checkpoint
-        for the next.
-        """
+        """How many of the last lives were stopped and began from one step: they made no checkpoint."""
         number = 0
         lives = self.read()
         while number < len(lives):

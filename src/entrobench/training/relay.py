@@ -118,9 +118,7 @@ def write_relay(
 
 
 def check_relay(cell: dict[str, Any], folder: Path) -> dict[str, dict[str, Any]]:
-    """What each leg did: method -> {steps, grad_norm, actor}. Raises TrainingFailed for a leg that is not
-    whole.
-    """
+    """What each leg did: method -> {steps, grad_norm, actor}. Raises TrainingFailed for one not whole."""
     rows = read_jsonl(folder / "metrics.jsonl")
     steps = cell["relay_steps"]
     report = {}

@@ -58,9 +58,7 @@ def run_overrides(cell: dict[str, Any], run_dir: Path) -> dict[str, Any]:
 
 
 def run_identity(cell: dict[str, Any]) -> str:
-    """Hash of all that a checkpoint depends on. What only says how long or where to train may change on
-    resume.
-    """
+    """Hash of what a checkpoint depends on; what says how long or where to train may change on resume."""
     may_change = ("trainer.total_", "trainer.save_freq", "trainer.max_", "ray_kwargs.")
     settings = {key: value for key, value in cell["verl"].items() if not key.startswith(may_change)}
     model = Path(cell["model"]["path"])

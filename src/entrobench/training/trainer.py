@@ -38,9 +38,7 @@ REPLAY_POLL_SECONDS = 0.1
 
 
 class DynamicSamplingExhausted(TrainingFailed):
-    """Too many groups were all correct or all wrong: the batch could not be filled within the allowed
-    generations.
-    """
+    """Too many groups were all correct or all wrong to fill the batch within the allowed generations."""
 
 
 class EntropyTrainer(PPOTrainerSync):
@@ -76,8 +74,7 @@ class EntropyTrainer(PPOTrainerSync):
         self._progress.beat("generate", self.global_steps)
 
     def _submit_batch_to_rollout(self, batch: TensorDict) -> int:
-        """Count the prompts of this step against `algorithm.filter_groups.max_num_gen_batches`, which V1
-        ignores.
+        """Count this step's prompts against `algorithm.filter_groups.max_num_gen_batches`, which V1 ignores.
 
         Raises DynamicSamplingExhausted instead of generating one prompt more than allowed.
         """

@@ -29,8 +29,7 @@ NOT_IN_YAML = ("actor_rollout_ref.rollout.enable_sleep_mode",)
 
 
 def compose_verl_config(overrides: dict[str, Any]) -> DictConfig:
-    """Compose verl's ppo_trainer configuration with `overrides` (dotted key -> value), and validate it as
-    verl does.
+    """Compose verl's ppo_trainer configuration with `overrides` (dotted key -> value), validated as by verl.
 
     Raises ConfigError for a key that verl does not have (with the nearest that it has), for a value whose
     type differs from the default's, and for whatever verl's own validation refuses.

@@ -124,9 +124,7 @@ class Lookups:
         return training_prompt(paper, dataset, self.configs).value
 
     def trained(self, wildcards: Any) -> Path:
-        """What has to be there before a cell is evaluated: its training, or the model itself for the base
-        model.
-        """
+        """What a cell's evaluation waits for: its training, or for the base model the model itself."""
         if self.configs.method(self._cell(wildcards).method).trains:
             return self.cell_folder(wildcards.scale, wildcards.cell) / "train.done.json"
         return self.start_model(wildcards)
