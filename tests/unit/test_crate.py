@@ -116,6 +116,20 @@ def test_checkpoints_models_and_logs_stay_behind(archive):
     }  # fmt: skip
 
 
+def test_evaluations_of_checkpoints_are_taken_along(table, tmp_path):
+    cell = tmp_path / "results/smoke" / CELL
+    names = {
+        "checkpoints.csv", "selection.csv", "eval/step8/eval.done.json", "eval/step8/math500/samples.jsonl",
+        "eval/step8/math500/samples.meta.json",
+    }  # fmt: skip
+    for name in (*names, "eval/step8/sampled.1of1.json"):
+        (cell / name).parent.mkdir(parents=True, exist_ok=True)
+        (cell / name).write_text("{}")
+    exported = export_crate(table, tmp_path / "table.zip", CONFIGS)
+    assert {f"smoke/{CELL}/{name}" for name in names} <= set(exported)
+    assert f"smoke/{CELL}/eval/step8/sampled.1of1.json" not in exported
+
+
 def test_import_writes_the_same_files_and_a_second_time_nothing(archive, tmp_path):
     target = tmp_path / "elsewhere"
     done = import_crate(archive, target)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from command_line import entrobench
 
 from entrobench.cells import CellId, listed_cells, resolve
@@ -165,6 +166,25 @@ def test_what_is_done_costs_nothing_more(tmp_path):
     (folder / "scores.csv").touch()
     done = estimate(DAPO, "paper", CONFIGS, tmp_path, None).costs[0]
     assert (done.status, done.gpu_hours, done.wall_hours, done.disk_gb) == ("done", 0, 0, 0)
+
+
+def test_each_evaluated_milestone_costs_an_evaluation(tmp_path):
+    shutil.copytree(CONFIGS.root, tmp_path / "configs")
+    path = tmp_path / "configs/papers/papo/protocol.yaml"
+    protocol = yaml.safe_load(path.read_text())
+    milestones = {"milestones": [100, 200], "evaluated_milestones": [100, 200]}
+    protocol["experiments"]["7b-math"] |= milestones
+    path.write_text(yaml.safe_dump(protocol))
+    last, three = (
+        estimate(DAPO, "paper", configs, tmp_path, None).costs[0]
+        for configs in (CONFIGS, Configs(tmp_path / "configs"))
+    )
+    assert three.evaluate == pytest.approx(3 * last.evaluate)
+    assert three.tokens_evaluated == pytest.approx(3 * last.tokens_evaluated)
+    write_json(tmp_path / "paper" / DAPO / "eval/step100/mmlu_pro/samples.meta.json", {})
+    less = estimate(DAPO, "paper", Configs(tmp_path / "configs"), tmp_path, None).costs[0]
+    assert less.reused == ("mmlu_pro of step 100",)
+    assert 2 * last.evaluate < less.evaluate < three.evaluate
 
 
 def test_dynamic_sampling_multiplies_generation_and_not_training(tmp_path):

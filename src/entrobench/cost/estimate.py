@@ -336,15 +336,20 @@ def _evaluation(
     folder: Path,
     reused: list[str],
 ) -> tuple[int, float, float]:
-    """GPUs of one server, GPU-hours and generated tokens of the benchmarks that have no samples yet."""
+    """GPUs of one server, GPU-hours and generated tokens of the benchmarks that have no samples yet, of the
+    last checkpoint and of the milestones that are evaluated.
+    """
     gpus = sampling_gpus(resolved, model, gpu, assumptions)
     hours, tokens = 0.0, 0.0
+    steps = resolved.get("evaluated_milestones", [])
+    evaluated = {"eval": ""} | {f"eval/step{step}": f" of step {step}" for step in steps}
     for name in resolved["evaluation"]:
-        if (folder / "eval" / name / "samples.meta.json").exists():
-            reused.append(name)
-            continue
         of_entry = sampling_cost(cell, name, resolved, model, gpu, gpus, configs, assumptions)
-        hours, tokens = hours + of_entry[0], tokens + of_entry[1]
+        for subfolder, which in evaluated.items():
+            if (folder / subfolder / name / "samples.meta.json").exists():
+                reused.append(name + which)
+                continue
+            hours, tokens = hours + of_entry[0], tokens + of_entry[1]
     return gpus, hours, tokens
 
 

@@ -52,7 +52,7 @@ def score_checkpoints(folder: Path) -> None:
         return
     cell = read_cell(folder / "cell.yaml")
     last = read_json(folder / "train.done.json")["steps"]
-    steps = [step for step in evaluated_steps(folder) if step != last]
+    steps = [step for step in evaluated_steps(folder) if step < last]
     places = {step: Place(folder, step) for step in steps} | {last: Place(folder)}
     for step in steps:
         _require_same(cell, places[step], places[last])

@@ -31,6 +31,8 @@ CELL_FILES = (
     "cell.yaml", MANIFEST, LIVES, EVALUATIONS, "scores.csv",
     "train.done.json", "eval.done.json", "metrics.parquet", "token_stats.parquet",
     "eval/*/samples.jsonl", "eval/*/samples.meta.json",
+    "checkpoints.csv", "selection.csv", "eval/step*/eval.done.json",
+    "eval/step*/*/samples.jsonl", "eval/step*/*/samples.meta.json",
 )  # fmt: skip
 MAX_FILES = 20_000
 MAX_BYTES = 50 * 10**9  # of all files of a crate, unpacked
