@@ -31,7 +31,7 @@ eval-real: $(INSTALLED)
 	@bash workflow/scripts/eval_real.sh
 
 # Every test: long runs of training first, beside each other and beside the rest
-PYTEST := $(BIN)/python -m pytest --dist loadfile
+PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 test: lint
 	@$(PYTEST) -n $(or $(JOBS),2) tests/integration tests/unit
 
