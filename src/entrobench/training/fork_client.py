@@ -7,6 +7,7 @@ not for, the real Python runs. It imports little and nothing of this project: it
 
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -56,18 +57,40 @@ def _is_inherited(descriptor: int) -> bool:
 
 def accompany(connection: socket.socket) -> int:
     """Wait for the process; its exit code, or minus the signal that ended it."""
-    with connection.makefile("r") as answers:
-        pid = int(answers.readline() or 0)
-        if pid == 0:
-            return 1
-        for number in PASSED_ON:
-            if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, lambda signum, _: _send(pid, signum))
-        answer = answers.readline()
-    if not answer:  # the server has been killed, and with it what it was to watch
-        _send(pid, signal.SIGKILL)
+    woken, waker = socket.socketpair()
+    for end in (woken, waker, connection):
+        end.setblocking(False)
+    arrived: list[int] = []
+    for number in PASSED_ON:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda signum, _: arrived.append(signum))
+    # A signal that comes just before the wait ends the wait: without this it would be heard after it
+    signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+    answers = b""
+    while answers.count(b"\n") < 2:
+        select.select([connection, woken], [], [])
+        with suppress(BlockingIOError):
+            woken.recv(64)
+        with suppress(BlockingIOError):
+            read = connection.recv(64)
+            if not read:
+                break
+            answers += read
+        pid = _first_number(answers)
+        while pid and arrived:
+            _send(pid, arrived.pop(0))
+    pid, *code = [int(line) for line in answers.splitlines()] or [0]
+    if not code:
+        if pid:  # the server has been killed, and with it what it was to watch
+            _send(pid, signal.SIGKILL)
         return 1
-    return int(answer)
+    return code[0]
+
+
+def _first_number(answers: bytes) -> int:
+    """The process's id, once its line is whole; 0 before."""
+    line, end, _ = answers.partition(b"\n")
+    return int(line) if end else 0
 
 
 def _send(pid: int, signum: int) -> None:
