@@ -104,7 +104,7 @@ def test_time_limit_makes_a_checkpoint_and_requeues(queue: Cluster, tmp_path: Pa
     job = submit(tmp_path, 1, 1, 40, [steps, str(tmp_path / "run"), "30"])
     queue.wait_until(lambda: (tmp_path / "run" / "done").exists(), 120, "the last step")
     queue.wait_until(lambda: ended(queue, job), 30, "the end of the job")
-    assert f"job {job} goes on from its last checkpoint" in said(tmp_path)
+    assert f"job {job} goes on from where it was" in said(tmp_path)
     numbers = [int(line) for line in (tmp_path / "run" / "steps").read_text().split()]
     assert numbers == list(range(1, 31)), "every step once"
 
@@ -114,7 +114,7 @@ def test_signal_makes_a_checkpoint_and_requeues(queue: Cluster, tmp_path: Path, 
     queue.wait_until(lambda: (tmp_path / "run" / "steps").exists(), 30, "the first step")
     queue.run("scancel", "--signal=USR1", "--full", job)
     queue.wait_until(lambda: (tmp_path / "run" / "done").exists(), 60, "the last step")
-    assert f"job {job} goes on from its last checkpoint" in said(tmp_path)
+    assert f"job {job} goes on from where it was" in said(tmp_path)
     numbers = [int(line) for line in (tmp_path / "run" / "steps").read_text().split()]
     assert numbers == list(range(1, 16))
 

@@ -125,7 +125,7 @@ def test_on_one_machine_a_job_states_its_memory_and_takes_all_cores():
     assert {key: value(wildcards("papo/7b-math/dapo/seed0")) for key, value in job.items()} == {
         "mem_mb": 10000
     }
-    assert LOCAL.heavy_threads("train", 2) == 2
+    assert LOCAL.heavy_threads("train", lambda: 2) == 2
 
 
 def test_a_job_that_reads_samples_asks_for_memory_by_their_number():
@@ -157,8 +157,8 @@ def test_on_a_cluster_a_job_asks_for_the_devices_of_its_step():
     assert (train["nodes"], train["gres"], train["slurm_partition"]) == (2, "gpu:8", "gpu")
     evaluate = {key: value(cell) for key, value in CLUSTER.heavy_job("evaluate", 6000).items()}
     assert (evaluate["nodes"], evaluate["gres"]) == (1, "gpu:1")
-    assert CLUSTER.heavy_threads("train", 2)(cell) == 8 * 6
-    assert CLUSTER.heavy_threads("evaluate", 2)(cell) == 6
+    assert CLUSTER.heavy_threads("train", lambda: 2)(cell) == 8 * 6
+    assert CLUSTER.heavy_threads("evaluate", lambda: 2)(cell) == 6
     assert CLUSTER.small_job()["slurm_partition"] == "cpu"
 
 

@@ -14,7 +14,7 @@ rule sample_cell:
     wildcard_constraints:
         shard=r"\d+",
         shards=r"\d+",
-    threads: LOOKUPS.heavy_threads("evaluate", workflow.cores)
+    threads: LOOKUPS.heavy_threads("evaluate", lambda: workflow.cores)
     resources:
         **LOOKUPS.heavy_job("evaluate", 6000),
     params:
@@ -66,7 +66,7 @@ rule sample_checkpoint:
         step=r"\d+",
         shard=r"\d+",
         shards=r"\d+",
-    threads: LOOKUPS.heavy_threads("evaluate", workflow.cores)
+    threads: LOOKUPS.heavy_threads("evaluate", lambda: workflow.cores)
     resources:
         **LOOKUPS.heavy_job("evaluate", 6000),
     params:

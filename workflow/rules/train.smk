@@ -33,7 +33,7 @@ rule train_cell:
         RESULTS / "{scale}/{cell}/logs/train.log",
     benchmark:
         RESULTS / "{scale}/{cell}/logs/train.tsv"
-    threads: LOOKUPS.heavy_threads("train", workflow.cores)
+    threads: LOOKUPS.heavy_threads("train", lambda: workflow.cores)
     resources:
         **LOOKUPS.heavy_job("train", 10000),
     params:

@@ -281,13 +281,14 @@ class Lookups:
 
         return {key: look_up(key) for key in cell_job(self.site, 1, 0, mem_mb, step)}
 
-    def heavy_threads(self, step: str, cores: int) -> int | Callable[..., int]:
-        """All `cores` on one machine, so that heavy jobs run one after the other; on a cluster the cell's
-        share.
+    def heavy_threads(self, step: str, cores: Callable[[], int]) -> int | Callable[..., int]:
+        """All cores on one machine, so that heavy jobs run one after the other; on a cluster the cell's share.
+
+        cores: asked on one machine only, since Snakemake has no number of cores where SLURM runs the jobs.
         """
         site = self.site
         if site is None:
-            return cores
+            return cores()
         return lambda wildcards: cell_threads(site, self._devices(step, wildcards.scale, wildcards.cell)[1])
 
     def _look_up_devices(self, step: str, scale: str, name: str) -> tuple[int, int]:
