@@ -151,14 +151,18 @@ def test_a_score_waits_for_the_audit_of_its_experiment_where_there_can_be_one():
     assert LOCAL.audited_files(experiment) == [LOCAL.training_set(cell), *LOCAL.benchmark_files(cell)]
 
 
+def no_cores():
+    raise AssertionError("Snakemake has no number of cores where SLURM runs the jobs")
+
+
 def test_on_a_cluster_a_job_asks_for_the_devices_of_its_step():
     cell = wildcards("papo/7b-math/dapo/seed0")
     train = {key: value(cell) for key, value in CLUSTER.heavy_job("train", 10000).items()}
     assert (train["nodes"], train["gres"], train["slurm_partition"]) == (2, "gpu:8", "gpu")
     evaluate = {key: value(cell) for key, value in CLUSTER.heavy_job("evaluate", 6000).items()}
     assert (evaluate["nodes"], evaluate["gres"]) == (1, "gpu:1")
-    assert CLUSTER.heavy_threads("train", lambda: 2)(cell) == 8 * 6
-    assert CLUSTER.heavy_threads("evaluate", lambda: 2)(cell) == 6
+    assert CLUSTER.heavy_threads("train", no_cores)(cell) == 8 * 6
+    assert CLUSTER.heavy_threads("evaluate", no_cores)(cell) == 6
     assert CLUSTER.small_job()["slurm_partition"] == "cpu"
 
 
