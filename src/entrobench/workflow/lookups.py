@@ -282,7 +282,7 @@ class Lookups:
         return {key: look_up(key) for key in cell_job(self.site, 1, 0, mem_mb, step)}
 
     def heavy_threads(self, step: str, cores: Callable[[], int]) -> int | Callable[..., int]:
-        """All cores on one machine, so that heavy jobs run one after the other; on a cluster the cell's share.
+        """All cores on one machine, so that heavy jobs run in turn; on a cluster the cell's share.
 
         cores: asked on one machine only, since Snakemake has no number of cores where SLURM runs the jobs.
         """
