@@ -32,7 +32,7 @@ def real_data():
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def real_path(real_data):
     """A function from a path below the folder of real data to what lies there, or a skip that names it."""
 

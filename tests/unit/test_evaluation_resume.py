@@ -264,7 +264,6 @@ def test_a_shard_that_cannot_be_is_refused(text):
         Shard.parse(text)
 
 
-@pytest.mark.skipif(os.getuid() == 0 and not os.path.exists("/dev/full"), reason="no /dev/full")
 def test_a_full_disk_keeps_the_chunks_before(evaluate, tmp_path, monkeypatch):
     monkeypatch.setattr(plan_module, "CHUNK", 1)
     real, calls = os.replace, []
