@@ -1,4 +1,4 @@
-"""A whole cell through SLURM, at smoke scale with four steps: real verl, real vLLM, real checkpoints.
+"""Whole cells through SLURM, at smoke scale with eight steps: real verl, real vLLM, real checkpoints.
 
 Data and tiny model are made once and shared by the tests of this file.
 """
@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -19,9 +18,8 @@ from slurm import Cluster
 from entrobench.images.sif import image_file
 
 PROJECT = Path(__file__).parents[2]
-CELL = "papo/7b-math/papo_polarity/seed0"
+PAPO = "papo/7b-math/papo_polarity/seed0"
 DAPO = "papo/7b-math/dapo/seed0"
-GRPO = "papo/7b-math/grpo/seed0"
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -40,7 +38,6 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (PROJECT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(PROJECT / name, folder / name)
-    write_short_scale(folder, steps=4, save_every=2)
     return folder
 
 
@@ -78,64 +75,51 @@ def environment(folder: Path) -> dict[str, str]:
     return {"ENTROBENCH_ROOT": str(folder), "PYTHONPATH": f"{folder / 'src'}:{inherited}"}
 
 
-def metrics(folder: Path, cell: str) -> list[int]:
-    return pd.read_parquet(folder / "results/short" / cell / "metrics.parquet")["step"].tolist()
-
-
-@pytest.mark.parametrize("where", ["image", "venv"])
-def test_smoke_dag_of_one_cell(queue: Cluster, start, checkout: Path, where: str) -> None:
-    write_site(checkout, cpu_images() if where == "image" else None)
-    write_short_scale(checkout, steps=4, save_every=2)
-    shutil.rmtree(checkout / "results/short" / CELL, ignore_errors=True)
-    target = f"results/short/{CELL}/scores.csv"
-    started = time.monotonic()
-    controller = start(checkout, target, **environment(checkout))
-    assert controller.wait(840) == 0, controller.text()[-8000:]
-    # Data, model, training, evaluation and scores; cell.yaml is made by the controller itself
-    submitted = re.findall(r"submitted with SLURM jobid", controller.text())
-    print(f"{len(submitted)} jobs in {time.monotonic() - started:.0f} s")
-    assert len(submitted) >= 3
-    assert metrics(checkout, CELL) == [1, 2, 3, 4]
-    scores = pd.read_csv(checkout / target)
-    assert "smoke_easy" in set(scores["benchmark"])
-
-
 @pytest.fixture
-def train(queue: Cluster, start, checkout: Path):
-    """train(cell, save_every, mark): start eight steps of training through SLURM and wait until the run has
-    made the file `mark`; the run's folder, the controller and the job.
+def run_cell(queue: Cluster, start, checkout: Path):
+    """run_cell(cell, images, save_every, mark): start eight steps of training and the evaluation in SLURM
+    and wait until the training has made the file `mark`; the cell's folder, the controller and the job.
     """
 
-    def start_training(cell: str, save_every: int, mark: str):
-        write_site(checkout, None)
+    def run(cell: str, images: Path | None, save_every: int, mark: str):
+        write_site(checkout, images)
         write_short_scale(checkout, steps=8, save_every=save_every)
         folder = checkout / "results/short" / cell
-        controller = start(checkout, f"results/short/{cell}/train.done.json", **environment(checkout))
+        controller = start(checkout, f"results/short/{cell}/scores.csv", **environment(checkout))
         queue.wait_until(lambda: (folder / mark).exists() or controller.process.poll() is not None, 500, mark)
         assert (folder / mark).exists(), controller.text()[-8000:]
         [job] = queue.jobs()
         return folder, controller, job
 
-    return start_training
+    return run
 
 
-def test_scancel_in_mid_training_then_resume(queue: Cluster, train, checkout: Path) -> None:
-    folder, controller, job = train(DAPO, 2, "checkpoints/latest_checkpointed_iteration.txt")
-    queue.run("scancel", job)
-    # Snakemake sees the cancelled job and submits it again
+def check_cell(folder: Path, controller) -> None:
+    """The controller ends well; every step was made once, and the cell is evaluated."""
     assert controller.wait(500) == 0, controller.text()[-8000:]
+    # Training, sampling and scores at least; cell.yaml is made by the controller itself
+    assert len(re.findall(r"submitted with SLURM jobid", controller.text())) >= 3
+    assert pd.read_parquet(folder / "metrics.parquet")["step"].tolist() == list(range(1, 9)), (
+        "every step once"
+    )
+    assert "smoke_easy" in set(pd.read_csv(folder / "scores.csv")["benchmark"])
+
+
+def test_a_cell_in_images_goes_on_after_a_signal_in_the_same_job(queue: Cluster, run_cell) -> None:
+    # The signal is what the launcher sends ahead of the time limit too; no checkpoint but the one it asks for
+    folder, controller, job = run_cell(PAPO, cpu_images(), 100, "metrics.jsonl")
+    queue.run("scancel", "--signal=USR1", "--full", job)
+    check_cell(folder, controller)
+    lives = json.loads((folder / "train.done.json").read_text())["lives"]
+    assert [life["exit"] for life in lives] == ["stopped by SIGUSR1", "finished"]
+    assert {life["job"] for life in lives} == {job}, "requeued, not submitted again"
+    assert 0 < lives[1]["from_step"] < 8
+
+
+def test_a_cell_in_the_environment_resumes_after_scancel(queue: Cluster, run_cell) -> None:
+    folder, controller, job = run_cell(DAPO, None, 2, "checkpoints/latest_checkpointed_iteration.txt")
+    # Snakemake sees the cancelled job and submits it again
+    queue.run("scancel", job)
+    check_cell(folder, controller)
     done = json.loads((folder / "train.done.json").read_text())
     assert re.fullmatch(r"global_step_\d+", done["resumed_from"]), "from a checkpoint, not from the beginning"
-    assert metrics(checkout, DAPO) == list(range(1, 9)), "every step once"
-
-
-def test_signalled_training_goes_on_in_the_same_job(queue: Cluster, train, checkout: Path) -> None:
-    # The signal is what the launcher sends ahead of the time limit too; no checkpoint but the one it asks for
-    folder, controller, job = train(GRPO, 100, "metrics.jsonl")
-    queue.run("scancel", "--signal=USR1", "--full", job)
-    assert controller.wait(500) == 0, controller.text()[-8000:]
-    done = json.loads((folder / "train.done.json").read_text())
-    assert [life["exit"] for life in done["lives"]] == ["stopped by SIGUSR1", "finished"]
-    assert {life["job"] for life in done["lives"]} == {job}, "requeued, not submitted again"
-    assert 0 < done["lives"][1]["from_step"] < 8
-    assert metrics(checkout, GRPO) == list(range(1, 9)), "every step once"

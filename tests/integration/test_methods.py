@@ -43,6 +43,7 @@ def test_each_kind_of_method_trains(tmp_path, monkeypatch):
     make_training_set(tmp_path / "train.parquet")
     overrides = {
         "data.max_response_length": 12,
+        "actor_rollout_ref.rollout.n": 4,
         "reward.custom_reward_function.path": str(TESTS / "digit_reward.py"),
     }
     runs = plan(KINDS, "papo/7b-math", Configs(repository_root() / "configs"), tmp_path)

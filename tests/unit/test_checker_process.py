@@ -1,5 +1,6 @@
 """The process of a checker, with checkers made for the test in the place of ACEBench's."""
 
+import os
 import threading
 import time
 
@@ -86,6 +87,20 @@ def test_threads_get_the_answers_to_their_own_questions(checker):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_a_forked_child_has_a_process_of_its_own(checker):
+    process = checker("return {'valid': functions == [os.getppid()]}")
+    assert ask(process, os.getpid()) == "correct"
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            status = int(ask(process, os.getpid()) != "correct")
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert ask(process, os.getpid()) == "correct"
 
 
 def test_a_checker_that_cannot_be_loaded_is_named(tmp_path):

@@ -21,6 +21,7 @@ from entrobench.rehearsal.doctor import (
     check_disks,
     check_driver,
     check_environment,
+    check_graders,
     check_hub,
     check_images,
     check_models,
@@ -244,6 +245,17 @@ def test_every_model_of_the_hub_is_pinned_and_said_to_be_here_or_not(tmp_path):
     marker.parent.mkdir(parents=True)
     marker.write_text("{}")
     assert {c.name: c.status for c in check_models(place(tmp_path))}["model qwen3_32b"] == "ok"
+
+
+def test_a_benchmark_that_cannot_be_graded_is_named(path, tmp_path):
+    without_images = Site(slurm=Slurm(partition="gpu"), use_images=False)
+    check = check_graders(place(tmp_path, site=without_images))
+    assert check.status == "warn"
+    assert "humaneval: bwrap (bubblewrap) is not installed" in check.found
+    assert "math500" not in check.found
+    assert check_graders(place(tmp_path, "smoke", None)).found.endswith("can be graded")
+    site = Site(slurm=Slurm(partition="gpu"), paths=Paths(images=str(tmp_path)))
+    assert "the image of evaluation" in check_graders(place(tmp_path, site=site)).found
 
 
 def test_environment_names_what_is_not_installed(tmp_path, monkeypatch):

@@ -7,9 +7,11 @@ from entrobench.cells import CellId, listed_cells
 from entrobench.configs import Configs
 from entrobench.data.schema import Problem
 from entrobench.errors import CorruptFile, MissingInput, UnknownName
+from entrobench.machine.site import Evaluation, Site, Slurm
 from entrobench.paths import repository_root
 from entrobench.rehearsal import evaluation as rehearsal
-from entrobench.rehearsal.evaluation import Finding, as_table, exit_status, rehearse_evaluation
+from entrobench.rehearsal.evaluation import Finding, as_text, exit_status, rehearse_evaluation
+from entrobench.rehearsal.evaluation_jobs import evaluation_jobs
 
 pytestmark = pytest.mark.slow
 
@@ -102,9 +104,27 @@ def test_the_table_names_each_reason_once():
         Finding("opefo/math-7b", "aime25", "fails", 11, "broken"),
         Finding("opefo/math-7b", "amc23", "runs", 11, problems=40, samples=1280, longest=249, hours=0.05),
     ]
-    lines = as_table(findings).splitlines()
+    lines = as_text(findings, []).splitlines()
     assert lines[3].split() == ["opefo/math-7b", "amc23", "runs", "11", "40", "1280", "249", "0.05"]
-    assert lines[-2:] == ["opefo/math-7b aime24, opefo/math-7b aime25:", "  broken"]
+    assert lines[5:7] == ["opefo/math-7b aime24, opefo/math-7b aime25:", "  broken"]
+
+
+def test_the_jobs_of_an_experiment(tmp_path):
+    def jobs(site, scale="paper"):
+        cells = [CellId("opefo", "math-7b", method, 0) for method in ("base", "opefo")]
+        [found] = evaluation_jobs(cells, scale, CONFIGS, tmp_path, site)
+        return found
+
+    alone = jobs(None)
+    # 32 samples of 30 + 30 + 40 problems, one of 500 + 272 + 675
+    assert (alone.cells, alone.samples, alone.gpus, alone.sample_jobs) == (2, 32 * 100 + 1447, 1, 1)
+    assert alone.evaluations == 5, "the last checkpoint and four of a grid"
+    assert alone.score_minutes == pytest.approx(5 * alone.samples / 4000 / 60)
+    spread = jobs(Site(slurm=Slurm(partition="gpu"), evaluation=Evaluation(models_beside=4, shards=2)))
+    assert (spread.gpus, spread.sample_jobs, spread.sample_gb) == (4, 2, 4 * alone.sample_gb)
+    assert spread.sample_hours == pytest.approx(alone.sample_hours / 8)
+    on_cpu = jobs(None, "smoke")
+    assert (on_cpu.gpus, on_cpu.sample_gb, on_cpu.sample_hours) == (0, None, None)
 
 
 def test_every_listed_cell_over_the_real_data(real_data, capsys):

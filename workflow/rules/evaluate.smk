@@ -40,7 +40,7 @@ rule grade_cell:
         image("evaluate")
     threads: 2
     resources:
-        **LOOKUPS.small_job(6000),
+        **LOOKUPS.grade_job(),
     params:
         results=RESULTS,
     message:
@@ -96,7 +96,7 @@ rule grade_checkpoint:
         image("evaluate")
     threads: 2
     resources:
-        **LOOKUPS.small_job(6000),
+        **LOOKUPS.grade_job(),
     params:
         results=RESULTS,
     message:

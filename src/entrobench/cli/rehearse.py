@@ -19,13 +19,15 @@ def add_to(app: typer.Typer) -> None:
 def rehearse_evaluate(
     target: Target = "all", scale: Scale = "paper", results: Results = Path("results")
 ) -> None:
-    """Data, graders, prompts against the context, cost of every benchmark; status 1 where one would fail."""
+    """Data, graders, prompts against the context, jobs of every benchmark; status 1 where one would fail."""
     from entrobench.cost.targets import target_cells
     from entrobench.machine.site import site_or_none
-    from entrobench.rehearsal.evaluation import as_table, exit_status, rehearse_evaluation
+    from entrobench.rehearsal.evaluation import as_text, exit_status, rehearse_evaluation
+    from entrobench.rehearsal.evaluation_jobs import evaluation_jobs
 
     configs = checkout_configs()
     cells = target_cells(target, configs, None)
-    findings = rehearse_evaluation(cells, scale, configs, results, site_or_none(configs.root))
-    print(as_table(findings))
+    site = site_or_none(configs.root)
+    findings = rehearse_evaluation(cells, scale, configs, results, site)
+    print(as_text(findings, evaluation_jobs(cells, scale, configs, results, site)))
     raise typer.Exit(exit_status(findings))

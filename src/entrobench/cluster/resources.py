@@ -11,6 +11,11 @@ from entrobench.machine.site import Site
 # Jobs without a GPU: data, scores, reports, and cells of the CPU scales
 CPU_MINUTES = 240
 CPU_CELL_THREADS = 4
+# Grading processes, four at most, and what they load
+GRADE_MB = 6000
+# Rounded up from what make bench-scoring shows: Python, pandas and four grading processes; and of each sample
+# what is kept of it, which is not its text
+SCORE_MB, SCORE_KB_PER_SAMPLE = 1500, 2
 
 Resources = dict[str, Any]
 
@@ -52,6 +57,20 @@ def cell_job(site: Site | None, nodes: int, gpus: int, mem_mb: int, what: str) -
         # Ray's start and stop see every process of a node, so a run on several nodes has them to itself
         "slurm_extra": "--ntasks-per-node=1 --exclusive" if nodes > 1 else "",
     } | _submission(site, site.slurm.partition if gpus else site.slurm.partition_without_gpus)
+
+
+def score_memory(samples: int) -> int:
+    """Megabytes of a job that reads so many samples."""
+    return SCORE_MB + samples * SCORE_KB_PER_SAMPLE // 1000
+
+
+def models_beside(site: Site | None, gpus_of_one: int) -> int:
+    """Copies of a model of `gpus_of_one` GPUs that one sampling job runs: the site's, as far as a node has
+    room; one for a model on a CPU.
+    """
+    if site is None or not gpus_of_one:
+        return 1
+    return min(site.evaluation.models_beside, max(site.gpus.per_node // gpus_of_one, 1))
 
 
 def cell_threads(site: Site, gpus: int) -> int:

@@ -58,6 +58,8 @@ class Assumptions(Strict):
     prompt_tokens_of: dict[str, Setting]
     overhead: Setting
     sample_bytes_per_token: Setting
+    graded_per_second: Setting
+    scored_per_second: Setting
     hardware: dict[str, Hardware]
     gpus: dict[str, GpuKind]
 

@@ -17,7 +17,7 @@ from entrobench.configs import Configs, Strict, load_yaml
 from entrobench.data.benchmarks import read_benchmark
 from entrobench.data.pins import require_count
 from entrobench.data.prompt_files import read_prompt
-from entrobench.data.smoke import PROBLEMS_PER_BENCHMARK, TRAIN_ROWS, benchmark_problems, training_rows
+from entrobench.data.smoke import TRAIN_ROWS, benchmark_problems, training_rows
 from entrobench.data.sources import Fetched, PinnedFile, Way, fetch, fetch_all, pinned_files
 from entrobench.data.training_sets import read_selection
 from entrobench.errors import ConfigError, CorruptFile, MissingInput
@@ -101,7 +101,7 @@ def verify_benchmark(configs: Configs, check: Check) -> None:
     config = configs.benchmark(check.name)
     if config.source["kind"] == "generated":
         check.rows = len(benchmark_problems(config.benchmark, config.source["seed"]))
-        require_count("problems", check.rows, PROBLEMS_PER_BENCHMARK, Path(config.benchmark))
+        require_count("problems", check.rows, config.counts["problems"], Path(config.benchmark))
         return
     check.get = f"snakemake results/paper/benchmarks/{config.benchmark}.jsonl"
     fetched = _rows_of_files(config.source, f"configs/benchmarks/{config.benchmark}.yaml", check)

@@ -5,6 +5,7 @@ without; `warn` is worth reading and stops nothing.
 """
 
 import importlib.metadata
+import json
 import os
 import re
 import shutil
@@ -20,7 +21,7 @@ from typing import Literal
 from entrobench.configs import Configs
 from entrobench.data.sources import is_offline
 from entrobench.errors import EntrobenchError
-from entrobench.images.sif import build_command, image_file, lock_file, require_locked
+from entrobench.images.sif import build_command, exec_prefix, image_file, lock_file, require_locked
 from entrobench.machine.backend import why_not_vllm
 from entrobench.machine.site import SITE_FILE, Site, export_paths, load_site
 from entrobench.paths import cache_folder
@@ -34,6 +35,20 @@ SECONDS = 30  # for any program that is asked
 GB = 10**9
 # Free space that a scale wants in the results folder, in GB; a paper-scale target has an estimate of its own
 FREE_GB = {"smoke": 1, "slice": 2, "mini": 50, "paper": 500}
+
+# Prints what keeps each of the benchmarks that it is given from being graded
+UNGRADED = """
+import json, sys
+from entrobench.errors import EntrobenchError
+from entrobench.rewards.graders import require_grader
+missing = {}
+for name in sys.argv[1:]:
+    try:
+        require_grader(name)
+    except EntrobenchError as error:
+        missing[name] = str(error).partition("\\n")[0].partition(". ")[0]
+print(json.dumps(missing))
+"""
 
 
 @dataclass(frozen=True)
@@ -72,7 +87,13 @@ def examine(configs: Configs, results: Path, scale: str) -> list[Check]:
     if place.is_cluster or site is not None:
         checks += [check_slurm(place), check_partition(place), check_apptainer(place), check_driver(place)]
     checks += list(check_disks(place))
-    checks += [check_hub(place), *check_images(place), check_data(place), *check_models(place)]
+    checks += [
+        check_hub(place),
+        *check_images(place),
+        check_graders(place),
+        check_data(place),
+        *check_models(place),
+    ]
     return checks
 
 
@@ -316,6 +337,45 @@ def check_images(place: Place) -> Iterator[Check]:
             yield Check(f"image {name}", "missing", str(error).replace("\n", " "), command)
             continue
         yield Check(f"image {name}", "ok", f"{path} {digest[:19]}")
+
+
+def check_graders(place: Place) -> Check:
+    """Whether the scale's benchmarks can be graded where that is done, in the image of evaluation or here: a
+    checker's packages and files, a sandbox for a model's code. One that cannot is shown as not run.
+    """
+    command = [sys.executable]
+    if place.is_cluster and (place.site is None or place.site.use_images):
+        image = image_file("evaluate", place.device, place.site)
+        if not image.exists() or shutil.which("apptainer") is None:
+            found = "cannot be told without Apptainer and the image of evaluation"
+            return Check("graders", "warn", found, "see above")
+        binds = [folder for folder in (cache_folder(),) if folder.exists()]
+        command = [*exec_prefix(image, nv=False, binds=binds, environment={}), "python"]
+    names = _benchmarks(place)
+    printed = ask(*command, "-c", UNGRADED, *names)
+    if printed is None:
+        return Check(
+            "graders", "warn", "they cannot be loaded", "entrobench rehearse evaluate   shows the error"
+        )
+    missing = json.loads(printed.splitlines()[-1])
+    if missing:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+        return Check("graders", "warn", f"not run: {reasons}", "docs/grading.md says what each grader needs")
+    return Check("graders", "ok", f"{len(names)} benchmarks can be graded")
+
+
+def _benchmarks(place: Place) -> list[str]:
+    """Benchmarks that the scale's cells are evaluated on."""
+    from entrobench.cells import benchmark_of, entries_of, listed_cells
+
+    scale = place.configs.scale(place.scale)
+    names = {
+        benchmark_of(entry, paper, place.configs)
+        for paper in place.configs.papers()
+        for cell in listed_cells(paper, place.configs)
+        for entry in entries_of(cell, scale, place.configs)
+    }
+    return sorted(names)
 
 
 def check_data(place: Place) -> Check:

@@ -32,6 +32,7 @@ from entrobench.evaluation.cell import load_tokenizer
 from entrobench.evaluation.plan import BenchmarkPlan, plan_benchmark
 from entrobench.machine.site import Gpus, Site
 from entrobench.paths import shared_data
+from entrobench.rehearsal.evaluation_jobs import Jobs, rows_of
 from entrobench.rewards.graders import require_grader
 
 # runs: from what is on this machine. download: pinned, and not here yet. by hand: the note says what to get.
@@ -205,21 +206,25 @@ def _find_tokenizer(name: str, stage: _Stage) -> tuple[Any, str]:
     return None, f"the tokenizer of {name} is not on this machine"
 
 
-def as_table(findings: list[Finding]) -> str:
-    """The findings as lines, and below each that does not run what is wrong and what to do."""
+def as_text(findings: list[Finding], jobs: list[Jobs]) -> str:
+    """The findings as lines, below them what is wrong with each and what to do; and the jobs of a cell."""
     header = ("experiment", "benchmark", "state", "cells", "problems", "samples", "longest", "cut", "no room",
               "GPU-hours", "GB")  # fmt: skip
-    rows: list[tuple[str, ...]] = [header, *(_cells(finding) for finding in findings)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    lines = [
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    lines = _table([header, *(_cells(finding) for finding in findings)])
     notes: dict[str, list[str]] = {}
     for finding in findings:
         if finding.note:
             notes.setdefault(finding.note, []).append(f"{finding.experiment} {finding.benchmark}")
     lines += [f"\n{', '.join(names)}:\n  {note}" for note, names in notes.items()]
-    return "\n".join(lines)
+    lines += ["\nJobs of each cell; sampling as `jobs` jobs with GPUs, GB of memory and hours each:"]
+    return "\n".join([*lines, *_table(rows_of(jobs))])
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
 
 
 def _cells(finding: Finding) -> tuple[str, ...]:

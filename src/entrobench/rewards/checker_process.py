@@ -2,6 +2,7 @@
 
 import atexit
 import json
+import os
 import select
 import subprocess
 import sys
@@ -32,6 +33,7 @@ class CheckerProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         atexit.register(self.stop)
+        os.register_at_fork(after_in_child=self._forget)
 
     def verdict(self, **request: Any) -> Verdict:
         """The checker's verdict on a request; `error` where it raised, died or missed the time limit.
@@ -97,6 +99,10 @@ class CheckerProcess:
                 raise BrokenPipeError("the process ended")
             line += read
         return json.loads(line)
+
+    def _forget(self) -> None:
+        """In a forked child: the process is the parent's, its pipes must not be shared."""
+        self._process, self._lock = None, threading.Lock()
 
     def stop(self) -> None:
         """Kill the process, if there is one."""

@@ -27,7 +27,14 @@ from entrobench.cells import (
     training_file,
     training_prompt,
 )
-from entrobench.cluster.resources import cell_job, cell_threads, cpu_job
+from entrobench.cluster.resources import (
+    GRADE_MB,
+    cell_job,
+    cell_threads,
+    cpu_job,
+    models_beside,
+    score_memory,
+)
 from entrobench.configs import Configs
 from entrobench.cost.estimate import problems_of
 from entrobench.data.sources import is_offline, mirrored
@@ -35,10 +42,6 @@ from entrobench.machine.site import Site
 from entrobench.paths import shared_data
 
 Resources = dict[str, Any]
-
-# Rounded up from what make bench-scoring shows: Python, pandas and four grading processes; and of each sample
-# what is kept of it, which is not its text
-SCORE_MB, SCORE_KB_PER_SAMPLE = 1500, 2
 
 
 class Lookups:
@@ -242,6 +245,10 @@ class Lookups:
         """Resources of a rule that needs no GPU."""
         return cpu_job(self.site, mem_mb)
 
+    def grade_job(self) -> Resources:
+        """Resources of grading what was sampled."""
+        return self.small_job(GRADE_MB)
+
     def score_job(self) -> Resources:
         """Resources of scoring a cell; its memory is a function of the wildcards."""
         return self.small_job() | {"mem_mb": self._score_memory}
@@ -251,12 +258,14 @@ class Lookups:
         return self.small_job() | {"mem_mb": self._report_memory}
 
     def _score_memory(self, wildcards: Any) -> int:
-        return _memory(self._samples_of(wildcards.scale, self._cell(wildcards)))
+        return score_memory(self._samples_of(wildcards.scale, self._cell(wildcards)))
 
     def _report_memory(self, wildcards: Any) -> int:
         cells = self.report_cells(wildcards.scale, wildcards.paper)
         seeds = max((cell.seed for cell in cells), default=0) + 1
-        return _memory(seeds * max((self._samples_of(wildcards.scale, cell) for cell in cells), default=0))
+        return score_memory(
+            seeds * max((self._samples_of(wildcards.scale, cell) for cell in cells), default=0)
+        )
 
     def _samples_of(self, scale: str, cell: CellId) -> int:
         return self._samples(scale, cell.paper, cell.experiment)
@@ -269,7 +278,6 @@ class Lookups:
         return sum(
             problems_of(name, cell, self.configs) * settings["n_samples"]
             for name, settings in cell["evaluation"].items()
-            if not self._is_generated(settings["benchmark"])
         )
 
     def heavy_job(self, step: str, mem_mb: int) -> dict[str, Callable[..., Any]]:
@@ -300,16 +308,8 @@ class Lookups:
 
     def _evaluation_gpus(self, of_one_model: int) -> int:
         """GPUs of a sampling job: those of one model, as many times as the site wants models side by side."""
-        if self.site is None or not of_one_model:
-            return of_one_model
-        beside = min(self.site.evaluation.models_beside, max(self.site.gpus.per_node // of_one_model, 1))
-        return of_one_model * beside
+        return of_one_model * models_beside(self.site, of_one_model)
 
     def _look_up_job(self, step: str, mem_mb: int, scale: str, name: str) -> Resources:
         nodes, gpus = self._devices(step, scale, name)
         return cell_job(self.site, nodes, gpus, mem_mb, f"{step} {name} at scale {scale}")
-
-
-def _memory(samples: int) -> int:
-    """Megabytes of a job that reads so many samples."""
-    return SCORE_MB + samples * SCORE_KB_PER_SAMPLE // 1000
