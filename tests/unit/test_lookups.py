@@ -135,7 +135,7 @@ def test_a_job_that_reads_samples_asks_for_memory_by_their_number():
     cell = wildcards("papo/7b-math/dapo/seed0")
     assert LOCAL.score_job()["mem_mb"](cell) == 1500 + 2 * samples // 1000
     assert CLUSTER.score_job()["slurm_partition"] == "cpu"
-    assert CLUSTER.score_job()["mem_mb"](wildcards("papo/7b-math/dapo/seed0", "smoke")) == 1500
+    assert CLUSTER.score_job()["mem_mb"](wildcards("papo/7b-math/dapo/seed0", "smoke")) == 1500 + 4 * 72 * 8 * 2 // 1000
     report = SimpleNamespace(scale="paper", paper="papo")
     seeds = max(cell.seed for cell in LOCAL.report_cells("paper", "papo")) + 1
     assert LOCAL.report_job()["mem_mb"](report) == 1500 + seeds * samples * 2 // 1000
