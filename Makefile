@@ -33,7 +33,7 @@ eval-real: $(INSTALLED)
 # Every test: long runs of training first, beside each other and beside the rest
 PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 test: lint
-	@$(PYTEST) -n $(or $(JOBS),2) tests/integration tests/unit
+	@$(PYTEST) -n $(or $(JOBS),3) tests/integration tests/unit
 
 # The inner loop: linters, types, layers, and the tests that start neither verl nor vLLM nor wait for processes
 check: lint

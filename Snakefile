@@ -19,6 +19,7 @@ from entrobench.images.sif import (
     require_locked,
 )
 from entrobench.machine.site import export_paths, load_site, site_or_none
+from entrobench.report.artifacts import has_artifacts
 from entrobench.workflow.lookups import Lookups
 
 min_version("9.27")
@@ -59,6 +60,7 @@ include: "workflow/rules/report.smk"
 localrules:
     all,
     cells,
+    controls,
     all_papers,
     all_inputs,
     resolve_cell,
@@ -77,6 +79,12 @@ rule cells:
         lambda w: LOOKUPS.scores_of(RUN.scale, RUN.papers),
 
 
+rule controls:
+    """Scores of the untrained models of all papers; `entrobench controls` compares them with published ones."""
+    input:
+        lambda w: LOOKUPS.scores_of_controls(RUN.scale, CONFIGS.papers()),
+
+
 rule all_papers:
     """Every listed cell of the four papers at config["scale"], and the report of each paper that has one."""
     input:
@@ -84,7 +92,7 @@ rule all_papers:
         [
             RESULTS / RUN.scale / paper / "index.html"
             for paper in CONFIGS.papers()
-            if (CONFIGS.root / "papers" / paper / "artifacts.yaml").exists()
+            if has_artifacts(paper, CONFIGS)
         ],
 
 

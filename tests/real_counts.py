@@ -10,6 +10,7 @@ PROBLEMS = {
     "aime24": 30,
     "aime25": 30,
     "amc23": 40,
+    "amc83": 83,
     "math500": 500,
     "minerva": 272,
     "olympiadbench": 675,

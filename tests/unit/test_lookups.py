@@ -82,7 +82,11 @@ def test_a_cell_that_goes_on_from_another_waits_for_it():
 def test_the_smoke_scale_shows_its_cells_and_the_paper_scale_all():
     smoke = LOCAL.scores_of("smoke", ["papo"])
     assert [path.parts[3] for path in smoke] == ["7b-math"] * len(smoke)
-    assert len(LOCAL.scores_of("paper", CONFIGS.papers())) == 240
+    scores = LOCAL.scores_of("paper", CONFIGS.papers())
+    assert len(scores) == 241
+    controls = LOCAL.scores_of_controls("paper", CONFIGS.papers())
+    assert controls == [path for path in scores if path.parts[-3] == "base"]
+    assert RESULTS / "paper/papo/control-7b-instruct/base/seed0/scores.csv" in controls
 
 
 def test_all_inputs_are_the_models_sets_and_benchmarks_of_the_cells_once():
@@ -135,7 +139,10 @@ def test_a_job_that_reads_samples_asks_for_memory_by_their_number():
     cell = wildcards("papo/7b-math/dapo/seed0")
     assert LOCAL.score_job()["mem_mb"](cell) == 1500 + 2 * samples // 1000
     assert CLUSTER.score_job()["slurm_partition"] == "cpu"
-    assert CLUSTER.score_job()["mem_mb"](wildcards("papo/7b-math/dapo/seed0", "smoke")) == 1500 + 4 * 72 * 8 * 2 // 1000
+    assert (
+        CLUSTER.score_job()["mem_mb"](wildcards("papo/7b-math/dapo/seed0", "smoke"))
+        == 1500 + 4 * 72 * 8 * 2 // 1000
+    )
     report = SimpleNamespace(scale="paper", paper="papo")
     seeds = max(cell.seed for cell in LOCAL.report_cells("paper", "papo")) + 1
     assert LOCAL.report_job()["mem_mb"](report) == 1500 + seeds * samples * 2 // 1000

@@ -23,6 +23,7 @@ def add_to(app: typer.Typer) -> None:
     for name, verb in (
         ("grade", grade),
         ("import-samples", import_samples),
+        ("controls", controls),
         ("report", report),
         ("export", export),
         ("import", import_table),
@@ -66,6 +67,24 @@ def import_samples(
 
     print(run(source, form.value, benchmark, out, checkout_configs()))
     print(f"Scores: entrobench score {out}")
+
+
+def controls(
+    paper: Annotated[str, typer.Argument(help="A paper; default: all of them.")] = "",
+    scale: Scale = "paper",
+    results: Results = Path("results"),
+) -> None:
+    """Untrained models beside their published scores; status 1 where one is missed."""
+    from entrobench.report.controls import as_text, controls_of
+
+    configs = checkout_configs()
+    papers = [paper] if paper else configs.papers()
+    found = [control for name in papers for control in controls_of(name, scale, configs, results)]
+    if not found:
+        print(f"no controls: scale {scale} runs other models or benchmarks than the published ones")
+        return
+    print(as_text(found))
+    raise typer.Exit(int(any(control.verdict == "missed" for control in found)))
 
 
 def report(

@@ -17,6 +17,7 @@ from typing import Any
 from entrobench.configs import Benchmark
 from entrobench.data.pins import require_count, seeded_slice
 from entrobench.data.prompts import LETTERS
+from entrobench.data.recipes.still3 import gold_text
 from entrobench.data.schema import check_problems, parquet_rows, write_problems
 from entrobench.data.sources import Fetched, fetch_all
 from entrobench.data.tool_benchmarks import acebench, bfcl, fetch_acebench_checker
@@ -210,6 +211,24 @@ def math_problems(benchmark: str, files: Files, settings: Settings) -> Rows:
 
 def _answer(line: Line) -> str:
     return line.text("answer")
+
+
+def verl_rows(benchmark: str, files: Files, settings: Settings) -> Rows:
+    """Rows in verl's form: the problem in extra_info.question, the gold in reward_model.ground_truth, where a
+    float such as 142.0 is 142. The prompt is the protocol's affair.
+    """
+    rows = []
+    for line in _lines(files["problems"]):
+        inner = replace(
+            line, values={**line.values.get("extra_info", {}), **line.values.get("reward_model", {})}
+        )
+        problem = inner.text("question")
+        try:
+            gold = gold_text(inner.values.get("ground_truth", ""))
+        except ValueError as error:
+            raise line.refused(f"reward_model.ground_truth: {error}") from error
+        rows.append({"id": str(line.number), "benchmark": benchmark, "problem": problem, "gold": gold})
+    return rows
 
 
 def _number(line: Line) -> str:
@@ -424,6 +443,7 @@ def humaneval(benchmark: str, files: Files, settings: Settings) -> Rows:
 # `adapter` of a configs/benchmarks/<name>.yaml -> function
 ADAPTERS: dict[str, Adapter] = {
     "math": math_problems,
+    "verl_rows": verl_rows,
     "olympiadbench": olympiadbench,
     "cruxeval": cruxeval,
     "ifeval": ifeval,

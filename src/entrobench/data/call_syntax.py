@@ -1,16 +1,16 @@
 """Reads calls as ToolACE writes them: [Get Weather (v2)(city="Paris (FR)", days=[1, 2]), other()].
 
 A tool's name may hold spaces and parentheses; values are Python or JSON literals. Nothing is evaluated:
-ast.literal_eval reads literals only, and what JSON cannot hold (a set, bytes, 1j) is refused.
+a literal is read without being run, and what JSON cannot hold (a set, bytes, 1j) is refused.
 """
 
-import ast
 import re
 import warnings
 from collections.abc import Collection
 from typing import Any
 
 from entrobench.rewards.json_text import MAX_DEPTH, canonical_json, read_json_text
+from entrobench.rewards.literals import literal
 
 _TOKEN = re.compile(r""""(?:[^"\\]|\\.)*+"?|'(?:[^'\\]|\\.)*+'?|[()\[\]{},=]""", re.DOTALL)
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
@@ -60,7 +60,7 @@ def parse_literal(text: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "\d" and the like in a model's strings
-            value = _as_json(ast.literal_eval(text.strip()))
+            value = _as_json(literal(text.strip()))
     except (SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise ValueError(f"no literal: {text[:40]!r}") from error
     canonical_json(value)

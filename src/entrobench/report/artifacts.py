@@ -4,6 +4,9 @@ from pathlib import Path
 
 from entrobench.configs import Configs, Strict, load_yaml
 
+# The row of a table that shows the untrained model
+BASE_ROW = "Base"
+
 
 class TableArtifact(Strict):
     """A table: row -> method, model -> experiment, column -> benchmark, all named as in the paper."""
@@ -34,6 +37,11 @@ def load_artifacts(paper: str, configs: Configs) -> Artifacts:
     """Read a paper's artifacts.yaml. Raises UnknownName, or ConfigError for a paper without one."""
     configs.protocol(paper)
     return load_yaml(configs.root / "papers" / paper / "artifacts.yaml", Artifacts)
+
+
+def has_artifacts(paper: str, configs: Configs) -> bool:
+    """Whether a report of this paper can be rendered."""
+    return (configs.root / "papers" / paper / "artifacts.yaml").exists()
 
 
 def seed_folders(method: Path) -> list[Path]:

@@ -14,20 +14,20 @@ from typing import Any
 
 import pandas as pd
 
-from entrobench.cells import stand_in
+from entrobench.cells import benchmark_of, stand_in
 from entrobench.configs import Configs, Model, Scale
 from entrobench.evaluation.outcomes import Outcomes, measure
 from entrobench.evaluation.samples import stream_samples
 from entrobench.files import read_csv, read_json
 from entrobench.paths import published_folder
-from entrobench.report.artifacts import TableArtifact, experiments_at, seed_folders
+from entrobench.report.artifacts import BASE_ROW, TableArtifact, experiments_at, seed_folders
+from entrobench.report.controls import Control, controls_of
 
 COLUMNS = [
     "model", "row", "column", "published", "reproduced", "ci_low", "ci_high",
-    "n_problems", "n_samples", "n_seeds", "status", "cell",
+    "n_problems", "n_samples", "n_seeds", "status", "control", "cell",
 ]  # fmt: skip
 IN_DOMAIN_LABEL = "in-domain mean"
-BASE_ROW = "Base"
 # A cell with a larger share of samples that the grader could not decide is no measurement
 MAX_ERROR_SHARE = 0.1
 
@@ -98,6 +98,20 @@ class Table:
         return columns
 
     @cached_property
+    def _controls(self) -> list[Control]:
+        return controls_of(self.paper, self.scale.scale, self.configs, self.results)
+
+    def _controls_of(self, model: str, column: Column) -> list[Control]:
+        """The controls of a column: its own model's, and those of models that stand in no table."""
+        benchmark = benchmark_of(column.benchmark, self.paper, self.configs)
+        others = set(self.artifact.models.values()) - {self.artifact.models[model]}
+        return [
+            control
+            for control in self._controls
+            if control.benchmark == benchmark and control.cell.experiment not in others
+        ]
+
+    @cached_property
     def tidy(self) -> pd.DataFrame:
         """One row per model, row and column. Values in percent; what was not run has none."""
         rows = [
@@ -128,9 +142,10 @@ class Table:
         for label, columns in groups.items():
             mean = round(sum(published[column] for column in columns) / len(columns), 2)
             is_run = all(column in measured for column in columns)
+            control = _verdict([each for column in columns for each in self._controls_of(model, column)])
             parts = [(measured[column], column.metric) for column in columns if is_run]
             result = _measured(parts) if is_run else _NOT_RUN
-            yield {"column": label, "cell": names, "published": mean} | result
+            yield {"column": label, "cell": names, "published": mean, "control": control} | result
 
     def _published(self, model: str, row: str, column: str) -> float:
         found = self.published.query("model == @model and row == @row and column == @column")
@@ -140,6 +155,7 @@ class Table:
         """What the templates show: one block per model and column, a line per row, every number formatted."""
         blocks = []
         columns = {column.label: column for column in self.columns}
+        labels = {self.model_label(model): model for model in self.experiments}
         for (model, label), part in self.tidy.groupby(["model", "column"], sort=False):
             column = columns.get(str(label))
             stand_in = any(c.is_stand_in for c in self.columns) if column is None else column.is_stand_in
@@ -147,6 +163,15 @@ class Table:
             heading = str(label)
             if column is not None and column.label != column.published_as:
                 heading += f" (stands in for {column.published_as})"
+            shown = [column] if column is not None else [c for c in self.columns if c.in_domain]
+            missed = [
+                _text(control)
+                for each in shown
+                for control in self._controls_of(labels[str(model)], each)
+                if control.verdict == "missed"
+            ]
+            if missed:
+                heading += f" (control missed: {'; '.join(missed)})"
             metric = column.metric if column is not None else "mean of the in-domain columns"
             lines = [_line(row, base.to_dict(), stand_in) for row in part.to_dict("records")]
             blocks.append({"model": model, "heading": heading, "metric": metric, "lines": lines})
@@ -187,6 +212,19 @@ class Table:
         if (self.tidy["n_seeds"].dropna() == 1).any():
             text.append("Each cell is a single training seed.")
         return " ".join(text)
+
+
+def _verdict(controls: list[Control]) -> str:
+    """missed where one is, met where one is and none is missed; empty where there is none."""
+    verdicts = {control.verdict for control in controls}
+    return next((verdict for verdict in ("missed", "met", "not run") if verdict in verdicts), "")
+
+
+def _text(control: Control) -> str:
+    return (
+        f"{control.cell.experiment} {control.entry} {control.measured:.2f} "
+        f"[{control.low:.2f}, {control.high:.2f}], published {control.published:.2f}"
+    )
 
 
 _NOT_RUN: dict[str, Any] = dict.fromkeys(("reproduced", "ci_low", "ci_high"), math.nan) | {

@@ -46,6 +46,7 @@ KINDS: dict[str, AnswerKind] = {
     "aime24": _PLAIN,
     "aime25": _PLAIN,
     "amc23": _PLAIN,
+    "amc83": _PLAIN,
     "math500": _PLAIN,
     "minerva": _PLAIN,
     "olympiadbench": _expressions("olympiadbench"),

@@ -14,12 +14,12 @@ count, as they do there. What is longer than MAX_LITERAL_CHARACTERS (the longest
 deep is no literal.
 """
 
-import ast
 import re
 from typing import Any
 
 from entrobench.rewards.answer_grade import AnswerGrade, Verdict
 from entrobench.rewards.json_text import read_json_text
+from entrobench.rewards.literals import literal
 
 MAX_LITERAL_CHARACTERS = 10_000
 _BRACE = re.compile(r"[{}]")
@@ -83,9 +83,9 @@ def _value(text: str) -> Any:
     if len(text) > MAX_LITERAL_CHARACTERS:
         return text
     # A line end that the JSON escaped once belongs into a string, where it has to be escaped again
-    for literal in (text.strip(), text.strip().replace("\n", "\\n")):
+    for form in (text.strip(), text.strip().replace("\n", "\\n")):
         try:
-            return ast.literal_eval(literal)
+            return literal(form)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             continue
     return text

@@ -167,6 +167,7 @@ GRADERS: dict[str, Grader] = {
     "aime24": _PLAIN,
     "aime25": _PLAIN,
     "amc23": _PLAIN,
+    "amc83": _PLAIN,
     "math500": _PLAIN,
     "minerva": _PLAIN,
     "olympiadbench": math_grader("olympiadbench"),

@@ -88,6 +88,12 @@ class Lookups:
         cells = (cell for paper in papers for cell in self.report_cells(scale, paper))
         return [self.cell_folder(scale, cell) / "scores.csv" for cell in cells]
 
+    def scores_of_controls(self, scale: str, papers: Iterable[str]) -> list[Path]:
+        """Those of the cells among them that train nothing."""
+        cells = (cell for paper in papers for cell in self.report_cells(scale, paper))
+        untrained = (cell for cell in cells if not self.configs.method(cell.method).trains)
+        return [self.cell_folder(scale, cell) / "scores.csv" for cell in untrained]
+
     def report_cells(self, scale: str, paper: str) -> list[CellId]:
         """Cells that the report of a paper shows; without `cells` in the scale all that are listed."""
         wanted = self.configs.scale(scale).cells
