@@ -1,5 +1,6 @@
 """What evaluation refuses, and the scores that follow from samples."""
 
+import json
 import math
 import sys
 from types import SimpleNamespace
@@ -49,6 +50,29 @@ def make_samples(correct, n=8, benchmark="b", verdict="incorrect"):
         for i, c in enumerate(correct)
         for k in range(n)
     ]  # fmt: skip
+
+
+def test_instructions_by_hand():
+    """Of problem a two of three instructions strictly, all loosely; of b none: not asked, or undecided."""
+    [sample] = make_samples([0], n=1, benchmark="ifeval")
+    gold = json.dumps({"instruction_id_list": ["x"], "kwargs": [{}]})
+    followed = {"instructions": [True, True, False], "second_instructions": [True] * 3}
+    a = sample.model_copy(update=followed | {"problem_id": "a", "second_verdict": "correct"})
+    b = sample.model_copy(update={"problem_id": "b", "gold": gold, "second_verdict": "incorrect"})
+
+    def row(**changes):
+        found = score({"ifeval": [a, b.model_copy(update=changes)]}, in_domain=[])
+        return found.set_index("metric").loc["instruction@1"]
+
+    not_asked = row(finish_reason="no_room")
+    assert not_asked["value"] == not_asked["value_high"] == pytest.approx(2 / 4)
+    assert not_asked["value_second"] == pytest.approx(3 / 4)
+    assert not_asked["value_both"] == pytest.approx(2 / 4)
+    undecided = row(verdict="error", second_verdict="error")
+    assert undecided["value"] == pytest.approx(2 / 4)
+    assert undecided["value_high"] == pytest.approx(3 / 4)
+    metrics = score({"ifeval": [a, b]}, in_domain=[])["metric"]
+    assert "instruction@1" not in set(metrics), "samples from before instructions were kept"
 
 
 def test_scores_by_hand():

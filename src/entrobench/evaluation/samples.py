@@ -9,12 +9,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from entrobench.errors import CorruptFile
 from entrobench.files import stream_jsonl, write_jsonl
 from entrobench.rewards.answer_grade import Verdict
+from entrobench.rewards.math_answers import Grade
 
 
 class Sample(BaseModel):
     """One completion of one problem, graded. n_tokens counts generated tokens, the end mark included; None in
     samples of others that do not say it. The second opinion changes no score by the first; files from before
-    it was kept have none. category: of the problem, where its benchmark has categories.
+    it was kept have none. category: of the problem, where its benchmark has categories. instructions: of
+    IFEval, whether each is followed, strictly and by the second opinion.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -31,6 +33,18 @@ class Sample(BaseModel):
     n_tokens: int | None
     finish_reason: str
     category: str | None = None
+    instructions: list[bool] | None = None
+    second_instructions: list[bool] | None = None
+
+    def graded(self, grade: Grade) -> "Sample":
+        """The sample with these verdicts in the place of its own."""
+        return self.model_copy(update={name: getattr(grade, name) for name in VERDICTS})
+
+
+# Finish reason of a prompt that left no room for an answer and was not asked
+NOT_ASKED = "no_room"
+# What grading writes into a sample; also the names of a Grade's fields
+VERDICTS = ("extracted", "verdict", "second_verdict", "instructions", "second_instructions")
 
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> None:

@@ -72,6 +72,7 @@ def metrics_of(found: Outcomes) -> list[str]:
     names = [f"mean@{n}", *(f"pass@{k}" for k in PASS_AT if k <= n)]
     # Of all samples both estimators are the same
     names += [f"pass_first@{k}" for k in PASS_AT if k < n]
+    names += [f"instruction@{n}"] if found.has_instructions else []
     return [*names, f"maj@{n}"] if n > 1 and found.kind.are_equal is not None else names
 
 
@@ -144,7 +145,8 @@ def _row(
             "value_both": _value(parts, "both", weigh),
             "n_errors_second": sum(outcomes.n_errors_second for outcomes in every),
         }
-    if all(outcomes.benchmark in dirty for outcomes in every):
+    is_of_instructions = any(of_part.startswith("instruction@") for _, of_part in parts)
+    if all(outcomes.benchmark in dirty for outcomes in every) and not is_of_instructions:
         clean = [_clean(outcomes, of_part, dirty[outcomes.benchmark]) for outcomes, of_part in parts]
         row["n_problems_clean"] = sum(map(len, clean))
         if all(clean):

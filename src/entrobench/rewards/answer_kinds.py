@@ -53,6 +53,7 @@ KINDS: dict[str, AnswerKind] = {
     "mmlu_pro": _LETTER,
     "gpqa_diamond": _LETTER,
     "cruxeval": AnswerKind(_literals),
+    "ifeval": AnswerKind(has_second_opinion=True),
     "acebench_en": AnswerKind(has_second_opinion=True),
     "acebench_zh": AnswerKind(has_second_opinion=True),
 }

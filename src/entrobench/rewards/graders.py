@@ -130,7 +130,8 @@ def acebench_grader(completion: str, gold: Any) -> Grade:
 def ifeval_grader(completion: str, gold: Any) -> Grade:
     """IFEval's instructions. Raises MissingInput without its packages, ConfigError for a gold."""
     found = grade_ifeval(completion, gold_object(gold, ("prompt", "instruction_id_list", "kwargs")))
-    return Grade(None, found.verdict, found.second_verdict, found.seconds, found.instructions)
+    verdicts = found.verdict, found.second_verdict, found.seconds
+    return Grade(None, *verdicts, found.instructions, found.second_instructions)
 
 
 @_by(grade_humaneval)

@@ -24,13 +24,14 @@ PACKAGES = ("lm_eval", "nltk", "langdetect", "immutabledict", "nupunkt")
 
 @dataclass(frozen=True)
 class InstructionsGrade:
-    """Both verdicts; `instructions`: of each instruction whether it is followed strictly, None for `error`.
-    `seconds` leaves out the wait for a free process.
+    """Both verdicts; `instructions`, `second_instructions`: of each instruction whether it is followed,
+    strictly and loosely, None for `error`. `seconds` leaves out the wait for a free process.
     """
 
     verdict: Verdict
     second_verdict: Verdict
     instructions: list[bool] | None
+    second_instructions: list[bool] | None
     seconds: float
 
 
@@ -56,7 +57,7 @@ def grade_ifeval(response: str, gold: dict[str, Any]) -> InstructionsGrade:
     strict, loose = [*map(json.loads, replies.lines), None, None][:2]
     if isinstance(strict, str):
         raise ConfigError(f"gold: lm-eval's checker cannot read it: {strict:.200}")
-    return InstructionsGrade(_verdict(strict), _verdict(loose), strict, replies.seconds)
+    return InstructionsGrade(_verdict(strict), _verdict(loose), strict, loose, replies.seconds)
 
 
 def require_checkers() -> None:

@@ -37,7 +37,7 @@ _PLAIN = Rule()
 class Grade:
     """One verdict. `extracted` is the answer as it stood in the completion, None where there is none; the
     second opinion never changes the verdict. `seconds` leaves out the wait for a free process.
-    `instructions`: of IFEval alone, which of them are followed.
+    `instructions`: of IFEval alone, which of them are followed, strictly and by the second opinion.
     """
 
     extracted: str | None
@@ -45,6 +45,7 @@ class Grade:
     second_verdict: Verdict
     seconds: float
     instructions: list[bool] | None = None
+    second_instructions: list[bool] | None = None
 
 
 def extract_boxed(text: str) -> str | None:

@@ -13,6 +13,8 @@ Of n samples, in the order in which they were drawn:
 - combined@k: mean of mean@n and pass@k. REPO Table 3 with k = 64: its Combined is the mean of this over
   AIME24 and AIME25, which is the mean of its four columns.
 
+evaluation/outcomes.py has instruction@n beside them: of IFEval, the share of all instructions followed.
+
 The expectation of mean@n does not depend on n, so all samples count in it whatever number stands after the @.
 """
 
