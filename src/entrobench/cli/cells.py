@@ -33,13 +33,14 @@ def cells(paper: Paper = "all", scale: Scale = "smoke", results: Results = Path(
 
 def methods(results: Results = Path("results")) -> None:
     """List the methods: where each stands in its paper, in the code and in the tests."""
+    from tabulate import tabulate
+
     from entrobench.algorithms import SHAPERS
 
     configs = checkout_configs()
     status_file = results / "methods_smoke" / "status.json"
     ran = read_json(status_file) if status_file.exists() else {}
-    header = ("method", "paper", "equation", "file", "config", "test", "smoke")
-    rows = [header]
+    rows = [("method", "paper", "equation", "file", "config", "test", "smoke")]
     for name in sorted(configs.names("methods"), key=lambda name: (configs.method(name).paper, name)):
         method = configs.method(name)
         module = SHAPERS[method.shaper.name].__module__ if method.shaper else "verl"
@@ -48,9 +49,7 @@ def methods(results: Results = Path("results")) -> None:
         rows.append(
             (name, method.paper, method.source, file, f"configs/methods/{name}.yaml", method.test, smoke)
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    for row in rows:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    print(tabulate(rows, headers="firstrow", tablefmt="plain", disable_numparse=True))
 
 
 def resolve_cell(cell: Cell, scale: Scale = "smoke", results: Results = Path("results")) -> None:

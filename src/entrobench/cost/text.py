@@ -5,6 +5,8 @@ from collections import defaultdict
 from dataclasses import asdict
 from typing import Any
 
+from tabulate import tabulate
+
 from entrobench.configs import Setting
 from entrobench.cost.estimate import Assumptions, Cost, Estimate
 from entrobench.machine.site import Site
@@ -88,15 +90,9 @@ def _number(value: float) -> str:
 
 
 def _table(rows: list[tuple[str, ...]]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     texts = {0, 1, len(HEADER) - 1}
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column in texts else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
+    sides = ["left" if column in texts else "right" for column in range(len(HEADER))]
+    return str(tabulate(rows, headers="firstrow", tablefmt="plain", disable_numparse=True, colalign=sides))
 
 
 def _totals(estimate: Estimate, site: Site | None) -> list[str]:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from tabulate import tabulate
 
 from entrobench.cells import PROMPT_TOKENS, benchmark_of, prompt_file
 from entrobench.configs import Configs, Prompt, PublishedScore
@@ -114,8 +115,7 @@ def as_table(out: Path, published: list[PublishedScore]) -> str:
         beside = ", ".join(f"{each.value} ({each.metric}; {each.source})" for each in of_makers)
         n, errors = str(score["n_problems"]), str(score["n_errors"])
         rows.append((score["benchmark"], n, score["metric"], value, f"[{low}, {high}]", errors, beside))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
+    table = tabulate(rows, headers="firstrow", tablefmt="plain", disable_numparse=True)
     not_run = read_json(out / "eval.done.json")["not_run"]
     reasons = [f"not run: {name}: {reason}" for name, reason in not_run.items()]
-    return "\n".join([*(line.rstrip() for line in lines), *reasons])
+    return "\n".join([table, *reasons])

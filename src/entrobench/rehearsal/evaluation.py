@@ -11,6 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
+from tabulate import tabulate
+
 from entrobench.cells import CellId, missing_data, resolve
 from entrobench.configs import Benchmark, Configs, Prompt, Scale
 from entrobench.cost.arithmetic import Gpu
@@ -210,21 +212,18 @@ def as_text(findings: list[Finding], jobs: list[Jobs]) -> str:
     """The findings as lines, below them what is wrong with each and what to do; and the jobs of a cell."""
     header = ("experiment", "benchmark", "state", "cells", "problems", "samples", "longest", "cut", "no room",
               "GPU-hours", "GB")  # fmt: skip
-    lines = _table([header, *(_cells(finding) for finding in findings)])
+    lines = [_table([header, *(_cells(finding) for finding in findings)])]
     notes: dict[str, list[str]] = {}
     for finding in findings:
         if finding.note:
             notes.setdefault(finding.note, []).append(f"{finding.experiment} {finding.benchmark}")
     lines += [f"\n{', '.join(names)}:\n  {note}" for note, names in notes.items()]
     lines += ["\nJobs of each cell; sampling as `jobs` jobs with GPUs, GB of memory and hours each:"]
-    return "\n".join([*lines, *_table(rows_of(jobs))])
+    return "\n".join([*lines, _table(rows_of(jobs))])
 
 
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+def _table(rows: list[tuple[str, ...]]) -> str:
+    return str(tabulate(rows, headers="firstrow", tablefmt="plain", disable_numparse=True))
 
 
 def _cells(finding: Finding) -> tuple[str, ...]:

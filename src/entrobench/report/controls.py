@@ -111,19 +111,10 @@ def _measured(control: Control, scores: pd.DataFrame | None) -> Control:
 
 def as_text(controls: list[Control]) -> str:
     """One line a control."""
-    rows = [
-        (
-            "cell",
-            "benchmark",
-            "metric",
-            "published",
-            "measured",
-            "95 % interval",
-            "problems",
-            "verdict",
-            "source",
-        )
-    ]
+    from tabulate import tabulate  # not in the image of the report, which asks for no text
+
+    rows = [("cell", "benchmark", "metric", "published", "measured", "95 % interval", "problems", "verdict",
+             "source")]  # fmt: skip
     for control in controls:
         is_run = control.measured is not None
         rows.append(
@@ -139,6 +130,4 @@ def as_text(controls: list[Control]) -> str:
                 control.source,
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join(line.rstrip() for line in lines)
+    return tabulate(rows, headers="firstrow", tablefmt="plain", disable_numparse=True)
