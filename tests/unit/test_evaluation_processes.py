@@ -12,6 +12,7 @@ from command_line import entrobench
 from support import make_model
 
 from entrobench.configs import Configs
+from entrobench.data.prompts import check_settings
 from entrobench.errors import ConfigError, MissingInput, Unfinished, UnknownName
 from entrobench.evaluation.engine import SamplerFailed
 from entrobench.evaluation.run import gpu_groups, noted_signals, run_beside, visible_gpus
@@ -108,6 +109,19 @@ def test_a_model_without_a_cell_gets_the_papers_settings(tmp_path, monkeypatch):
     assert cell["evaluation"]["aime24"]["max_model_len"] == 512
     # Data that cannot be had here stop nothing yet; the manifest says why
     assert "not on this machine" in read_json(out / "benchmarks" / "math500.manifest.json")["missing"]
+
+
+def test_a_user_may_have_less_generated_than_the_benchmarks_own_tool(tmp_path, monkeypatch):
+    make_model(tmp_path / "model")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    out, changes = tmp_path / "out", {"max_tokens": 7}
+    make_standalone(str(tmp_path / "model"), ["ifeval_greedy"], "papo", out, CONFIGS, 1, changes)
+    [settings] = yaml.safe_load((out / "cell.yaml").read_text())["evaluation"].values()
+    check_settings(settings, "ifeval_greedy")
+    assert (settings["max_tokens"], settings["changed"]) == (7, ["max_tokens"])
+    del settings["changed"]
+    with pytest.raises(ConfigError, match="max_tokens"):
+        check_settings(settings, "ifeval_greedy")
 
 
 def test_names_that_do_not_exist_end_a_standalone_evaluation_at_once(tmp_path):

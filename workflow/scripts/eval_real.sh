@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A real small model on real slices of every kind of benchmark that can be graded. Run by `make eval-real`.
-#   EVAL_REAL_LIMIT, EVAL_REAL_TOKENS   problems of each benchmark (default 8), generated tokens (default 256)
+#   EVAL_REAL_LIMIT, EVAL_REAL_TOKENS   problems of each benchmark (default 24), generated tokens (default 512)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 data=${ENTROBENCH_SHARED_DATA:-../shared/data}
@@ -13,5 +13,5 @@ fi
 model=results/slice/models/smollm2_135m
 PATH="$PWD/.venv/bin:$PATH" snakemake --profile workflow/profiles/local --quiet -- $model/model.json
 .venv/bin/entrobench evaluate --model $model --protocol papo --out results/eval-real \
-  --benchmarks math500,ifeval,mmlu_pro,cruxeval,humaneval,bfcl_non_live,bfcl_live,acebench_en,acebench_zh \
-  --limit "${EVAL_REAL_LIMIT:-8}" --n-samples 1 --max-tokens "${EVAL_REAL_TOKENS:-256}"
+  --benchmarks math500,ifeval_greedy,mmlu_pro_greedy,cruxeval_greedy,humaneval,bfcl_non_live,bfcl_live,acebench_en,acebench_zh \
+  --limit "${EVAL_REAL_LIMIT:-24}" --n-samples 1 --max-tokens "${EVAL_REAL_TOKENS:-512}"

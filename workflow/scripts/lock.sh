@@ -14,12 +14,12 @@ cp -r requirements "$work"
 cd "$work"
 compile() { "$uv" pip compile --quiet --generate-hashes --python-version 3.11 --no-header "$@" > /dev/null; }
 gpu() { compile --python-platform x86_64-manylinux_2_28 "$@"; }
-compile pyproject.toml requirements/cpu.in --extra train --extra eval --extra data --extra cluster --extra report --extra dev \
+compile pyproject.toml requirements/cpu.in --extra train --extra eval --extra data --extra cli --extra cluster --extra report --extra dev \
   --excludes requirements/excludes.txt --overrides requirements/overrides.txt -o requirements/cpu.lock
 compile requirements/slice.in --no-deps -o requirements/slice.lock
 compile requirements/grader.in --no-deps -o requirements/grader.lock
 # Images. Those that share packages with the two large environments take their versions from there.
-gpu requirements/cuda.in pyproject.toml --extra train --extra eval --extra data -o requirements/cuda.lock
+gpu requirements/cuda.in pyproject.toml --extra train --extra eval --extra data --extra cli -o requirements/cuda.lock
 gpu requirements/evaluate-cuda.in -c requirements/cuda.lock -o requirements/evaluate-cuda.lock
 compile requirements/evaluate-cpu.in -c requirements/cpu.lock --excludes requirements/excludes.txt \
   -o requirements/evaluate-cpu.lock

@@ -58,14 +58,14 @@ def render_fields(fields: Mapping[str, Any], prompt: Mapping[str, Any]) -> list[
 def check_settings(settings: Mapping[str, Any], where: str) -> None:
     """Raise ConfigError unless what lm-eval's own task asks is sampled as that task says: up to as many
     tokens, with its stop marks, and greedily only where the task is greedy. More samples at another
-    temperature may be drawn beside it.
+    temperature may be drawn beside it; what a user `changed` on the command line is the user's affair.
     """
     task = settings["prompt"].get("lm_eval")
     if not task:
         return
     stated = task_settings(task)
     agrees = (
-        settings["max_tokens"] == stated["max_tokens"]
+        (settings["max_tokens"] == stated["max_tokens"] or "max_tokens" in settings.get("changed", ()))
         and set(stated["stop"]) <= set(settings["stop"])
         and (settings["temperature"] > 0 or stated["temperature"] == 0)
     )

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 from tabulate import tabulate
 
-from entrobench.cells import PROMPT_TOKENS, benchmark_of, prompt_file
+from entrobench.cells import PROMPT_TOKENS, benchmark_of, prompt_file, read_cell
 from entrobench.configs import Configs, Prompt, PublishedScore
 from entrobench.data import prompt_files
 from entrobench.data.benchmarks import prepare_or_say_why
@@ -34,7 +34,8 @@ def make_standalone(
     slice of each benchmark. changes: settings that differ from the paper's. Raises UnknownName for a paper or
     benchmark, ConfigError for a model without its revision, MissingInput.
     """
-    settings = {name: _settings(paper, name, configs) | (changes or {}) for name in benchmarks}
+    changed = (changes or {}) | ({"changed": sorted(changes)} if changes else {})
+    settings = {name: _settings(paper, name, configs) | changed for name in benchmarks}
     folder = Path(model)
     if not folder.is_dir():
         repository, at, revision = model.partition("@")
@@ -105,13 +106,14 @@ def as_table(out: Path, published: list[PublishedScore]) -> str:
     """The first metric of each benchmark with its interval, of IFEval also that of instructions; what is
     published beside it, and what did not run. Values in percent.
     """
+    asked = {name: entry["benchmark"] for name, entry in read_cell(out / "cell.yaml")["evaluation"].items()}
     every = read_csv(out / "scores.csv")
     is_shown = ~every.duplicated("benchmark") | every["metric"].str.startswith("instruction@")
     scores = every[is_shown].to_dict("records")
     rows = [("benchmark", "problems", "metric", "value", "95 % interval", "errors", "published")]
     for score in scores:
         value, low, high = (f"{100 * score[key]:.1f}" for key in ("value", "ci_low", "ci_high"))
-        of_makers = (each for each in published if each.benchmark == score["benchmark"])
+        of_makers = (each for each in published if each.benchmark == asked[score["benchmark"]])
         beside = ", ".join(f"{each.value} ({each.metric}; {each.source})" for each in of_makers)
         n, errors = str(score["n_problems"]), str(score["n_errors"])
         rows.append((score["benchmark"], n, score["metric"], value, f"[{low}, {high}]", errors, beside))
