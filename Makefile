@@ -26,7 +26,7 @@ smoke: $(INSTALLED)
 slice: $(INSTALLED)
 	@bash workflow/scripts/slice.sh
 
-# Every benchmark's path on real slices with a real small model: sampled, graded, in a table; about 15 minutes
+# Every benchmark's path on real slices with a real small model: sampled, graded, in a table; 13 minutes
 eval-real: $(INSTALLED)
 	@bash workflow/scripts/eval_real.sh
 
