@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from entrobench.errors import MissingInput
+from entrobench.errors import MissingInput, UnsupportedPlatform
 from entrobench.files import write_atomic
 from entrobench.paths import repository_root, shared_data
 from entrobench.rewards.function_call_ast import check_calls
@@ -32,7 +32,16 @@ from entrobench.rewards.worker import minerva_utilities
 
 sys.path.insert(0, str(repository_root() / "tests"))
 from call_data import LABELLED, acebench_golds, bfcl_golds, labelled_calls
-from grading_data import MATH_SETS, aime_outputs, golds, labelled_outputs
+from grading_data import (
+    MATH_SETS,
+    aime_outputs,
+    golds,
+    instruction_outputs,
+    labelled_outputs,
+    prediction_outputs,
+    program_gold,
+    program_outputs,
+)
 from respellings import KINDS, respellings
 
 REPORT = Path("results/grading/agreement.md")
@@ -174,6 +183,40 @@ def agreement() -> str:
     return "\n".join(lines) + "\n"
 
 
+def other_agreement() -> str:
+    """Markdown: IFEval's, HumanEval's and CRUX's labelled outputs. CRUX's label is the published accuracy."""
+    lines = [
+        "| outputs | answers | correct | error | graders differ | label differs |",
+        "|---|---|---|---|---|---|",
+    ]
+    responses = instruction_outputs()
+    grades = grade_many(GRADERS["ifeval"], [(response, gold) for response, gold, *_ in responses])
+    apart = sum(g.verdict != g.second_verdict for g in grades)
+    for level, published in (("strict", 2), ("loose", 3)):
+        verdicts = [g.verdict if level == "strict" else g.second_verdict for g in grades]
+        labels = [row[published]["follow_all_instructions"] for row in responses]
+        differ = sum((v == "correct") != label for v, label in zip(verdicts, labels, strict=True))
+        lines.append(_line(f"IFEval, {level}, GPT-4", verdicts, apart, differ))
+    try:
+        require_grader("humaneval")
+    except (MissingInput, UnsupportedPlatform) as error:
+        print(f"humaneval: not run: {error}")
+    else:
+        programs = program_outputs()
+        grades = grade_many(GRADERS["humaneval"], [(row["solution"], program_gold(row)) for row in programs])
+        verdicts = [g.verdict for g in grades]
+        differ = sum((v == "correct") != row["is_solved"] for v, row in zip(verdicts, programs, strict=True))
+        lines.append(_line("HumanEval, GPT-4", verdicts, "one grader", differ))
+    for model in ("Qwen2.5-7B-Instruct", "Qwen2.5-3B-Instruct"):
+        pairs, summary = prediction_outputs(model)
+        grades = grade_many(GRADERS["cruxeval"], pairs)
+        verdicts = [g.verdict for g in grades]
+        apart = sum(g.verdict != g.second_verdict for g in grades)
+        accuracy = f"{100 * share([v == 'correct' for v in verdicts]):.2f}, published {summary['Acc']}"
+        lines.append(_line(f"CRUX, {model}", verdicts, apart, accuracy))
+    return "\n".join(lines) + "\n"
+
+
 def call_agreement() -> str:
     """Markdown: BFCL's labelled outputs, and the golds of BFCL and ACEBench as answers to themselves."""
     lines = [
@@ -208,7 +251,7 @@ def gold_rows(benchmark: str) -> list[str]:
     return lines
 
 
-def _line(name: str, verdicts: Sequence[str], graders_differ: object, labels_differ: int) -> str:
+def _line(name: str, verdicts: Sequence[str], graders_differ: object, labels_differ: object) -> str:
     figures = (len(verdicts), verdicts.count("correct"), verdicts.count("error"))
     return f"| {' | '.join(map(str, (name, *figures, graders_differ, labels_differ)))} |"
 
@@ -310,7 +353,7 @@ def main() -> None:
     row("mixed MATH500 answers, parses kept", rate(mixed, warm_up=True), 500, "1/s", at_least=True)
     note("  each answer once, parses kept", rate(list(dict.fromkeys(mixed)), warm_up=False), "1/s")
     row("BFCL answers, the process's start included", calls_per_second(), 40, "1/s", at_least=True)
-    text = f"{agreement()}\n{call_agreement()}"
+    text = f"{agreement()}\n{other_agreement()}\n{call_agreement()}"
     write_atomic(repository_root() / REPORT, text)
     print(f"\n{text}\nwritten to {REPORT}")
     write_respellings()

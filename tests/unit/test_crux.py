@@ -1,9 +1,9 @@
 """CRUXEval's output prediction: extraction, comparison, and ZeroEval's published accuracies."""
 
-import gzip
 import json
 
 import pytest
+from grading_data import CRUX_OUTPUTS, prediction_outputs
 
 from entrobench.rewards.crux import extract_answer, grade_crux
 
@@ -93,18 +93,15 @@ def test_deep_json_falls_back_and_nothing_is_executed(tmp_path):
 def test_the_published_accuracy_is_reached_exactly(real_path, model, differing):
     # 7B: 422 of 800 = 52.75 %, 4 without an answer = 0.50 %. 3B: 265 = 33.125, printed 33.12; 8 = 1.00 %.
     # As literals, 18 of 7B differ: 11 in their quotes ('816' for 816), 7 in their spaces ([1,2] for [1, 2]).
-    outputs = real_path("outputs/zeroeval_crux")
-    summary = json.loads((outputs / "crux.summary.json").read_text(encoding="utf-8"))
-    published = next(row for row in summary if row["Model"] == model)
-    with gzip.open(outputs / f"{model}.jsonl.gz", "rt", encoding="utf-8") as stream:
-        rows = [json.loads(line) for line in stream]
-    grades = [grade_crux(row["output"][0], row["answer"]) for row in rows]
+    real_path(CRUX_OUTPUTS)
+    pairs, published = prediction_outputs(model)
+    grades = [grade_crux(completion, gold) for completion, gold in pairs]
     assert len(grades) == published["Total"]
     accuracy = 100 * sum(grade.verdict == "correct" for grade in grades) / len(grades)
     assert f"{accuracy:.2f}" == published["Acc"]
     without = 100 * sum(grade.extracted is None for grade in grades) / len(grades)
     assert f"{without:.2f}" == published["No answer"]
     assert sum(grade.verdict != grade.second_verdict for grade in grades) == differing
-    for row in rows:
-        own = grade_crux(json.dumps({"answer": row["answer"]}), row["answer"])
+    for _, gold in pairs:
+        own = grade_crux(json.dumps({"answer": gold}), gold)
         assert (own.verdict, own.second_verdict) == ("correct", "correct")

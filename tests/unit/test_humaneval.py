@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 from command_line import entrobench
+from grading_data import HUMANEVAL_OUTPUTS, program_gold, program_outputs
 
 from entrobench.data.schema import Problem
 from entrobench.errors import ConfigError, MissingInput, UnsupportedPlatform
@@ -286,21 +287,12 @@ def test_a_gold_that_is_none_is_named(gold, problem):
         verdict(RIGHT, gold)
 
 
-def labelled(real_path):
-    path = real_path("outputs/humaneval_gpt4_reflexion/simple_gpt-4_pass_at_1.jsonl.gz")
-    with gzip.open(path, "rt", encoding="utf-8") as stream:
-        return [json.loads(line) for line in stream]
-
-
-def gold_of(row):
-    return {key: row[key] for key in ("prompt", "test", "entry_point")}
-
-
 @pytest.mark.usefixtures("sandbox")
 def test_the_published_verdicts_on_164_solutions(real_path):
-    rows = labelled(real_path)
+    real_path(HUMANEVAL_OUTPUTS)
+    rows = program_outputs()
     started = time.monotonic()
-    grades = grade_many(GRADERS["humaneval"], [(row["solution"], gold_of(row)) for row in rows])
+    grades = grade_many(GRADERS["humaneval"], [(row["solution"], program_gold(row)) for row in rows])
     assert time.monotonic() - started < 120
     differing = [
         row
@@ -312,7 +304,7 @@ def test_the_published_verdicts_on_164_solutions(real_path):
     # solved. It passes where something else has imported math into its namespace
     (leaked,) = differing
     assert (leaked["task_id"], leaked["is_solved"]) == ("HumanEval/133", True)
-    assert verdict("import math\n" + leaked["solution"], gold_of(leaked)) == "correct"
+    assert verdict("import math\n" + leaked["solution"], program_gold(leaked)) == "correct"
 
 
 @pytest.mark.usefixtures("sandbox")
@@ -320,8 +312,8 @@ def test_the_canonical_solutions_pass(real_path):
     with gzip.open(real_path("humaneval/HumanEval.jsonl.gz"), "rt", encoding="utf-8") as stream:
         rows = [json.loads(line) for line in stream]
     answers = [
-        (row["canonical_solution"], gold_of(row)) if number % 2 else
-        (f"Sure!\n```python\n{row['prompt']}{row['canonical_solution']}\n```", gold_of(row))
+        (row["canonical_solution"], program_gold(row)) if number % 2 else
+        (f"Sure!\n```python\n{row['prompt']}{row['canonical_solution']}\n```", program_gold(row))
         for number, row in enumerate(rows)
     ]  # fmt: skip
     grades = grade_many(GRADERS["humaneval"], answers)

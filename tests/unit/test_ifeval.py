@@ -1,11 +1,11 @@
 """IFEval over lm-eval's checkers: published verdicts, golds, failures, responses made to hang a checker."""
 
-import gzip
 import json
 import time
 
 import pytest
 from command_line import entrobench
+from grading_data import IFEVAL_OUTPUTS, instruction_outputs
 
 from entrobench.data.schema import Problem
 from entrobench.errors import ConfigError, MissingInput
@@ -45,20 +45,13 @@ def test_the_loose_verdict_forgives_a_first_line():
     assert (found.verdict, found.second_verdict) == ("incorrect", "correct")
 
 
+@pytest.fixture
 def labelled(real_path):
-    """Responses of GPT-4 with their golds and the published verdicts: (response, gold, strict, loose)."""
-    rows = {}
+    """540 responses, see instruction_outputs."""
     for level in ("strict", "loose"):
-        path = real_path(f"outputs/ifeval_gpt4/eval_results_{level}.jsonl.gz")
-        with gzip.open(path, "rt", encoding="utf-8") as stream:
-            rows[level] = [json.loads(line) for line in stream]
-    data = real_path("ifeval/input_data.jsonl").read_text(encoding="utf-8").splitlines()
-    golds = {row["prompt"].strip(): row for row in map(json.loads, data)}
-    keys = ("prompt", "instruction_id_list", "kwargs")
-    return [
-        (strict["response"], {key: golds[strict["prompt"].strip()][key] for key in keys}, strict, loose)
-        for strict, loose in zip(rows["strict"], rows["loose"], strict=True)
-    ]
+        real_path(IFEVAL_OUTPUTS.format(level=level))
+    real_path("ifeval/input_data.jsonl")
+    return instruction_outputs()
 
 
 def is_open(own):
@@ -68,8 +61,8 @@ def is_open(own):
     )
 
 
-def test_the_published_verdicts_on_540_responses(real_path):
-    rows = labelled(real_path)
+def test_the_published_verdicts_on_540_responses(labelled):
+    rows = labelled
     grades = grade_many(GRADERS["ifeval"], [(response, own) for response, own, _, _ in rows])
     assert len(grades) == 540
     assert "error" not in {g.verdict for g in grades} | {g.second_verdict for g in grades}
@@ -90,11 +83,11 @@ def test_the_published_verdicts_on_540_responses(real_path):
     assert (len(pairs), sum(ours != label for ours, label in pairs)) == (832, 2)
 
 
-def test_verdicts_repeat(real_path):
+def test_verdicts_repeat(labelled):
     # langdetect draws random numbers; on a few words they decide
     rows = [
         (response[:20], own)
-        for response, own, _, _ in labelled(real_path)
+        for response, own, _, _ in labelled
         if "language:response_language" in own["instruction_id_list"]
     ]
     assert len(rows) > 20
