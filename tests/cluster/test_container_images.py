@@ -196,10 +196,21 @@ def test_two_builds_have_the_same_content(built, tmp_path):
     assert first.debian == second.debian
 
 
-def test_the_training_image_imports_its_libraries(tmp_path):
-    image = image_file("train", "cpu", None)
+def made(name: str) -> Path:
+    """The image of `make images`, which is the recorded one, or a skip that says what to type."""
+    image = image_file(name, "cpu", None)
     if not image.exists():
-        pytest.skip(f"{image} is not built; type: make images IMAGES=train DEVICE=cpu")
+        pytest.skip(f"{image} is not built; type: make images IMAGES={name} DEVICE=cpu")
     require_locked(image, lock_file())
+    return image
+
+
+def test_a_models_code_is_run_in_a_sandbox_within_the_image_of_evaluation(tmp_path):
+    script = "from entrobench.rewards.code_sandbox import require_sandbox; require_sandbox(); print('ran')"
+    assert inside(made("evaluate"), tmp_path, script).split() == ["ran"]
+
+
+def test_the_training_image_imports_its_libraries(tmp_path):
+    image = made("train")
     script = "import torch, vllm, verl; print(torch.__version__, verl.__version__)"
     assert inside(image, tmp_path, script).split()[-2:] == ["2.13.0+cpu", "0.9.1"]

@@ -7,6 +7,7 @@ has the digest of one build, and a digest of its content that any build of the s
 Light: the Snakefile imports this at parse time.
 """
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -162,6 +163,10 @@ def exec_prefix(
     argv = ["apptainer", "--silent", "exec", "--no-home", "--no-mount", "tmp,cwd,hostfs"]
     if nv:
         argv.append("--nv")
+    if os.geteuid() == 0:
+        # Apptainer takes every capability from root; without this one it cannot be mapped into the namespace
+        # of a sandbox for a model's code
+        argv += ["--add-caps", "CAP_SETFCAP"]
     scratch = Path("/tmp") if scratch is None else scratch.resolve()
     # Apptainer mounts in this order: /tmp comes first, since what follows may lie below it
     argv += ["--bind", f"{scratch}:/tmp", "--bind", f"{scratch}:/var/tmp"]
