@@ -39,7 +39,7 @@ def driver(tmp_path):
     assert process.stdout.readline().strip() == str(tmp_path / "python")
     yield process
     process.kill()
-    process.communicate()
+    process.communicate(timeout=20)  # a server that stays would hold its output open for ever
 
 
 def start(folder: Path, code: str, *arguments: str, **options) -> subprocess.Popen:

@@ -57,8 +57,9 @@ def start(folder: Path, prepare: Callable[[], None]) -> Path | None:
     if not os.access(executable, os.X_OK):  # a file system without executables
         return None
     _flush()
+    driver = os.getpid()
     if os.fork() == 0:
-        _run_and_exit(lambda: _serve(listener, executable, prepare))
+        _run_and_exit(lambda: _serve(listener, executable, prepare, driver))
     listener.close()
     return executable
 
@@ -142,8 +143,10 @@ class _Server:
         return connection
 
 
-def _serve(listener: socket.socket, executable: Path, prepare: Callable[[], None]) -> None:
+def _serve(listener: socket.socket, executable: Path, prepare: Callable[[], None], driver: int) -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != driver:  # it died before that, and no signal comes any more
+        return
     server = _Server(listener)
     prepare()
     multiprocessing.set_executable(str(executable))
