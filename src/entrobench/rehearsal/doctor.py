@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from entrobench.cells import CellId, benchmark_of, entries_of, listed_cells, model_of
 from entrobench.configs import Configs
 from entrobench.data.sources import is_offline
 from entrobench.errors import EntrobenchError
@@ -366,16 +367,19 @@ def check_graders(place: Place) -> Check:
 
 def _benchmarks(place: Place) -> list[str]:
     """Benchmarks that the scale's cells are evaluated on."""
-    from entrobench.cells import benchmark_of, entries_of, listed_cells
+    scale, configs = place.configs.scale(place.scale), place.configs
+    return sorted(
+        {
+            benchmark_of(entry, cell.paper, configs)
+            for cell in _listed_cells(place)
+            for entry in entries_of(cell, scale, configs)
+        }
+    )
 
-    scale = place.configs.scale(place.scale)
-    names = {
-        benchmark_of(entry, paper, place.configs)
-        for paper in place.configs.papers()
-        for cell in listed_cells(paper, place.configs)
-        for entry in entries_of(cell, scale, place.configs)
-    }
-    return sorted(names)
+
+def _listed_cells(place: Place) -> list[CellId]:
+    """Every cell that a paper lists."""
+    return [cell for paper in place.configs.papers() for cell in listed_cells(paper, place.configs)]
 
 
 def check_data(place: Place) -> Check:
@@ -401,14 +405,8 @@ def check_data(place: Place) -> Check:
 
 def check_models(place: Place) -> Iterator[Check]:
     """Whether each model that the scale's cells start from has a pinned revision, and is here already."""
-    from entrobench.cells import listed_cells, model_of
-
     scale = place.configs.scale(place.scale)
-    names = {
-        model_of(cell, scale, place.configs)
-        for paper in place.configs.papers()
-        for cell in listed_cells(paper, place.configs)
-    }
+    names = {model_of(cell, scale, place.configs) for cell in _listed_cells(place)}
     for name in sorted(names):
         source = place.configs.model(name).source
         folder = place.results / place.scale / "models" / name
