@@ -34,7 +34,7 @@ from entrobench.evaluation.cell import load_tokenizer
 from entrobench.evaluation.plan import BenchmarkPlan, plan_benchmark
 from entrobench.machine.site import Gpus, Site
 from entrobench.paths import shared_data
-from entrobench.rehearsal.evaluation_jobs import Jobs, rows_of
+from entrobench.rehearsal.evaluation_jobs import Jobs, by_experiment, rows_of
 from entrobench.rewards.graders import require_grader
 
 # runs: from what is on this machine. download: pinned, and not here yet. by hand: the note says what to get.
@@ -92,14 +92,11 @@ def rehearse_evaluation(
     scale = configs.scale(scale_name)
     gpu = site_gpu(site.gpus if site is not None else Gpus()) if scale.device == "cuda" else None
     stage = _Stage(configs, scale, results, gpu)
-    groups: dict[str, list[CellId]] = {}
-    for cell in cells:
-        groups.setdefault(f"{cell.paper}/{cell.experiment}", []).append(cell)
+    groups = by_experiment(cells)
     return [finding for name, group in groups.items() for finding in _experiment(name, group, stage)]
 
 
 def _experiment(name: str, cells: list[CellId], stage: _Stage) -> list[Finding]:
-    # Cells of one experiment differ in method and seed only, which evaluation does not depend on
     cell = cells[0]
     resolved = resolve(str(cell), stage.scale.scale, stage.configs, stage.results)
     needs = missing_data(cell, stage.scale, stage.configs)

@@ -47,16 +47,23 @@ def evaluation_jobs(
     """One entry an experiment, whether or not its data are here. Raises UnknownName, ConfigError, or
     MissingInput where a benchmark does not state its number of problems.
     """
+    groups = by_experiment(cells)
+    return [_jobs(name, group, scale_name, configs, results, site) for name, group in groups.items()]
+
+
+def by_experiment(cells: Iterable[CellId]) -> dict[str, list[CellId]]:
+    """The cells of each <paper>/<experiment>. They differ in method and seed only; of that, evaluation
+    depends on whether the method trains.
+    """
     groups: dict[str, list[CellId]] = {}
     for cell in cells:
         groups.setdefault(f"{cell.paper}/{cell.experiment}", []).append(cell)
-    return [_jobs(name, group, scale_name, configs, results, site) for name, group in groups.items()]
+    return groups
 
 
 def _jobs(
     name: str, cells: list[CellId], scale_name: str, configs: Configs, results: Path, site: Site | None
 ) -> Jobs:
-    # Cells of one experiment differ in method and seed only; of that, evaluation depends on what trains
     resolved = resolve(str(cells[0]), scale_name, configs, results)
     scale = configs.scale(scale_name)
     milestones = max(len(evaluated_milestones(cell, scale, configs)) for cell in cells)
