@@ -9,6 +9,7 @@ import math
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,57 @@ STEPS_KEY, INTERVAL_KEY, KEEP_KEY = (
 )  # fmt: skip
 SEED_KEYS = ("data.seed", "actor_rollout_ref.rollout.seed", "actor_rollout_ref.actor.data_loader_seed")
 
+# verl settings that say where, how fast and how long a run computes, not what. A run goes on with other
+# values of these; with another value of any other setting it is another run
+PERFORMANCE_KEYS = (
+    "actor_rollout_ref.actor.checkpoint.*",
+    "actor_rollout_ref.actor.fsdp_config.*offload*",
+    "actor_rollout_ref.actor.fsdp_config.forward_prefetch",
+    "actor_rollout_ref.actor.fsdp_config.fsdp_size",
+    "actor_rollout_ref.actor.fsdp_config.reshard_after_forward",
+    "actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size",
+    "actor_rollout_ref.actor.ppo_max_token_len_per_gpu",
+    "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu",
+    "actor_rollout_ref.actor.ulysses_sequence_parallel_size",
+    "actor_rollout_ref.actor.use_dynamic_bsz",
+    "actor_rollout_ref.*.use_torch_compile",
+    "actor_rollout_ref.model.enable_activation_offload",
+    "actor_rollout_ref.model.enable_gradient_checkpointing",
+    "actor_rollout_ref.model.override_config.attn_implementation",
+    "actor_rollout_ref.model.use_remove_padding",
+    "actor_rollout_ref.rollout.agent.num_workers",
+    "actor_rollout_ref.rollout.checkpoint_engine.*",
+    "actor_rollout_ref.rollout.enable_sleep_mode",
+    "actor_rollout_ref.rollout.enforce_eager",
+    "actor_rollout_ref.rollout.engine_kwargs.*",
+    "actor_rollout_ref.rollout.free_cache_engine",
+    "actor_rollout_ref.rollout.gpu_memory_utilization",
+    "actor_rollout_ref.rollout.layered_summon",
+    "actor_rollout_ref.rollout.load_format",
+    "actor_rollout_ref.rollout.log_prob_*",
+    "actor_rollout_ref.rollout.max_model_len",
+    "actor_rollout_ref.rollout.max_num_*",
+    "actor_rollout_ref.rollout.tensor_model_parallel_size",
+    "data.dataloader_num_workers",
+    "ray_kwargs.*",
+    "reward.num_workers",
+    "trainer.default_local_dir",
+    "trainer.device",
+    "trainer.experiment_name",
+    "trainer.logger",
+    "trainer.max_*_ckpt_to_keep",
+    "trainer.n_gpus_per_node",
+    "trainer.nnodes",
+    "trainer.project_name",
+    "trainer.resume_mode",
+    "trainer.save_freq",
+    "trainer.test_freq",
+    "trainer.total_epochs",
+    "trainer.total_training_steps",
+    "trainer.val_before_train",
+    "transfer_queue.*",
+)
+
 
 @dataclass(frozen=True)
 class CellId:
@@ -71,6 +123,11 @@ class CellId:
         except UnknownName as error:
             raise UnknownName(f"{text}: {error}") from error
         return cls(paper, experiment, method, int(seed.removeprefix("seed")))
+
+
+def is_performance_key(key: str) -> bool:
+    """Whether a verl setting is one of PERFORMANCE_KEYS."""
+    return any(fnmatchcase(key, pattern) for pattern in PERFORMANCE_KEYS)
 
 
 def listed_cells(paper: str, configs: Configs) -> list[CellId]:
