@@ -12,6 +12,9 @@ from entrobench.errors import ConfigError, UnknownName, did_you_mean
 Status = Literal["stated", "inferred", "authors_code", "ours"]
 
 
+NOT_SET = "not set"
+
+
 class Strict(BaseModel):
     """A part of a configuration file: no key but the stated ones, and no change after reading.
 
@@ -397,6 +400,26 @@ class Configs:
         if "/" in name or not path.exists():
             require_known(kind.removesuffix("s"), name, self.names(kind), f"ls configs/{kind}")
         return load_yaml(path, model)
+
+
+def flattened(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> value of what is nested in mappings; an empty one is a value."""
+    if not isinstance(tree, dict) or not tree:
+        return {prefix[:-1]: tree}
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        leaves |= flattened(value, f"{prefix}{key}.")
+    return leaves
+
+
+def differences(earlier: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """A line for each value in which two nested mappings differ, such as `verl.data.seed: 0 -> 1`."""
+    before, after = flattened(earlier), flattened(now)
+    return [
+        f"{key}: {before.get(key, NOT_SET)} -> {after.get(key, NOT_SET)}"
+        for key in dict.fromkeys((*before, *after))
+        if before.get(key, NOT_SET) != after.get(key, NOT_SET)
+    ]
 
 
 def require_known(kind: str, name: str, known: list[str], listing: str) -> None:

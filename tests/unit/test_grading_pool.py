@@ -171,7 +171,7 @@ def test_the_event_loop_runs_on_while_answers_hang(monkeypatch):
     monkeypatch.setattr(pool_module, "TIME_LIMIT_SECONDS", 1.5)
     grade(r"\boxed{1/2}", "0.5")
 
-    async def longest_gap():
+    async def turns_and_verdicts():
         loop = asyncio.get_running_loop()
         # A gold as large as the answer: nothing decides without the processes
         jobs = [
@@ -179,15 +179,15 @@ def test_the_event_loop_runs_on_while_answers_hang(monkeypatch):
             for n in range(2)
         ]
         waiting = asyncio.gather(*jobs)
-        gap, last = 0.0, time.monotonic()
+        turns = 0
         while not waiting.done():
             await asyncio.sleep(0.01)
-            gap, last = max(gap, time.monotonic() - last), time.monotonic()
-        return gap, [job.verdict for job in await waiting]
+            turns += 1
+        return turns, [job.verdict for job in await waiting]
 
-    gap, verdicts = asyncio.run(longest_gap())
+    turns, verdicts = asyncio.run(turns_and_verdicts())
     assert verdicts == ["error", "error"]
-    assert gap < 0.75, "the loop stood still for half an answer's limit"
+    assert turns > 10, "of 150 in an answer's limit; a loop that waits itself makes one or two"
 
 
 def test_a_forked_child_has_processes_of_its_own():

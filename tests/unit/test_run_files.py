@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from entrobench.runs.run_files import Curve, Lives, Progress, StopRequest, set_aside_other_run
+from entrobench.runs.run_files import Curve, Lives, Progress, StopRequest
 
 
 def test_curve_forgets_the_steps_that_a_resumed_run_makes_again(tmp_path):
@@ -19,21 +19,6 @@ def test_curve_forgets_the_steps_that_a_resumed_run_makes_again(tmp_path):
     frame = curve.to_parquet()
     assert frame["step"].tolist() == [1, 2, 3, 4]
     assert frame["reward"].tolist() == [0.1, 0.2, 0.3, 0.9]
-
-
-def test_a_run_with_other_settings_is_set_aside_and_nothing_is_lost(tmp_path):
-    assert set_aside_other_run(tmp_path, "a" * 64) is None
-    checkpoint = tmp_path / "checkpoints" / "global_step_4"
-    checkpoint.mkdir()
-    Curve(tmp_path).append(1, {"reward": 0.5})
-    Lives(tmp_path).begin(0)
-    assert set_aside_other_run(tmp_path, "a" * 64) is None, "the same run resumes"
-    aside = set_aside_other_run(tmp_path, "b" * 64)
-    assert (aside / "checkpoints" / "global_step_4").is_dir()
-    assert json.loads((aside / "metrics.jsonl").read_text())["reward"] == 0.5
-    assert (aside / "lives.jsonl").exists()
-    assert not checkpoint.exists()
-    assert Lives(tmp_path).read() == [], "the new run has no earlier life"
 
 
 def test_stop_request_is_asked_answered_and_forgotten(tmp_path):

@@ -11,7 +11,7 @@ from entrobench.paths import repository_root
 
 def add_to(app: typer.Typer) -> None:
     """Add this group's verbs."""
-    for verb in (cells, methods, resolve_cell):
+    for verb in (cells, methods, resolve_cell, why):
         name = "resolve" if verb is resolve_cell else verb.__name__
         app.command(name, rich_help_panel="What there is")(verb)
 
@@ -55,6 +55,16 @@ def methods(results: Results = Path("results")) -> None:
 def resolve_cell(cell: Cell, scale: Scale = "smoke", results: Results = Path("results")) -> None:
     """Write a cell's cell.yaml and print it: every value, and where it comes from."""
     print(written_cell(cell, scale, results, anew=True).read_text(encoding="utf-8"), end="")
+
+
+def why(cell: Cell, scale: Scale = "smoke", results: Results = Path("results")) -> None:
+    """Why a cell would be trained, sampled or graded again, and what of it would be kept."""
+    from entrobench.cells import CellId
+    from entrobench.rehearsal.why import as_text
+    from entrobench.rehearsal.why import why as answers_of
+
+    configs = checkout_configs()
+    print(as_text(answers_of(CellId.parse(cell, configs), scale, configs, results)))
 
 
 def written_cell(name: str, scale: str, results: Path, anew: bool) -> Path:

@@ -193,7 +193,12 @@ def submit(
     allow_dirty: AllowDirty = False,
 ) -> None:
     """Estimate a group of cells and run them through SLURM; above a limit only with --go."""
-    from entrobench.cluster.submit import check_limits, run_snakemake, snakemake_command
+    from entrobench.cluster.submit import (
+        check_checkpoints,
+        check_limits,
+        run_snakemake,
+        snakemake_command,
+    )
     from entrobench.cost.estimate import estimate, load_assumptions
     from entrobench.cost.targets import target_cells
     from entrobench.cost.text import as_text
@@ -205,11 +210,13 @@ def submit(
     found = estimate(target, scale, configs, results, site, seeds)
     print(as_text(found, load_assumptions(configs), site), flush=True)
     set_allow_dirty(allow_dirty)
+    cells = target_cells(target, configs, seeds)
     if not dry_run:
         require_clean_tree(scale, root)
         check_limits(found, site, go)
+        check_checkpoints(cells, scale, configs, results)
     options = ["--dry-run", "--quiet", "rules"] if dry_run else []
-    command = snakemake_command(target_cells(target, configs, seeds), scale, results, options)
+    command = snakemake_command(cells, scale, results, options)
     raise typer.Exit(run_snakemake(command, root))
 
 

@@ -6,11 +6,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from entrobench.cells import CellId
+from entrobench.cells import CellId, devices_of
+from entrobench.configs import Configs
 from entrobench.cost.estimate import Estimate
 from entrobench.cost.text import over_limits
 from entrobench.errors import LimitExceeded, MissingInput
 from entrobench.machine.site import Site
+from entrobench.runs.checkpoints import require_world_size
 
 PROFILE = Path("workflow/profiles/slurm")
 
@@ -23,6 +25,13 @@ def check_limits(estimate: Estimate, site: Site, go: bool) -> None:
             f"{estimate.target}: {'; '.join(over)} (limits in configs/site.yaml). Nothing was submitted.\n"
             f"  To submit it type the same command with --go; in make: GO=--go"
         )
+
+
+def check_checkpoints(cells: Sequence[CellId], scale: str, configs: Configs, results: Path) -> None:
+    """Raise ConfigError for a cell whose checkpoints were written by another number of GPUs than it has."""
+    for cell in cells:
+        nodes, gpus = devices_of(cell, configs.scale(scale), configs)
+        require_world_size(results / scale / str(cell) / "checkpoints", nodes * max(gpus, 1))
 
 
 def snakemake_command(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from entrobench.configs import differences
 from entrobench.errors import ConfigError, CorruptFile, EntrobenchError, MissingInput, Unfinished
 from entrobench.evaluation.engine import Engine, EngineSettings
 from entrobench.evaluation.golds import grader_gold
@@ -375,6 +376,28 @@ def _kept(path: Path, origin: dict[str, Any]) -> _Kept | None:
         return None
     is_same = digest.hexdigest() == meta["completions_sha256"]
     return _Kept(meta["origin"], None, {}) if is_same else None
+
+
+def reasons(prepared: Prepared) -> dict[str, str]:
+    """Benchmark -> what evaluating it now would do, and why; nothing is sampled, graded or changed."""
+    return {name: _reason(prepared, plan) for name, plan in prepared.plan.benchmarks.items()} | {
+        name: f"is not run: {why}" for name, why in prepared.plan.not_run.items()
+    }
+
+
+def _reason(prepared: Prepared, plan: BenchmarkPlan) -> str:
+    path, origin, grader = (
+        prepared.place.samples(plan.benchmark), prepared.origin(plan), grader_version(plan.asks),
+    )  # fmt: skip
+    kept = _kept(path, origin)
+    if kept is not None:
+        return "is kept" if kept.grader == grader else "is graded again: its verdicts are another grader's"
+    here = len(list(prepared.parts(plan).folder.glob("*.jsonl")))
+    chunks = f"{here} of {len(plan.chunks)} chunks are here"
+    if not _meta(path).exists():
+        return f"is sampled: {chunks}"
+    found = read_json(_meta(path)).get("origin", {})
+    return f"is sampled again, {chunks}: {'; '.join(differences(found, origin)) or 'its file was changed'}"
 
 
 def _without_verdicts(sample: Sample) -> bytes:

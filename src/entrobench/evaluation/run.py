@@ -81,10 +81,11 @@ def prepared_cell(
     cell = read_cell(place.folder / "cell.yaml")
     if cell["device"] == "cpu":
         os.environ |= CPU_ENVIRONMENT  # before torch starts its threads
-    return cell, prepare(cell, model or _own_model(cell, place), place, chat_template)
+    return cell, prepare(cell, model or own_model(cell, place), place, chat_template)
 
 
-def _own_model(cell: dict[str, Any], place: Place) -> Path:
+def own_model(cell: dict[str, Any], place: Place) -> Path:
+    """The model that an evaluation of the cell asks: the trained one, a checkpoint's, the base model."""
     if place.step is not None:
         return checkpoint_model(cell, place.folder, place.step)
     return place.folder / "model" if cell["trains"] else Path(cell["model"]["path"])

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from entrobench.errors import CorruptFile, EntrobenchError, MissingInput
+from entrobench.errors import ConfigError, CorruptFile, EntrobenchError, MissingInput
 from entrobench.files import read_json, write_atomic, write_json
 
 CONTROLLER_FILE = "controller.json"
@@ -76,11 +76,35 @@ def check_checkpoint(folder: Path, world_size: int, needs_controller: bool) -> N
 
 
 def _other_world_size(folder: Path, world_size: int) -> str:
+    others = _world_sizes(folder) - {world_size}
+    return (
+        f": it was written by {min(others)} training processes, this run has {world_size}" if others else ""
+    )
+
+
+def _world_sizes(folder: Path) -> set[int]:
     written = (re.search(r"_world_size_(\d+)_", path.name) for path in (folder / "actor").glob("model_*.pt"))
-    others = {int(match[1]) for match in written if match} - {world_size}
-    if not others:
-        return ""
-    return f": it was written by {sorted(others)[0]} training processes, this run has {world_size}"
+    return {int(match[1]) for match in written if match}
+
+
+def world_size_of(cell: dict[str, Any]) -> int:
+    """Training processes of a resolved cell."""
+    return int(cell["verl"]["trainer.nnodes"] * cell["verl"]["trainer.n_gpus_per_node"])
+
+
+def require_world_size(checkpoints: Path, world_size: int) -> None:
+    """Raise ConfigError where every checkpoint was written by another number of training processes: each has
+    a shard of its own, which no other number can read.
+    """
+    written = {size for folder in checkpoint_folders(checkpoints).values() for size in _world_sizes(folder)}
+    if written and world_size not in written:
+        number = max(written)
+        raise ConfigError(
+            f"the checkpoints in {checkpoints} were written by {number} training processes, and this run has "
+            f"{world_size}, which cannot read them.\n"
+            f"  Go on with {number} (trainer.nnodes x trainer.n_gpus_per_node), or start again from step 0 "
+            f"with: mv {checkpoints} {checkpoints}.of{number}"
+        )
 
 
 def resume_point(checkpoints: Path, world_size: int, needs_controller: bool) -> tuple[Path | None, list[str]]:

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from entrobench.errors import MissingInput
-from entrobench.files import read_json, read_jsonl, write_atomic, write_json, write_jsonl, write_parquet
+from entrobench.files import read_json, read_jsonl, write_json, write_jsonl, write_parquet
 
 
 class Progress:
@@ -125,7 +125,8 @@ class Lives:
 
     start, stop: UTC. from_step: the checkpoint that it began from. to_step: the last step that it finished;
     what lies between that and the next life's from_step was lost. exit: finished, stopped by SIGNAL,
-    interrupted, killed, or failed: REASON. job: of SLURM. host: only where ENTROBENCH_RECORD_HOSTS is set.
+    interrupted, killed, or failed: REASON. versions: of the engines. settings: those that may differ between
+    lives. job: of SLURM. host: only where ENTROBENCH_RECORD_HOSTS is set.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -137,7 +138,12 @@ class Lives:
         """All lives so far. Raises CorruptFile."""
         return read_jsonl(self.path) if self.path.exists() else []
 
-    def begin(self, from_step: int) -> None:
+    def begin(
+        self,
+        from_step: int,
+        versions: dict[str, str] | None = None,
+        settings: dict[str, Any] | None = None,
+    ) -> None:
         """Add a life."""
         life: dict[str, Any] = {
             "start": _utc(time.time()),
@@ -145,6 +151,8 @@ class Lives:
             "from_step": from_step,
             "to_step": from_step,
             "exit": None,
+            "versions": versions or {},
+            "settings": settings or {},
         }
         if job := os.environ.get("SLURM_JOB_ID"):
             life["job"] = job
@@ -188,21 +196,3 @@ def _utc(seconds: float) -> str:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) or (hasattr(value, "item") and getattr(value, "size", 1) == 1)
-
-
-def set_aside_other_run(run_dir: Path, identity: str) -> Path | None:
-    """Move checkpoints, curve and lives of a run with another identity (settings, model or data) away.
-
-    Returns the folder that they were moved to, or None when there was nothing to move.
-    """
-    mark = run_dir / "checkpoints" / "identity.txt"
-    previous = mark.read_text(encoding="utf-8").strip() if mark.exists() else None
-    aside = None
-    if previous not in (None, identity):
-        aside = run_dir / f"replaced.{previous[:12]}.{int(time.time())}"
-        aside.mkdir()
-        for name in ("checkpoints", "metrics.jsonl", "lives.jsonl"):
-            if (run_dir / name).exists():
-                (run_dir / name).rename(aside / name)
-    write_atomic(mark, identity + "\n")
-    return aside

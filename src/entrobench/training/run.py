@@ -6,8 +6,6 @@ last step writes none and exits 75.
 """
 
 import importlib
-import importlib.metadata
-import json
 import os
 import sys
 import time
@@ -18,13 +16,14 @@ import entrobench.rewards.verl_reward
 from entrobench.cells import read_cell
 from entrobench.data.schema import read_verl_parquet
 from entrobench.errors import EntrobenchError, TrainingFailed, Unfinished
-from entrobench.files import sha256_file, sha256_text, write_json
+from entrobench.files import write_json
 from entrobench.models.check import check_model, check_vocabulary
 from entrobench.models.lora import model_of_checkpoint
 from entrobench.paths import repository_root
 from entrobench.provenance.manifest import write_manifest
-from entrobench.runs.checkpoints import latest_step, resume_point
-from entrobench.runs.run_files import Curve, Lives, Progress, StopRequest, set_aside_other_run
+from entrobench.runs.checkpoints import latest_step, require_world_size, resume_point, world_size_of
+from entrobench.runs.identity import engine_versions, identity_of, performance_of, set_aside_other_run
+from entrobench.runs.run_files import Curve, Lives, Progress, StopRequest
 from entrobench.training import fork_server
 from entrobench.training.disk import require_space
 from entrobench.training.token_record import TokenRecord
@@ -57,19 +56,6 @@ def run_overrides(cell: dict[str, Any], run_dir: Path) -> dict[str, Any]:
     return overrides
 
 
-def run_identity(cell: dict[str, Any]) -> str:
-    """Hash of what a checkpoint depends on; what says how long or where to train may change on resume."""
-    may_change = ("trainer.total_", "trainer.save_freq", "trainer.max_", "ray_kwargs.")
-    settings = {key: value for key, value in cell["verl"].items() if not key.startswith(may_change)}
-    model = Path(cell["model"]["path"])
-    # A trained model has no model.json; its weights are their own identity
-    files = [model / "model.json"] if (model / "model.json").exists() else sorted(model.glob("*.safetensors"))
-    weights = [sha256_file(path) for path in files]
-    data = sha256_file(Path(cell["dataset"]["train_file"]))
-    identity = [settings, cell["trainer"], cell["shaper"], cell.get("relay"), weights, data]
-    return sha256_text(json.dumps(identity, sort_keys=True))
-
-
 def check_inputs(cell: dict[str, Any], run_dir: Path) -> Path | None:
     """Check model, data, checkpoints and free space; return the folder of the checkpoint to resume from.
 
@@ -80,13 +66,14 @@ def check_inputs(cell: dict[str, Any], run_dir: Path) -> Path | None:
     check_model(model)
     check_vocabulary(model)
     read_verl_parquet(Path(cell["dataset"]["train_file"]))
-    aside = set_aside_other_run(run_dir, run_identity(cell))
+    aside = set_aside_other_run(run_dir, identity_of(cell))
     if aside is not None:
-        print(
-            f"entrobench: settings, model or data have changed; the earlier run was moved to {aside}",
-            flush=True,
-        )
-    world_size = cell["verl"]["trainer.nnodes"] * cell["verl"]["trainer.n_gpus_per_node"]
+        folder, reasons = aside
+        print(f"entrobench: this is another run; the earlier one was moved to {folder}:", flush=True)
+        for reason in reasons:
+            print(f"entrobench:   {reason}", flush=True)
+    world_size = world_size_of(cell)
+    require_world_size(run_dir / "checkpoints", world_size)
     checkpoint, notes = resume_point(
         run_dir / "checkpoints", world_size, needs_controller=cell["shaper"] is not None
     )
@@ -104,7 +91,7 @@ def train(run_dir: Path) -> None:
     progress.beat("check inputs", 0)
     resumed_from = check_inputs(cell, run_dir)
     from_step = int(resumed_from.name.removeprefix("global_step_")) if resumed_from else 0
-    Lives(run_dir).begin(from_step)
+    Lives(run_dir).begin(from_step, engine_versions(), performance_of(cell))
     Curve(run_dir).truncate_after(from_step)
     (run_dir / "train.done.json").unlink(missing_ok=True)  # of a run with fewer steps
 
@@ -204,7 +191,7 @@ def _finish(cell: dict[str, Any], run_dir: Path, resumed_from: Path | None, seco
             "lives": lives.read(),
             "model": "model",
             "notes": notes,
-            "versions": {name: _version(name) for name in ("verl", "vllm", "torch", "transformers", "ray")},
+            "versions": engine_versions(),
             "command": f"entrobench train {cell['cell']} --scale {cell['scale']}",
         },
     )
@@ -218,15 +205,6 @@ def _link_model(cell: dict[str, Any], run_dir: Path, checkpoint: Path) -> None:
     model = run_dir / "model"
     model.unlink(missing_ok=True)
     model.symlink_to(trained.relative_to(run_dir))
-
-
-def _version(package: str) -> str:
-    for name in (package, f"{package}-cpu"):
-        try:
-            return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return "not installed"
 
 
 def main() -> int:

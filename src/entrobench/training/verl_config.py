@@ -12,6 +12,7 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from entrobench.configs import flattened
 from entrobench.errors import ConfigError
 
 # Mappings that verl passes on as they are, so that any key may stand in them
@@ -35,7 +36,7 @@ def compose_verl_config(overrides: dict[str, Any]) -> DictConfig:
     type differs from the default's, and for whatever verl's own validation refuses.
     """
     config = copy.deepcopy(_default_config())
-    known = _flatten(OmegaConf.to_container(config, resolve=False))
+    known = flattened(OmegaConf.to_container(config, resolve=False))
     with open_dict(config):
         for key, value in overrides.items():
             if not key.startswith(FREE_FORM) and key not in NOT_IN_YAML:
@@ -52,15 +53,6 @@ def _default_config() -> DictConfig:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(Path(verl.__file__).parent / "trainer" / "config"), version_base=None):
         return compose("ppo_trainer")
-
-
-def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict) or not tree:
-        return {prefix[:-1]: tree}
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        leaves |= _flatten(value, f"{prefix}{key}.")
-    return leaves
 
 
 def _check_key(key: str, value: Any, known: dict[str, Any]) -> None:

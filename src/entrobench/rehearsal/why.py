@@ -1,0 +1,114 @@
+"""Why a cell would be trained, sampled, graded or scored again, from its configuration and its files.
+
+Nothing is run or changed. What Snakemake makes of it is told by its own dry run (`snakemake -n`).
+"""
+
+import contextlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from entrobench.cells import STEPS_KEY, CellId, resolve
+from entrobench.configs import Configs, differences
+from entrobench.errors import ConfigError, EntrobenchError
+from entrobench.evaluation.cell import prepare, reasons
+from entrobench.evaluation.places import Place
+from entrobench.evaluation.run import own_model
+from entrobench.runs.checkpoints import (
+    checkpoint_folders,
+    latest_step,
+    require_world_size,
+    world_size_of,
+)
+from entrobench.runs.identity import (
+    UNRECORDED,
+    engine_versions,
+    identity_of,
+    performance_of,
+    read_identity,
+)
+from entrobench.runs.run_files import Lives
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one step of a cell would do, and why."""
+
+    step: str
+    text: str
+    details: list[str] = field(default_factory=list)
+
+
+def why(cell: CellId, scale: str, configs: Configs, results: Path) -> list[Answer]:
+    """An answer for training, for each evaluation and for the scores of a cell, as configured now."""
+    resolved = resolve(str(cell), scale, configs, results)
+    folder = results / scale / str(cell)
+    answers = [_training(resolved, folder)] if resolved["trains"] else []
+    for step in (*resolved.get("evaluated_milestones", []), None):
+        answers.append(_evaluation(resolved, Place(folder, step)))
+    answers.append(_scores(folder))
+    return answers
+
+
+def as_text(answers: list[Answer]) -> str:
+    """One line an answer, its details below it."""
+    lines = []
+    for answer in answers:
+        lines += [f"{answer.step}: {answer.text}", *(f"  {detail}" for detail in answer.details)]
+    return "\n".join(lines)
+
+
+def _training(cell: dict[str, Any], folder: Path) -> Answer:
+    steps, checkpoints = cell["verl"][STEPS_KEY], folder / "checkpoints"
+    if not checkpoint_folders(checkpoints):
+        return Answer("training", "starts from step 0: no checkpoint is here")
+    try:
+        now = identity_of(cell)
+    except (EntrobenchError, OSError) as error:
+        return Answer("training", f"cannot be told: its model or data are not here ({error})")
+    earlier = read_identity(folder)
+    changed = [UNRECORDED] if earlier is None else differences(earlier, now)
+    if changed:
+        return Answer("training", "starts from step 0, and sets the run that is here aside:", changed)
+    try:
+        require_world_size(checkpoints, world_size_of(cell))
+    except ConfigError as error:
+        return Answer("training", f"is refused: {error}")
+    latest = latest_step(checkpoints)
+    is_done = (folder / "train.done.json").exists() and (latest or 0) >= steps
+    text = f"is done: step {latest}" if is_done else f"goes on after step {latest} of {steps}"
+    return Answer("training", text, list(_since_the_last_life(cell, folder)))
+
+
+def _since_the_last_life(cell: dict[str, Any], folder: Path) -> Iterator[str]:
+    """What differs from the life of the run that was the last, and makes it no other run."""
+    lives = Lives(folder).read()
+    if not lives:
+        return
+    for line in differences(lives[-1]["settings"], performance_of(cell)):
+        yield f"performance: {line}"
+    for line in differences(lives[-1]["versions"], dict(engine_versions())):
+        yield f"engine: {line}"
+
+
+def _evaluation(cell: dict[str, Any], place: Place) -> Answer:
+    name = "evaluation" if place.step is None else f"evaluation of step {place.step}"
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            found = reasons(prepare(cell, own_model(cell, place), place))
+    except (EntrobenchError, OSError) as error:
+        return Answer(name, f"waits: {error}")
+    kept = [benchmark for benchmark, reason in found.items() if reason == "is kept"]
+    if len(kept) == len(found) and place.done.exists():
+        return Answer(name, f"is done: {', '.join(kept)}")
+    return Answer(name, "would run:", [f"{benchmark} {reason}" for benchmark, reason in found.items()])
+
+
+def _scores(folder: Path) -> Answer:
+    scores, evaluated = folder / "scores.csv", folder / "eval.done.json"
+    if not scores.exists():
+        return Answer("scores", "are not here")
+    is_older = evaluated.exists() and scores.stat().st_mtime < evaluated.stat().st_mtime
+    return Answer("scores", "are older than the verdicts, and made again" if is_older else "are done")
