@@ -12,11 +12,13 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+import torch
 import yaml
 from support import make_model, make_training_set
+from torchdata.stateful_dataloader.sampler import RandomSampler
 
 from entrobench.algorithms.papo_polarity import PapoPolarity
-from entrobench.cells import resolve
+from entrobench.cells import read_cell, resolve
 from entrobench.configs import Configs
 from entrobench.paths import repository_root
 
@@ -103,7 +105,8 @@ def run_processes(run_dir: Path) -> list[str]:
 
 
 def test_killed_run_resumes_with_the_controller_of_an_uninterrupted_one(tmp_path):
-    run_dir = make_run(tmp_path, {})
+    run_dir = make_run(tmp_path, {"trainer.rollout_data_dir": str(tmp_path / "rollouts")})
+    make_training_set(tmp_path / "train.parquet", rows=64)  # a little less than what the steps generate
     first = start(run_dir)
     wait_for_steps(first, run_dir, 3)
     metrics = run_dir / "metrics.jsonl"
@@ -134,6 +137,8 @@ def test_killed_run_resumes_with_the_controller_of_an_uninterrupted_one(tmp_path
     assert finished["from_step"] == step
     assert 0 <= killed["to_step"] - step <= 2, "at most one checkpoint interval is lost"
 
+    assert_prompts_in_data_order(tmp_path, curve, read_cell(run_dir / "cell.yaml")["verl"]["data.seed"])
+
     # Token statistics under dynamic batching and padding rows: ours against verl's own log-probs, token by
     # token
     assert (curve["token_stats/padding_rows"] == 8).all()
@@ -144,6 +149,36 @@ def test_killed_run_resumes_with_the_controller_of_an_uninterrupted_one(tmp_path
     assert curve["omega_neg"].tolist()[:2] == [1.0, 1.0]
     assert (run_dir / "model" / "model.safetensors").exists()
     assert run_processes(run_dir) == []
+
+
+def assert_prompts_in_data_order(folder: Path, curve: pd.DataFrame, seed: int) -> None:
+    """Each step trained on prompts of its own stretch of the data, in the order that the seed alone gives."""
+    data = pd.read_parquet(folder / "train.parquet")["prompt"]
+    sampler = RandomSampler(range(len(data)), generator=torch.Generator().manual_seed(seed))
+    rows = [row for _ in range(4) for row in sampler]
+    fetched = 0
+    for step, generated, passes, kept in zip(
+        curve["step"],
+        curve["sampling/prompts_generated"].astype(int),
+        curve["sampling/passes"],
+        curve["sampling/kept_share"],
+        strict=True,
+    ):
+        for _ in range(generated // 12):
+            fetched += 12 + (4 if fetched % 64 == 60 else 0)  # 60 of 64 are whole generation batches
+        assert passes * 64 == fetched, f"step {step}: counted on from the life before"
+        assert kept * generated == pytest.approx(6)
+        lines = [
+            json.loads(line) for line in (folder / "rollouts" / f"{step}.jsonl").read_text().splitlines()
+        ]
+        real = [line for line in lines if not line["uid"].startswith("pad")]
+        places = sorted({int(line["uid"].split("_")[0]) for line in real})
+        assert len(places) == 6
+        assert fetched - generated <= places[0]
+        assert places[-1] < fetched
+        for line in real:
+            asked = data[rows[int(line["uid"].split("_")[0])]][0]["content"]
+            assert f"\n{asked}" in line["input"], f"step {step}, {line['uid']}"
 
 
 def controller_after(entropies: list[float]) -> dict:
@@ -199,6 +234,6 @@ def test_dynamic_sampling_without_mixed_groups_ends_with_a_clear_message(tmp_pat
     output = finish(process, 400)
     assert process.returncode == 1
     assert (
-        "DynamicSamplingExhausted: dynamic sampling: step 1 generated 18 prompts (3 batches of 6)" in output
+        "DynamicSamplingExhausted: dynamic sampling: step 1 generated 36 prompts (3 batches of 12)" in output
     )
     assert run_processes(run_dir) == []

@@ -19,7 +19,14 @@ from entrobench.cost.arithmetic import (
     pass_seconds,
     update_factor,
 )
-from entrobench.cost.estimate import _step, architecture_of, estimate, load_assumptions, problems_of
+from entrobench.cost.estimate import (
+    _step,
+    architecture_of,
+    estimate,
+    generation_factor,
+    load_assumptions,
+    problems_of,
+)
 from entrobench.cost.targets import earlier_cells, target_cells, target_names
 from entrobench.cost.text import as_json, as_text
 from entrobench.errors import ConfigError, LimitExceeded, MissingInput, UnknownName, UnsupportedPlatform
@@ -194,6 +201,20 @@ def test_dynamic_sampling_multiplies_generation_and_not_training(tmp_path):
     )
     assert dapo.tokens_generated == 2 * grpo.tokens_generated
     assert dapo.tokens_trained == grpo.tokens_trained
+
+
+@pytest.mark.parametrize(
+    ("generation_batch", "tied_share", "factor"),
+    # Two training batches in one: up to half tied it is enough; of 0.8 tied, 1 / (2 x 0.2) = 2.5 -> 3 of them
+    [(2, 0.0, 2), (2, 0.5, 2), (2, 0.51, 4), (2, 0.8, 6), (3, 0.4, 3), (3, 0.7, 6), (1, 0.0, 1)],
+)
+def test_dynamic_sampling_generates_whole_generation_batches(generation_batch, tied_share, factor):
+    verl = {
+        "algorithm.filter_groups.enable": True,
+        "algorithm.filter_groups.max_inflight_gen_batches": generation_batch,
+    }
+    assert generation_factor(verl, tied_share) == factor
+    assert generation_factor({}, tied_share) == 1
 
 
 def test_every_cell_of_every_paper_can_be_estimated_at_both_scales_on_gpus(tmp_path):

@@ -88,3 +88,6 @@ def test_group_rates_count_dropped_groups_too():
     # two more groups were dropped, one all correct and one all wrong: (1 + 1) / 4 and 1 / 4
     rates = group_rates(batch, correct, {1.0: 1, 0.0: 1})
     assert rates == {"groups/all_correct": 0.5, "groups/all_wrong": 0.25}
+    # and four mixed ones were not needed: (1 + 1) / 8 and 1 / 8
+    rates = group_rates(batch, correct, {1.0: 1, 0.0: 1}, surplus=4)
+    assert rates == {"groups/all_correct": 0.25, "groups/all_wrong": 0.125}

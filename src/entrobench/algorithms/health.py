@@ -38,17 +38,19 @@ def batch_health(batch: TokenBatch, shaped_BT: Tensor) -> dict[str, float]:
     return metrics
 
 
-def group_rates(batch: TokenBatch, is_correct_B: Tensor, dropped: Mapping[float, int]) -> dict[str, float]:
+def group_rates(
+    batch: TokenBatch, is_correct_B: Tensor, dropped: Mapping[float, int], surplus: int = 0
+) -> dict[str, float]:
     """Share of the step's groups whose responses are all correct, and all wrong.
 
     is_correct_B: bool (B,). dropped: accuracy that all responses of a group shared -> number of groups that
-    dynamic sampling dropped for it.
+    dynamic sampling dropped for it. surplus: mixed groups that it discarded because the batch was full.
     """
     is_real_B = batch.mask_BT.any(1)
     groups = batch.groups_B[is_real_B]
     correct = is_correct_B[is_real_B]
     shares = [correct[groups == group].double().mean().item() for group in groups.unique()]
-    total = len(shares) + sum(dropped.values())
+    total = len(shares) + sum(dropped.values()) + surplus
     return {
         "groups/all_correct": (shares.count(1.0) + dropped.get(1.0, 0)) / total,
         "groups/all_wrong": (shares.count(0.0) + dropped.get(0.0, 0)) / total,

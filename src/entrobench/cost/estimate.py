@@ -4,6 +4,7 @@ From the cell as it resolves, the model's architecture (arithmetic.py), configs/
 Nothing is measured here; every assumption is printed beside the figures.
 """
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ class Assumptions(Strict):
     answer_tokens: dict[str, Setting]
     prompt_tokens: Setting
     prompt_tokens_of: dict[str, Setting]
+    tied_share: Setting
     overhead: Setting
     sample_bytes_per_token: Setting
     graded_per_second: Setting
@@ -255,11 +257,14 @@ def _prompt(resolved: dict[str, Any], assumptions: Assumptions) -> float:
     return float(assumptions.prompt_tokens_of.get(name, assumptions.prompt_tokens).value)
 
 
-def generation_factor(verl: dict[str, Any]) -> int:
-    """Prompts generated for each one trained on: dynamic sampling's generation batches in flight."""
+def generation_factor(verl: dict[str, Any], tied_share: float) -> int:
+    """Prompts generated for each one trained on. Dynamic sampling makes whole generation batches until enough
+    groups are not tied.
+    """
     if not verl.get("algorithm.filter_groups.enable", False):
         return 1
-    return int(verl.get("algorithm.filter_groups.max_inflight_gen_batches", 1))
+    generation_batch = int(verl.get("algorithm.filter_groups.max_inflight_gen_batches", 1))
+    return generation_batch * math.ceil(1 / (generation_batch * (1 - tied_share)))
 
 
 @dataclass(frozen=True)
@@ -285,7 +290,7 @@ def _step(
     longest = verl["data.max_response_length"]
     prompt, response = _prompt(resolved, assumptions), longest * _response_share(cell, assumptions).value
     trained = verl["data.train_batch_size"] * verl["actor_rollout_ref.rollout.n"]
-    generated = trained * generation_factor(verl)
+    generated = trained * generation_factor(verl, assumptions.tied_share.value)
     per_server = min(verl["actor_rollout_ref.rollout.tensor_model_parallel_size"], gpus)
     share = verl["actor_rollout_ref.rollout.gpu_memory_utilization"]
     while not fits(model, gpu, per_server, share, prompt + longest) and per_server < gpus:

@@ -147,7 +147,7 @@ def _assumptions(estimate: Estimate, assumptions: Assumptions) -> str:
         f"bandwidth {gpu.mbu_generate:g}",
         *(f"mean response, share of its maximum, {name}: {_stated(s)}" for name, s in shares),
         f"other: {assumptions.overhead.value:.0%} of the time, for rewards, weight transfer, checkpoints",
-        "dynamic sampling generates as many batches as the experiment keeps in flight (DAPO in PAPO: 2)",
+        f"tied groups, of those that dynamic sampling generates: {_stated(assumptions.tied_share)}",
         "every sequence of a batch is trained on; tied groups that a method drops are not subtracted",
     ]
     return "Assumed (configs/estimate.yaml, docs/cost.md):\n" + "\n".join(f"  {line}" for line in lines)

@@ -34,8 +34,6 @@ class RelayTrainer(EntropyTrainer):
             for key, value in leg.settings.items():
                 OmegaConf.update(self.config, key, value)
             self.config.entrobench.drop_tied_groups = leg.drop_tied_groups
-        filter_groups = self.config.algorithm.filter_groups
-        self.replay_buffer.filter_groups_metric = filter_groups.metric if filter_groups.enable else None
         self._shaper = None if leg.shaper is None else SHAPERS[leg.shaper["name"]](**leg.shaper["settings"])
 
     def _method_step(self) -> int:

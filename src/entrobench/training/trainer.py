@@ -1,9 +1,10 @@
 """verl's synchronous trainer, with a Shaper between the advantages and the update.
 
 What is ours: the shaper sees the global batch on the driver before it is split, its state is
-part of the checkpoint, dynamic sampling ends with an error instead of running for ever, each phase leaves a
-sign of life, a run that is asked to stop ends after a step with a checkpoint, and old checkpoints are deleted
-whatever life of the run made them. Everything else is verl's.
+part of the checkpoint, prompts are taken in the order of the data, dynamic sampling is DAPO's and ends with
+an error instead of running for ever, each phase leaves a sign of life, a run that is asked to stop ends after
+a step with a checkpoint, and old checkpoints are deleted whatever life of the run made them. Everything else
+is verl's.
 """
 
 import time
@@ -20,6 +21,7 @@ from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import DAPO_FILTERED_REWARD_COUNTS_KEY
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.utils import tensordict_utils as tu
 from verl.utils.debug import marked_timer
 from verl.workers.utils.padding import response_from_nested, response_to_nested
 
@@ -30,6 +32,7 @@ from entrobench.kernels.token_stats import TokenStats
 from entrobench.runs.checkpoints import load_controller, prune, save_controller
 from entrobench.runs.run_files import Curve, Progress, StopRequest
 from entrobench.training.engine import STAT_FIELDS
+from entrobench.training.sampling import SURPLUS_KEY, CountedPrompts, prompt_name
 from entrobench.training.step_loss import ACTOR_SETTINGS
 from entrobench.training.token_record import TokenRecord, token_frame
 
@@ -66,12 +69,37 @@ class EntropyTrainer(PPOTrainerSync):
         # Once the run is to stop: the steps that it would have made
         self._steps_wanted: int | None = None
 
-    # -- bounded dynamic sampling ----------------------------------------------------------------------------
+    # -- prompts in data order, bounded dynamic sampling -----------------------------------------------------
 
     def on_step_begin(self) -> None:
         super().on_step_begin()
         self._prompts_generated = 0
+        filter_groups = self.config.algorithm.filter_groups
+        self.replay_buffer.filter_groups_metric = filter_groups.metric if filter_groups.enable else None
+        self.replay_buffer.gen_batch_size = self._generation_batch()
         self._progress.beat("generate", self.global_steps)
+
+    def _generation_batch(self) -> int:
+        """Prompts that are generated at once: with dynamic sampling several training batches."""
+        filter_groups = self.config.algorithm.filter_groups
+        batches: int = filter_groups.max_inflight_gen_batches if filter_groups.enable else 1
+        return batches * int(self.config.data.train_batch_size)
+
+    def _init_dataloader(self) -> None:
+        super()._init_dataloader()
+        self.train_dataloader = CountedPrompts(self.train_dataloader)
+
+    def _fetch_one_gen_batch(self) -> TensorDict:
+        first = self.train_dataloader.fetched
+        batch = super()._fetch_one_gen_batch()
+        tu.assign_non_tensor_stack(batch, "uid", [prompt_name(first + row) for row in range(len(batch))])
+        return batch
+
+    def _next_train_batch(self, num_prompts: int | None = None) -> TensorDict:
+        wanted = num_prompts or self._generation_batch()
+        for _ in range(self.train_dataloader.fetches_to_skip(wanted)):
+            self._fetch_one_gen_batch()
+        return super()._next_train_batch(wanted)
 
     def _submit_batch_to_rollout(self, batch: TensorDict) -> int:
         """Count this step's prompts against `algorithm.filter_groups.max_num_gen_batches`, which V1 ignores.
@@ -79,19 +107,31 @@ class EntropyTrainer(PPOTrainerSync):
         Raises DynamicSamplingExhausted instead of generating one prompt more than allowed.
         """
         filter_groups = self.config.algorithm.filter_groups
-        train_batch_size = self.config.data.train_batch_size
-        limit = filter_groups.max_num_gen_batches * train_batch_size
+        limit = filter_groups.max_num_gen_batches * self._generation_batch()
         if filter_groups.enable and 0 < limit < self._prompts_generated + len(batch):
             raise DynamicSamplingExhausted(
                 f"dynamic sampling: step {self.global_steps} generated {self._prompts_generated} prompts "
-                f"({filter_groups.max_num_gen_batches} batches of {train_batch_size}) and still has fewer "
-                f"than {train_batch_size} groups with both correct and incorrect answers.\n"
+                f"({filter_groups.max_num_gen_batches} batches of {self._generation_batch()}) and still has "
+                f"fewer than {self.config.data.train_batch_size} groups with both correct and incorrect "
+                "answers.\n"
                 "  The task is too hard or too easy for this model. Change the data, raise "
                 "algorithm.filter_groups.max_num_gen_batches, or use a method without dynamic sampling "
                 "(grpo). Checkpoints are intact."
             )
         self._prompts_generated += len(batch)
         return super()._submit_batch_to_rollout(batch)
+
+    def _sampling_metrics(self, batch: KVBatchMeta) -> dict[str, float]:
+        kept = {
+            _group_of(key)
+            for key, tag in zip(batch.keys, batch.tags, strict=True)
+            if not tag.get("is_padding", False)
+        }
+        return {
+            "sampling/prompts_generated": self._prompts_generated,
+            "sampling/kept_share": len(kept) / self._prompts_generated,
+            "sampling/passes": self.train_dataloader.passes(),
+        }
 
     # -- tied groups -----------------------------------------------------------------------------------------
 
@@ -162,7 +202,9 @@ class EntropyTrainer(PPOTrainerSync):
                 fields=TensorDict(fields, batch_size=len(batch)),
             )
         self._step_metrics |= shaped.metrics | batch_health(token_batch, shaped.advantages_BT)
-        self._step_metrics |= group_rates(token_batch, step.reward_B > 0, self._tied)
+        self._step_metrics |= self._sampling_metrics(batch)
+        surplus = int(metrics.get(SURPLUS_KEY, 0))
+        self._step_metrics |= group_rates(token_batch, step.reward_B > 0, self._tied, surplus)
         if step.rollout_log_probs_BT is not None:
             self._step_metrics |= mismatch(
                 token_batch.stats.logp[mask_BT], step.rollout_log_probs_BT[mask_BT]
