@@ -3,7 +3,8 @@
 Loaded in the workers through `actor_rollout_ref.model.external_lib`. The driver asks for the statistics by
 `batch.extra_info["token_stats"] = True`; each comes back as one more per-token field beside `log_probs`, and
 `entropy` is replaced by ours, because verl's is computed in the dtype of the logits. Updates run with the
-actor settings of their step (ACTOR_SETTINGS), and a cell may ask for full-precision logits.
+actor settings of their step (ACTOR_SETTINGS), padding rows count in no mean, and a cell may ask for
+full-precision logits.
 """
 
 from typing import Any
@@ -17,7 +18,7 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from entrobench.errors import ConfigError
 from entrobench.kernels.token_stats import TokenStats, token_stats
-from entrobench.training.step_loss import ACTOR_SETTINGS, StepLoss
+from entrobench.training.step_loss import ACTOR_SETTINGS, StepLoss, real_rows
 
 STAT_FIELDS = {"logp": "stat_logp", "entropy": "entropy", "sum_p2": "stat_sum_p2", "t2": "stat_t2"}
 
@@ -52,7 +53,11 @@ class TokenStatsEngine(FSDPEngineWithLMHead):
         return super()._build_fsdp_module(module)
 
     def train_batch(self, data: TensorDict, loss_function: Any) -> Any:
-        """verl's update of one mini-batch, with the actor settings that the driver sent for this step."""
+        """verl's update of one mini-batch, with the actor settings that the driver sent for this step. A mean
+        over sequences is one over the rows that the mini-batch has, not over its configured size.
+        """
+        rows = real_rows(data["loss_mask"], self.get_data_parallel_group())
+        tu.assign_non_tensor(data, global_batch_size=rows)
         settings = tu.get_non_tensor_data(data=data, key=ACTOR_SETTINGS, default=None) or {}
         return super().train_batch(data, StepLoss(loss_function, dict(settings)))
 

@@ -58,7 +58,7 @@ class CountedPrompts:
 
 
 def prompt_name(place: int) -> str:
-    """uid of the prompt at `place` of all that are fetched: sorts as the data, and has no "_", as verl wants."""
+    """uid of the prompt at `place` of all that are fetched. It sorts as the data; verl splits keys at "_"."""
     return f"{place:012d}"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from tensordict import TensorDict
 from verl.utils import tensordict_utils as tu
+from verl.utils.device import get_device_id
 from verl.utils.metric import AggregationType, Metric
 from verl.workers.utils.padding import no_padding_2_padding
 
@@ -28,6 +29,16 @@ def with_settings(config: Any, settings: dict[str, Any]) -> Any:
         # verl's configurations refuse assignment; a copy of one step's is ours
         object.__setattr__(changed, first, with_settings(current, {rest: value}) if rest else value)
     return changed
+
+
+def real_rows(loss_mask: torch.Tensor, dp_group: Any) -> int:
+    """Rows of a mini-batch, over all ranks, with a token in the loss: verl's padding rows have none.
+
+    loss_mask: jagged, this rank's rows of the mini-batch.
+    """
+    rows = torch.stack([mask.any() for mask in loss_mask.unbind()]).sum().to(get_device_id())
+    torch.distributed.all_reduce(rows, group=dp_group)
+    return max(1, int(rows))
 
 
 class StepLoss:
