@@ -309,6 +309,7 @@ def resolve(name: str, scale_name: str, configs: Configs, results: Path) -> dict
         "shaper": None,
         "recording": scale.recording.model_dump() if scale.recording is not None else None,
         "milestones": experiment.milestones,
+        "mismatch": scale.mismatch.model_dump(),
         "guard": scale.guard.model_dump(),
     }
     steps = evaluated_milestones(cell, scale, configs)

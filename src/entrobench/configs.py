@@ -184,6 +184,18 @@ class Recording(Strict):
     sequences: int
 
 
+class MismatchLimit(Strict):
+    """Ends a run after `steps` steps in a row whose mismatch/kl is above `kl` (health.MismatchGate).
+
+    With weights that did not arrive, TRL's issue 5312 reports a mean |log ratio| of 0.201 in the third step,
+    from 0.015 in sound ones: a KL of at least 0.201^2 / 2 = 0.02, from about 0.0002. Sampling with top_p =
+    0.95, whose log-probabilities vLLM gives within the nucleus, adds up to ln(0.95)^2 / 2 = 0.0013.
+    """
+
+    kl: float = 0.02
+    steps: int = 3
+
+
 class Scale(Strict):
     """configs/scales/<name>.yaml: maps models, data sets, benchmarks, sizes; never a method's mathematics.
 
@@ -204,6 +216,7 @@ class Scale(Strict):
     evaluation: dict[str, Any] = {}
     evaluation_of: dict[str, dict[str, Any]] = {}
     recording: Recording | None = None
+    mismatch: MismatchLimit = MismatchLimit()
     guard: Guard
 
 

@@ -139,6 +139,8 @@ def test_killed_run_resumes_with_the_controller_of_an_uninterrupted_one(tmp_path
 
     assert_prompts_in_data_order(tmp_path, curve, read_cell(run_dir / "cell.yaml")["verl"]["data.seed"])
 
+    assert not [name for name in curve if name.startswith("rollout_corr/")], "diluted by padding rows"
+
     # Token statistics under dynamic batching and padding rows: ours against verl's own log-probs, token by
     # token
     assert (curve["token_stats/padding_rows"] == 8).all()

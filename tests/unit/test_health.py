@@ -6,7 +6,8 @@ import pytest
 import torch
 from support import batch_of
 
-from entrobench.algorithms.health import batch_health, clip_masks, mismatch
+from entrobench.algorithms.health import MismatchGate, batch_health, clip_masks, mismatch
+from entrobench.errors import TrainingFailed
 from entrobench.kernels.token_stats import TokenStats
 
 
@@ -43,6 +44,24 @@ def test_mismatch_by_hand():
     assert metrics["mismatch/kl"] == pytest.approx((1 - math.log(2)) / 2)
     assert metrics["mismatch/max_ratio"] == pytest.approx(2.0)
     assert mismatch(rollout, trainer)["mismatch/max_ratio"] == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "ends_at"),
+    [
+        ([0.01, 0.06, 0.06, 0.07], 4),
+        ([0.06, 0.06, 0.05, 0.06, 0.06], None),  # the limit itself is allowed, and the count begins anew
+        ([0.06, math.nan, math.inf], 3),
+    ],
+)
+def test_steps_in_a_row_above_the_limit_end_the_run(values, ends_at):
+    gate = MismatchGate(kl=0.05, steps=3)
+    for step, kl in enumerate(values, 1):
+        if step == ends_at:
+            with pytest.raises(TrainingFailed, match=rf"in step {step - 2},.*{step - 1},.*at most 0.05"):
+                gate.check(step, kl)
+        else:
+            gate.check(step, kl)
 
 
 def test_clip_masks_of_a_whole_sequence_use_the_geometric_mean():

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from entrobench.algorithms.shaper import TokenBatch
+from entrobench.errors import TrainingFailed
 
 ENTROPY_QUANTILES = (0.1, 0.5, 0.8, 0.9, 0.99)
 # torch.quantile refuses more values than this; a fixed stride keeps the choice independent of anything random
@@ -68,6 +69,31 @@ def mismatch(trainer_logp: Tensor, rollout_logp: Tensor) -> dict[str, float]:
         "mismatch/kl": (log_ratio.expm1() - log_ratio).mean().item(),
         "mismatch/max_ratio": log_ratio.abs().max().exp().item(),
     }
+
+
+class MismatchGate:
+    """Ends a run whose rollout engine samples from another policy than the trainer trains."""
+
+    def __init__(self, kl: float, steps: int) -> None:
+        self.limit, self.steps = kl, steps
+        self._above: list[tuple[int, float]] = []
+
+    def check(self, step: int, kl: float) -> None:
+        """Raise TrainingFailed after `steps` steps in a row with a KL above the limit, or that is NaN."""
+        self._above = [] if kl <= self.limit else [*self._above, (step, kl)]
+        if len(self._above) < self.steps:
+            return
+        values = ", ".join(f"{kl:.3g} in step {step}" for step, kl in self._above)
+        raise TrainingFailed(
+            f"rollouts do not come from the policy that is trained: mismatch/kl {values}; expected at most "
+            f"{self.limit:g}.\n"
+            "  Look at the weight transfer (a value that grows from step to step means stale weights, or an "
+            "adapter that does not arrive), at the dtypes of trainer and rollout "
+            "(actor_rollout_ref.actor.fsdp_config.mixed_precision, actor_rollout_ref.rollout.dtype), and at "
+            "vLLM's version in manifest.json; mismatch/max_ratio of metrics.jsonl has the worst token.\n"
+            "  Checkpoints are intact; those of the steps named learnt from such rollouts. The limit is "
+            "`mismatch` in configs/scales/."
+        )
 
 
 def clip_masks(

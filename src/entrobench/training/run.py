@@ -111,6 +111,7 @@ def train(run_dir: Path) -> None:
             "run_dir": str(run_dir),
             "shaper": cell["shaper"],
             "recording": cell["recording"],
+            "mismatch": cell["mismatch"],
             "drop_tied_groups": cell["trainer"]["drop_tied_groups"],
             "relay": cell.get("relay"),
             "relay_steps": cell.get("relay_steps"),

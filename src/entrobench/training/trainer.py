@@ -26,7 +26,7 @@ from verl.utils.debug import marked_timer
 from verl.workers.utils.padding import response_from_nested, response_to_nested
 
 from entrobench.algorithms import SHAPERS, Shaped, Shaper, TokenBatch
-from entrobench.algorithms.health import batch_health, clip_masks, group_rates, mismatch
+from entrobench.algorithms.health import MismatchGate, batch_health, clip_masks, group_rates, mismatch
 from entrobench.errors import TrainingFailed
 from entrobench.kernels.token_stats import TokenStats
 from entrobench.runs.checkpoints import load_controller, prune, save_controller
@@ -46,7 +46,7 @@ class DynamicSamplingExhausted(TrainingFailed):
 
 class EntropyTrainer(PPOTrainerSync):
     """PPOTrainerSync with an optional Shaper. Reads `config.entrobench` (run_dir, shaper, recording,
-    drop_tied_groups, keep_checkpoints, milestones).
+    mismatch, drop_tied_groups, keep_checkpoints, milestones).
     """
 
     _step: "_Step"
@@ -64,6 +64,7 @@ class EntropyTrainer(PPOTrainerSync):
         # Kept apart from verl's metrics, which it averages over sub-steps and so rounds
         self._step_metrics: dict[str, float] = {}
         self._tied: Counter[float] = Counter()
+        self._mismatch_gate = MismatchGate(**config.entrobench.mismatch)
         self._stop = StopRequest(run_dir)
         self._saved_step = 0
         # Once the run is to stop: the steps that it would have made
@@ -343,7 +344,11 @@ class EntropyTrainer(PPOTrainerSync):
         metrics["reward"] = metrics["critic/score/mean"]
         metrics["response_length"] = metrics["response_length/mean"]
         metrics["grad_norm"] = metrics["actor/grad_norm"]
-        self._curve.append(self.global_steps, metrics)
+        # verl's means of these count padding rows; mismatch/* are those of real tokens
+        row = {name: value for name, value in metrics.items() if not name.startswith("rollout_corr/")}
+        self._curve.append(self.global_steps, row)
+        if "mismatch/kl" in row:
+            self._mismatch_gate.check(self.global_steps, row["mismatch/kl"])
         if self._steps_wanted is not None:
             self._stop.answer(self.global_steps, self._steps_wanted)
 
