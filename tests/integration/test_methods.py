@@ -71,6 +71,7 @@ def test_each_kind_of_method_trains(tmp_path, monkeypatch):
     assert last("adapo", "actor/clip_ratio_high") != 0.28, "the controller's second value has arrived"
     for row in curves["entropy_bonus"]:
         assert row["actor/entropy_coeff"] == pytest.approx(row["repo/zeta"]) != 0
+    assert 0 < last("kl_cov", "covariance/chosen_share") < 0.1, "one token of each small mini-batch"
     assert last("ent_reg", "actor/entropy_coeff") == pytest.approx(0.001)
     assert last("opefo", "actor/entropy_coeff") == 0, "the settings of one method do not stay for the next"
     assert last("gspo_repo_d", "actor/clip_ratio_high") == pytest.approx(0.0004)

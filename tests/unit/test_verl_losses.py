@@ -146,7 +146,7 @@ def test_kl_cov_penalises_two_in_a_thousand_tokens(actor_of):
     # 5,000 tokens, 0.002 -> 10 of them carry |log ratio|, times 1.0, on top of the loss of PPO without a clip
     advantages, log_prob = many_tokens()
     log_ratio = torch.full_like(advantages, 0.05)
-    actor = actor_of("kl_cov")
+    actor = actor_of("kl_cov_released")
     loss, _ = loss_of(actor, log_ratio, advantages, log_prob - log_ratio, torch.ones(10, 500))
     plain = (-advantages * math.exp(0.05)).mean().item()
     penalised = (loss - plain) * 5000 / 0.05
@@ -159,7 +159,7 @@ def test_clip_cov_takes_two_in_ten_thousand_tokens_out(actor_of):
     advantages, log_prob = many_tokens()
     log_ratio = torch.full_like(advantages, 0.05)
     loss, metrics = loss_of(
-        actor_of("clip_cov"), log_ratio, advantages, log_prob - log_ratio, torch.ones(10, 500)
+        actor_of("clip_cov_released"), log_ratio, advantages, log_prob - log_ratio, torch.ones(10, 500)
     )
     plain = (-advantages * math.exp(0.05)).mean().item()
     assert (loss - plain) * 5000 == pytest.approx(2 * math.exp(0.05), rel=1e-3)
@@ -168,11 +168,11 @@ def test_clip_cov_takes_two_in_ten_thousand_tokens_out(actor_of):
 
 def test_covariance_methods_leave_out_the_ratio_clip(actor_of):
     # ratio 1.5 with A = 1 and no covariance: unclipped, -1.5
-    for method in ("clip_cov", "kl_cov"):
+    for method in ("clip_cov_released", "kl_cov_released"):
         advantages, log_ratio = torch.ones(2, 4), torch.full((2, 4), math.log(1.5))
         loss, _ = loss_of(actor_of(method), log_ratio, advantages)
         # KL-Cov's one token of eight adds |log 1.5|
-        extra = math.log(1.5) / 8 if method == "kl_cov" else 0.0
+        extra = math.log(1.5) / 8 if method == "kl_cov_released" else 0.0
         assert loss == pytest.approx(-1.5 + extra, abs=1e-5), method
 
 
@@ -278,14 +278,14 @@ def test_micro_batches_of_any_size_make_up_the_mini_batch(actor_of, method, size
 def test_kl_cov_without_its_coefficient_is_ppo_without_a_clip(actor_of):
     advantages, log_prob = many_tokens()
     log_ratio = torch.full_like(advantages, 0.05)
-    actor = with_settings(actor_of("kl_cov"), {"policy_loss.ppo_kl_coef": 0.0})
+    actor = with_settings(actor_of("kl_cov_released"), {"policy_loss.ppo_kl_coef": 0.0})
     loss, _ = loss_of(actor, log_ratio, advantages, log_prob - log_ratio, torch.ones(10, 500))
     assert loss == pytest.approx((-advantages * math.exp(0.05)).mean().item(), abs=1e-6)
 
 
 def test_verl_refuses_a_covariance_fraction_of_zero(actor_of):
     # The limit "fraction 0 is PPO" is out of reach: verl takes at least one token of every micro-batch
-    for method, key in (("kl_cov", "kl_cov_ratio"), ("clip_cov", "clip_cov_ratio")):
+    for method, key in (("kl_cov_released", "kl_cov_ratio"), ("clip_cov_released", "clip_cov_ratio")):
         actor = with_settings(actor_of(method), {f"policy_loss.{key}": 0.0})
         with pytest.raises(AssertionError):
             loss_of(actor, torch.zeros(2, 4), ONES)

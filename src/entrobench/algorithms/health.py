@@ -107,9 +107,9 @@ def clip_masks(
     """Tokens (B, T) whose gradient PPO's clip removes: A > 0 beyond 1 + high, and A < 0 below 1 - low.
 
     log_ratio_BT: log of new over old probability. loss_mode: verl's; with gspo the ratio is the response's
-    geometric mean, kl_cov clips nothing.
+    geometric mean, KL-Cov clips nothing.
     """
-    if loss_mode == "kl_cov":
+    if loss_mode.startswith("kl_cov"):
         return torch.zeros_like(mask_BT), torch.zeros_like(mask_BT)
     if loss_mode == "gspo":
         lengths_B1 = mask_BT.sum(1, keepdim=True).clamp(min=1)

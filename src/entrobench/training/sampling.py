@@ -62,6 +62,18 @@ def prompt_name(place: int) -> str:
     return f"{place:012d}"
 
 
+def mini_batch_rows(rows: int, ranks: int, size: int) -> list[list[int]]:
+    """Rows, of a batch of `rows`, of each of verl's mini-batches of `size` over all ranks, without shuffling.
+
+    A rank has an equal stretch of the batch, and takes its part of each mini-batch from it in order.
+    """
+    stretch, part = rows // ranks, size // ranks
+    return [
+        [rank * stretch + first + row for rank in range(ranks) for row in range(part)]
+        for first in range(0, stretch, part)
+    ]
+
+
 class DataOrderReplayBuffer(ReplayBuffer):
     """verl's replay buffer with DAPO's dynamic sampling (2503.14476, Section 3.2, and its released loop).
 
@@ -94,7 +106,7 @@ class DataOrderReplayBuffer(ReplayBuffer):
             raise TrainingFailed(
                 f"step {global_steps}: every rollout failed; the first error stands in train.log above this"
             )
-        batch.reorder(sorted(range(len(batch)), key=lambda row: _place(batch.keys[row])))
+        batch.reorder(sorted(range(len(batch)), key=lambda row: place_of(batch.keys[row])))
         return batch, metrics
 
     def _wait_until_generated(self, partition_id: str) -> None:
@@ -105,7 +117,7 @@ class DataOrderReplayBuffer(ReplayBuffer):
             self._sync_metadata_from_transfer_queue()
 
 
-def _place(key: str) -> tuple[str, int, int]:
-    """Where a trajectory's key <uid>_<session>_<index> belongs."""
+def place_of(key: str) -> tuple[str, int, int]:
+    """What puts trajectories, by their keys <uid>_<session>_<index>, in the order of the data."""
     name, session, index = key.split("_")
     return name, int(session), int(index)

@@ -1,4 +1,4 @@
-"""verl's PPO loss with the actor settings of one step, and with the two clip fractions apart."""
+"""verl's PPO loss with the actor settings and chosen tokens of one step, and the two clip fractions apart."""
 
 import copy
 import functools
@@ -12,6 +12,7 @@ from verl.utils.metric import AggregationType, Metric
 from verl.workers.utils.padding import no_padding_2_padding
 
 from entrobench.algorithms.health import clip_masks
+from entrobench.training.covariance_loss import CHOSEN_TOKENS
 
 # Field of a batch's non-tensor data: dotted key of verl's ActorConfig -> value for the updates of this step
 ACTOR_SETTINGS = "entrobench_actor_settings"
@@ -52,6 +53,9 @@ class StepLoss:
         """(loss, metrics) as verl's, with actor/clip_fraction_{upper,lower} over the tokens of the
         mini-batch.
         """
+        if CHOSEN_TOKENS in data:
+            chosen = data.select(CHOSEN_TOKENS).to_padded_tensor()[CHOSEN_TOKENS].bool()
+            object.__setattr__(self.config, "chosen_tokens_BT", chosen)
         loss, metrics = self.loss(model_output=model_output, data=data, dp_group=dp_group)
         masks = self._clip_masks(model_output, data)
         tokens = tu.get_non_tensor_data(data=data, key="batch_num_tokens", default=None)

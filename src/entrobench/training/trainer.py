@@ -7,6 +7,7 @@ a step with a checkpoint, and old checkpoints are deleted whatever life of the r
 is verl's.
 """
 
+import random
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -26,13 +27,15 @@ from verl.utils.debug import marked_timer
 from verl.workers.utils.padding import response_from_nested, response_to_nested
 
 from entrobench.algorithms import SHAPERS, Shaped, Shaper, TokenBatch
+from entrobench.algorithms.covariance import choose_tokens
 from entrobench.algorithms.health import MismatchGate, batch_health, clip_masks, group_rates, mismatch
-from entrobench.errors import TrainingFailed
+from entrobench.errors import ConfigError, TrainingFailed
 from entrobench.kernels.token_stats import TokenStats
 from entrobench.runs.checkpoints import load_controller, prune, save_controller
 from entrobench.runs.run_files import Curve, Progress, StopRequest
+from entrobench.training.covariance_loss import CHOSEN_TOKENS, covariance_rule
 from entrobench.training.engine import STAT_FIELDS
-from entrobench.training.sampling import SURPLUS_KEY, CountedPrompts, prompt_name
+from entrobench.training.sampling import SURPLUS_KEY, CountedPrompts, mini_batch_rows, place_of, prompt_name
 from entrobench.training.step_loss import ACTOR_SETTINGS
 from entrobench.training.token_record import TokenRecord, token_frame
 
@@ -265,19 +268,51 @@ class EntropyTrainer(PPOTrainerSync):
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         self._progress.beat("update_actor", self.global_steps)
+        batch = self._choose_by_covariance(batch)
         batch.extra_info[ACTOR_SETTINGS] = self._actor_settings()
         batch = super()._update_actor(batch, metrics)
         if self._record is not None:
-            dp_size = max(self.actor_rollout_wg._dispatch_info["actor"]) + 1
             rollout = self.config.actor_rollout_ref.rollout
             # Without dynamic micro-batches verl wants whole ones
             micro = 1 if rollout.log_prob_use_dynamic_bsz else rollout.log_prob_micro_batch_size_per_gpu
-            rows = self._record.rows(self.global_steps, self._step.batch.mask_BT, dp_size * micro)
+            rows = self._record.rows(self.global_steps, self._step.batch.mask_BT, self._ranks() * micro)
             if rows:
                 started = time.monotonic()
                 self._record.write(self.global_steps, self._measure_update(batch, rows))
                 self._step_metrics["record/seconds"] = time.monotonic() - started
         return batch
+
+    def _ranks(self) -> int:
+        return max(self.actor_rollout_wg._dispatch_info["actor"]) + 1
+
+    def _choose_by_covariance(self, batch: KVBatchMeta) -> KVBatchMeta:
+        """Write CHOSEN_TOKENS into the batch where the step's loss wants them."""
+        actor = self.config.actor_rollout_ref.actor
+        rule = covariance_rule(actor)
+        if rule is None:
+            return batch
+        if actor.shuffle:
+            raise ConfigError("actor_rollout_ref.actor.shuffle: Clip-Cov and KL-Cov choose tokens without it")
+        size = actor.ppo_mini_batch_size * self.config.actor_rollout_ref.rollout.n
+        chosen_BT = choose_tokens(
+            rule,
+            self._shaped.advantages_BT,
+            self._step.old_log_probs_BT,
+            self._step.batch.mask_BT,
+            [
+                sorted(rows, key=lambda row: place_of(batch.keys[row]))
+                for rows in mini_batch_rows(len(batch), self._ranks(), size)
+            ],
+            torch.Generator().manual_seed(
+                random.Random(f"{self.config.data.seed}/{self.global_steps}").getrandbits(63)
+            ),
+        )
+        chosen = chosen_BT.sum().item() / self._step.batch.mask_BT.sum().item()
+        self._step_metrics["covariance/chosen_share"] = chosen
+        fields = {CHOSEN_TOKENS: response_to_nested(chosen_BT.float(), self._step.response_mask)}
+        return tq.kv_batch_put(
+            keys=batch.keys, partition_id=batch.partition_id, fields=TensorDict(fields, batch_size=len(batch))
+        )
 
     def _actor_settings(self) -> dict[str, Any]:
         """Where the actor's configuration is to differ from verl's for the updates of this step."""
