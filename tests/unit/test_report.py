@@ -53,6 +53,7 @@ def results(tmp_path):
     make_cell(tmp_path, "papo_polarity", [6, 8])
     curve = {"step": [1, 2], "reward": [0.1, 0.2], "entropy": [1.0, 0.9], "omega_neg": [1.0, 0.98]}
     curve |= {"omega_pos": [1.0, 1 / 0.98], "papo/warmup_steps": [20.0, 20.0]}
+    curve |= {"sampling/passes": [0.5, 1.5], "sampling/prompts_generated": [1000, 2000]}
     folder = tmp_path / "smoke/papo/7b-math/papo_polarity/seed0"
     pd.DataFrame(curve).to_parquet(folder / "metrics.parquet")
     return tmp_path
@@ -172,6 +173,7 @@ def test_report_is_complete_and_a_hostile_completion_or_setting_stays_text(resul
         assert (folder / name).stat().st_size > 0, name
     page = (folder / "index.html").read_text()
     assert "<script" not in page
+    assert "1.50 passes over the training set, 3,000 prompts" in page
     assert "&lt;script&gt;" in page
     assert "not run" in page
     assert "http://" not in page.replace("http://www.w3.org", "")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from entrobench.cells import CellId, read_cell, status_of
-from entrobench.files import read_csv, read_json
+from entrobench.files import read_csv, read_json, read_parquet
 from entrobench.report.render import render
 
 
@@ -21,10 +21,22 @@ def cell_section(folder: Path, cell: CellId, trains: bool) -> dict[str, Any]:
         "status": status_of(folder, trains),
         "manifest": manifest,
         "done": done,
-        "notes": [*(done["train"] or {}).get("notes", []), *notes],
+        "notes": [*_passes(folder), *(done["train"] or {}).get("notes", []), *notes],
         "commands": [part["command"] for part in done.values() if part],
         "scores": None if scores is None else scores.to_dict("records"),
     }
+
+
+def _passes(folder: Path) -> list[str]:
+    """How much data a run went through: with dynamic sampling its number of steps does not say."""
+    path = folder / "metrics.parquet"
+    if not path.exists():
+        return []
+    curve = read_parquet(path)
+    if "sampling/passes" not in curve:
+        return []
+    generated = int(curve["sampling/prompts_generated"].sum())
+    return [f"{curve['sampling/passes'].iloc[-1]:.2f} passes over the training set, {generated:,} prompts"]
 
 
 def _json_or_none(path: Path) -> Any:
