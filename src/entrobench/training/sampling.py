@@ -1,8 +1,9 @@
 """The prompts that a step generates, and those that it trains on: both in the order of the data.
 
-verl names its prompts at random and takes groups as they finish. With dynamic sampling the same seed would
-then train on other prompts each time. Here a prompt's name is its place in the order of the data, and dynamic
-sampling is DAPO's own loop: whole generation batches, of which the first mixed groups are kept.
+verl names prompts at random, takes groups by these names, and has their rows in the order in which they were
+finished. With dynamic sampling the same seed would train on other prompts each time. Here a prompt's name is
+its place in the order of the data, and dynamic sampling is DAPO's own loop: whole generation batches, of
+which the first mixed groups are kept.
 """
 
 import time
