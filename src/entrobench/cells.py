@@ -73,7 +73,6 @@ PERFORMANCE_KEYS = (
     "actor_rollout_ref.rollout.max_model_len",
     "actor_rollout_ref.rollout.max_num_*",
     "actor_rollout_ref.rollout.tensor_model_parallel_size",
-    "data.dataloader_num_workers",
     "ray_kwargs.*",
     "reward.num_workers",
     "trainer.default_local_dir",
