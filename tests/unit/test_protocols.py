@@ -198,7 +198,7 @@ LOOKED_UP = {
         "data.train_batch_size": 128,
         "actor_rollout_ref.rollout.n": 6,
         "actor_rollout_ref.actor.optim.lr": 5e-5,
-        "actor_rollout_ref.actor.grad_clip": 0.1,
+        "actor_rollout_ref.actor.optim.clip_grad": 0.1,
         "actor_rollout_ref.model.lora_rank": 16,
         "actor_rollout_ref.model.lora_alpha": 32,
         "actor_rollout_ref.actor.ppo_epochs": 2,

@@ -37,7 +37,9 @@ def config_of(tmp_path_factory):
 
     @functools.cache
     def compose(method: str):
-        cell = resolve(f"papo/7b-math/{method}/seed0", "smoke", CONFIGS, Path("results"))
+        paper = CONFIGS.method(method).paper
+        experiment = next(iter(CONFIGS.protocol(paper).experiments))
+        cell = resolve(f"{paper}/{experiment}/{method}/seed0", "smoke", CONFIGS, Path("results"))
         return compose_verl_config(cell["verl"] | {"actor_rollout_ref.model.path": str(folder)})
 
     return compose
@@ -102,6 +104,13 @@ def test_the_clip_range_by_hand(actor_of, method, high):
     gained = min(1.25, high) + 0.75 + high + 1.0
     lost = 1.25 + 0.8 + 1.5 + 1.0
     assert loss == pytest.approx((lost - gained) / 8, abs=1e-6)
+
+
+@pytest.mark.parametrize("method", ["grpo", "dapo", "exchange_grpo", "repo_grpo", "loop", "opefo_grpo"])
+def test_a_negative_advantage_has_no_second_clip(actor_of, method):
+    # Ratio 3.5, A = -1: the objective is -3.5 whatever the clip range; verl's default cuts it at 3
+    loss, _ = loss_of(actor_of(method), torch.full((2, 4), 3.5).log(), torch.full((2, 4), -1.0))
+    assert loss == pytest.approx(3.5, abs=1e-5)
 
 
 @pytest.mark.parametrize(

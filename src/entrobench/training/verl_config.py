@@ -25,6 +25,11 @@ FREE_FORM = (
     "reward.reward_kwargs.",
     "data.apply_chat_template_kwargs.",
 )
+# Keys that verl has and no engine of ours reads -> what it reads
+UNREAD = {
+    "actor_rollout_ref.actor.grad_clip": "actor_rollout_ref.actor.optim.clip_grad",
+    "actor_rollout_ref.actor.optim.grad_clip": "actor_rollout_ref.actor.optim.clip_grad",
+}
 # Fields of verl's dataclasses that its YAML files leave out
 NOT_IN_YAML = ("actor_rollout_ref.rollout.enable_sleep_mode",)
 
@@ -32,8 +37,8 @@ NOT_IN_YAML = ("actor_rollout_ref.rollout.enable_sleep_mode",)
 def compose_verl_config(overrides: dict[str, Any]) -> DictConfig:
     """Compose verl's ppo_trainer configuration with `overrides` (dotted key -> value), validated as by verl.
 
-    Raises ConfigError for a key that verl does not have (with the nearest that it has), for a value whose
-    type differs from the default's, and for whatever verl's own validation refuses.
+    Raises ConfigError for a key that verl does not have (with the nearest that it has) or that no engine of
+    ours reads, for a value whose type differs from the default's, and for what verl's validation refuses.
     """
     config = copy.deepcopy(_default_config())
     known = flattened(OmegaConf.to_container(config, resolve=False))
@@ -56,6 +61,10 @@ def _default_config() -> DictConfig:
 
 
 def _check_key(key: str, value: Any, known: dict[str, Any]) -> None:
+    if key in UNREAD:
+        raise ConfigError(
+            f"verl has the configuration key {key}, and its engine reads {UNREAD[key]}: set that"
+        )
     if key not in known:
         nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
         hint = f" Did you mean {nearest[0]}?" if nearest else ""
