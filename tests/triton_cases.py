@@ -13,7 +13,7 @@ from exact_stats import exact_stats
 
 from entrobench.kernels.reference import reference_stats
 from entrobench.kernels.token_stats import TokenStats
-from entrobench.kernels.triton_stats import triton_stats, triton_stats_from_hidden
+from entrobench.kernels.triton_stats import triton_gradient, triton_stats, triton_stats_from_hidden
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -25,7 +25,7 @@ def random(*shape: int, seed: int = 0, scale: float = 3.0) -> torch.Tensor:
 
 def from_logits(logits: torch.Tensor, tokens: torch.Tensor, temperature: torch.Tensor | float) -> TokenStats:
     found = triton_stats(logits.to(DEVICE), tokens.to(DEVICE), temperature)
-    return TokenStats(*(field.cpu() for field in found))
+    return TokenStats(*(field.cpu() for field in found[:4]))
 
 
 def from_hidden(logits: torch.Tensor, tokens: torch.Tensor, temperature: torch.Tensor | float) -> TokenStats:
@@ -125,7 +125,7 @@ def test_rows_of_a_larger_tensor_are_read_in_place():
     wide = random(6, 400)
     logits = wide[::2, 50:249]
     tokens = torch.tensor([1, 198, 7])
-    found = TokenStats(*(f.cpu() for f in triton_stats(wide.to(DEVICE)[::2, 50:249], tokens.to(DEVICE), 1.0)))
+    found = from_logits(wide.to(DEVICE)[::2, 50:249], tokens, 1.0)
     assert_close(found, logits, tokens, 1.0)
 
 
@@ -154,3 +154,51 @@ def test_hidden_states_of_other_strides_and_a_token_outside():
     assert_close(TokenStats(*(f.cpu() for f in found)), hidden.double() @ weight.double().T, tokens, 1.0)
     found = triton_stats_from_hidden(hidden.to(DEVICE), weight.to(DEVICE), tokens.to(DEVICE) + 1, 1.0)
     assert torch.isnan(found[0]).tolist() == [False, True, False, False, False]
+
+
+def gradients(
+    logits: torch.Tensor,
+    tokens: torch.Tensor,
+    temperature: torch.Tensor | float,
+    weights: tuple[torch.Tensor, torch.Tensor],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of sum(weights . (logp, entropy)): the kernel's, and float64 autograd's of the definition."""
+    moved = (logits.to(DEVICE), tokens.to(DEVICE), temperature)
+    found = triton_gradient(*moved, triton_stats(*moved), *(weight.to(DEVICE) for weight in weights))
+    exact = logits.double().requires_grad_()
+    logp_NV = torch.log_softmax(exact / torch.as_tensor(temperature).double().reshape(-1, 1), -1)
+    entropy_N = -(logp_NV.exp() * logp_NV.masked_fill(logp_NV.isinf(), 0.0)).sum(-1)
+    loss = weights[0].double() @ logp_NV.gather(1, tokens[:, None])[:, 0] + weights[1].double() @ entropy_N
+    return found.cpu(), torch.autograd.grad(loss, exact)[0]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("vocabulary", [1, 5, 64, 299])
+def test_the_gradient(dtype, vocabulary):
+    logits = random(7, vocabulary, seed=vocabulary).to(dtype)
+    tokens = torch.arange(7) * 41 % vocabulary
+    temperature = torch.tensor([0.6, 1.0, 1.0, 0.3, 2.0, 1.0, 1.3])
+    found, exact = gradients(logits, tokens, temperature, (random(7, seed=1), random(7, seed=2)))
+    assert found.dtype == dtype
+    assert torch.allclose(found.double(), exact, rtol=2 * torch.finfo(dtype).eps, atol=5e-6)
+
+
+def test_the_gradient_of_masked_and_strided_rows_and_of_rows_that_it_does_not_reach():
+    logits = random(8, 400)[::2, 50:249]
+    logits[:, 60:130] = -math.inf
+    logits[3, 5] = math.nan
+    tokens = torch.tensor([0, 198, 7, 8])
+    weights = (torch.tensor([1.0, 0.0, -2.0, 0.0]), torch.tensor([0.5, 1.0, 0.0, 0.0]))
+    found, exact = gradients(logits, tokens, 0.7, weights)
+    assert torch.allclose(found[:3].double(), exact[:3], rtol=1e-5, atol=2e-6)
+    assert (found[:3, 60:130] == 0).all()
+    assert (found[3] == 0).all()
+
+
+def test_the_gradient_of_a_near_deterministic_row_keeps_its_digits():
+    logits = random(1, 299, scale=0.5)
+    logits[:, 150] += 60
+    found, _ = gradients(logits, torch.tensor([150]), 1.0, (torch.ones(1), torch.zeros(1)))
+    others = (logits[0].double() - logits[0, 150]).exp()
+    others[150] = 0
+    assert found[0, 150].item() == pytest.approx(others.sum().item(), rel=2e-5)

@@ -3,6 +3,11 @@
 Algorithms and training import them; they import nothing of the project.
 """
 
-from entrobench.kernels.token_stats import TokenStats, token_stats, token_stats_from_hidden
+from entrobench.kernels.token_stats import (
+    TokenStats,
+    log_prob_and_entropy,
+    token_stats,
+    token_stats_from_hidden,
+)
 
-__all__ = ["TokenStats", "token_stats", "token_stats_from_hidden"]
+__all__ = ["TokenStats", "log_prob_and_entropy", "token_stats", "token_stats_from_hidden"]

@@ -119,6 +119,62 @@ def _row_kernel(
     tl.store(out_ptr + rows + row, tl.minimum(entropy, log_vocabulary, propagate_nan=tl.PropagateNan.ALL))
     tl.store(out_ptr + 2 * rows + row, sum_p2)
     tl.store(out_ptr + 3 * rows + row, tl.maximum(t2, 0.0, propagate_nan=tl.PropagateNan.ALL))
+    tl.store(out_ptr + 4 * rows + row, m)
+    tl.store(out_ptr + 5 * rows + row, log_s0)
+
+
+@triton.jit
+def _gradient_kernel(
+    logits_ptr: "Any",
+    tokens_ptr: "Any",
+    temperature_ptr: "Any",
+    forward_ptr: "Any",
+    grad_logp_ptr: "Any",
+    grad_entropy_ptr: "Any",
+    gradient_ptr: "Any",
+    rows: "Any",
+    vocabulary: "Any",
+    row_stride: "Any",
+    BLOCK: tl.constexpr,
+    STAGES: tl.constexpr,
+) -> None:
+    """One program a row: reads its logits once, not at all where no gradient comes, and writes it once."""
+    row = tl.program_id(0).to(tl.int64)
+    row_ptr = logits_ptr + row * row_stride
+    gradient_row_ptr = gradient_ptr + row * vocabulary
+    temperature = tl.load(temperature_ptr + row).to(tl.float32)
+    token = tl.load(tokens_ptr + row)
+    logp = tl.load(forward_ptr + row)
+    entropy = tl.load(forward_ptr + rows + row)
+    m = tl.load(forward_ptr + 4 * rows + row)
+    log_s0 = tl.load(forward_ptr + 5 * rows + row)
+    of_logp = tl.load(grad_logp_ptr + row).to(tl.float32) / temperature
+    of_entropy = tl.load(grad_entropy_ptr + row).to(tl.float32) / temperature
+    is_reached = (of_logp != 0) | (of_entropy != 0)
+    constant = -(of_logp + of_entropy * entropy)
+    # 1 - p of the token; the series where p rounds to 1, exact to fp32 above -0.01
+    series = -logp * (1 + logp * (0.5 + logp * (1.0 / 6 + logp * (1.0 / 24))))
+    one_less_p = tl.where(logp > -0.01, series, 1 - tl.exp(logp))
+    finite_logp = tl.maximum(logp, LOWEST_EXPONENT, propagate_nan=tl.PropagateNan.ALL)
+    at_token = of_logp * one_less_p - of_entropy * tl.exp(logp) * (finite_logp + entropy)
+    # A row that nothing reaches is read as if it ended before it began
+    read = tl.where(is_reached, vocabulary, 0)
+    columns = tl.arange(0, BLOCK)
+    for start in tl.range(0, vocabulary, BLOCK, num_stages=STAGES):
+        column = start + columns
+        x = tl.load(
+            row_ptr + column,
+            mask=column < read,
+            other=-float("inf"),
+            eviction_policy="evict_first",
+        ).to(tl.float32)
+        log_p = _exponents(x, m, LOG2_E / temperature) * LOG_2 - log_s0
+        gradient = tl.exp2(log_p * LOG2_E) * (constant - of_entropy * log_p)
+        gradient = tl.where(column == token, at_token, gradient)
+        gradient = tl.where(is_reached, gradient, 0.0)
+        tl.store(
+            gradient_row_ptr + column, gradient.to(gradient_ptr.dtype.element_ty), mask=column < vocabulary
+        )
 
 
 @triton.jit
@@ -223,14 +279,13 @@ def _fused_kernel(
 ROW_BLOCKS: dict[str, int] = {"BLOCK": 64, "STAGES": 1}
 FUSED_BLOCKS: dict[str, int] = {"BLOCK_N": 16, "BLOCK_V": 32, "BLOCK_D": 16, "GROUP": 2}
 if TUNED:
-    _row_kernel = triton.autotune(
-        [
-            triton.Config({"BLOCK": block, "STAGES": stages}, num_warps=warps)
-            for block, warps in ((1024, 4), (2048, 4), (2048, 8), (4096, 8), (4096, 16))
-            for stages in (1, 3, 4)
-        ],
-        key=["vocabulary"],
-    )(_row_kernel)
+    _row_configs = [
+        triton.Config({"BLOCK": block, "STAGES": stages}, num_warps=warps)
+        for block, warps in ((1024, 4), (2048, 4), (2048, 8), (4096, 8), (4096, 16))
+        for stages in (1, 3, 4)
+    ]
+    _row_kernel = triton.autotune(_row_configs, key=["vocabulary"])(_row_kernel)
+    _gradient_kernel = triton.autotune(_row_configs, key=["vocabulary"])(_gradient_kernel)
     _fused_kernel = triton.autotune(
         [
             triton.Config(
@@ -262,16 +317,14 @@ def _per_row(temperature: Tensor | float, rows: int, device: torch.device) -> Te
 
 
 @torch.no_grad()
-def triton_stats(
-    logits_NV: Tensor, tokens_N: Tensor, temperature: Tensor | float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """logp, entropy, sum_p2, t2 as defined in `token_stats`, each (N,), fp32.
+def triton_stats(logits_NV: Tensor, tokens_N: Tensor, temperature: Tensor | float) -> Tensor:
+    """logp, entropy, sum_p2, t2 as defined in `token_stats`, then max and log S0: (6, N), fp32.
 
     logits_NV: (N, V), bf16, fp16 or fp32, any row stride, columns adjacent; tokens_N: (N,), ids; temperature:
     (N,) or one number. Holds nothing but the results; log p of an id outside 0..V-1 is nan.
     """
     rows, vocabulary = logits_NV.shape
-    out = torch.empty(4, rows, dtype=torch.float32, device=logits_NV.device)
+    out = torch.empty(6, rows, dtype=torch.float32, device=logits_NV.device)
     with torch.cuda.device_of(logits_NV):
         _row_kernel[(rows,)](
             logits_NV,
@@ -284,7 +337,39 @@ def triton_stats(
             logits_NV.stride(0),
             **ROW_BLOCKS,
         )
-    return out[0], out[1], out[2], out[3]
+    return out
+
+
+@torch.no_grad()
+def triton_gradient(
+    logits_NV: Tensor,
+    tokens_N: Tensor,
+    temperature: Tensor | float,
+    forward: Tensor,
+    grad_logp_N: Tensor,
+    grad_entropy_N: Tensor,
+) -> Tensor:
+    """Gradient (N, V) of logp and entropy in the dtype of the logits (see `chunked_gradient`).
+
+    forward: (6, N), the result of `triton_stats` for the same arguments. Holds nothing but the result.
+    """
+    rows, vocabulary = logits_NV.shape
+    gradient_NV = torch.empty((rows, vocabulary), dtype=logits_NV.dtype, device=logits_NV.device)
+    with torch.cuda.device_of(logits_NV):
+        _gradient_kernel[(rows,)](
+            logits_NV,
+            tokens_N.contiguous(),
+            _per_row(temperature, rows, logits_NV.device),
+            forward,
+            grad_logp_N.contiguous(),
+            grad_entropy_N.contiguous(),
+            gradient_NV,
+            rows,
+            vocabulary,
+            logits_NV.stride(0),
+            **ROW_BLOCKS,
+        )
+    return gradient_NV
 
 
 @torch.no_grad()
