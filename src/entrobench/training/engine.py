@@ -1,10 +1,11 @@
-"""verl's FSDP engine, with token statistics from the log-probability pass that verl makes anyway.
+"""verl's FSDP engine, with log-probabilities, entropy and token statistics from our kernels.
 
-Loaded in the workers through `actor_rollout_ref.model.external_lib`. The driver asks for the statistics by
-`batch.extra_info["token_stats"] = True`; each comes back as one more per-token field beside `log_probs`, and
-`entropy` is replaced by ours, because verl's is computed in the dtype of the logits. Updates run with the
-actor settings of their step (ACTOR_SETTINGS), padding rows count in no mean, and a cell may ask for
-full-precision logits.
+Loaded in the workers through `actor_rollout_ref.model.external_lib`. Log-probabilities and entropy, of
+updates too, are fp32 whatever the dtype of the logits: verl computes them in that dtype, and in bf16 a ratio
+of new to old probability would move in steps. The driver asks for the statistics by
+`batch.extra_info["token_stats"] = True`; each comes back as one more per-token field beside `log_probs`.
+Updates run with the actor settings of their step (ACTOR_SETTINGS), padding rows count in no mean, and a cell
+may ask for full-precision logits.
 """
 
 from typing import Any
@@ -13,15 +14,23 @@ import torch
 from tensordict import TensorDict
 from torch.distributed.tensor import DTensor
 from verl.utils import tensordict_utils as tu
+from verl.utils.dataset.dataset_utils import DatasetPadMode
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from entrobench.errors import ConfigError
-from entrobench.kernels.token_stats import TokenStats, token_stats
+from entrobench.kernels.token_stats import log_prob_and_entropy, token_stats
 from entrobench.training.step_loss import ACTOR_SETTINGS, StepLoss, real_rows
 
 STAT_FIELDS = {"logp": "stat_logp", "entropy": "entropy", "sum_p2": "stat_sum_p2", "t2": "stat_t2"}
 
+# What verl's engine can do and this one cannot: key of a batch's non-tensor data -> what to set instead
+REFUSED = {
+    "use_fused_kernels": "actor_rollout_ref.model.use_fused_kernels=False: they make no logits",
+    "calculate_sum_pi_squared": "actor_rollout_ref.actor.calculate_sum_pi_squared=False: token_stats have it",
+    "distillation_use_topk": "no distillation",
+    "distillation_only": "no distillation",
+}
 
 # Key of the model's override_config: the head's logits are computed and kept in fp32 (REPO, App. A.1)
 FULL_PRECISION_LOGITS = "entrobench_full_precision_logits"
@@ -64,42 +73,65 @@ class TokenStatsEngine(FSDPEngineWithLMHead):
     def prepare_model_outputs(
         self, output: Any, output_args: dict[str, Any], micro_batch: TensorDict, logits_processor_func: Any
     ) -> dict[str, torch.Tensor]:
-        """verl's outputs, plus STAT_FIELDS as jagged fp32 tensors where `token_stats` was asked for.
+        """`log_probs` and, where asked for, `entropy`, or STAT_FIELDS where `token_stats` was asked for:
+        jagged fp32 tensors.
 
-        Raises ValueError with fused kernels, which never materialise the logits.
+        Position i predicts token i + 1; the last position of a sequence means nothing. Gradient flows back
+        from `log_probs` and `entropy`. Raises ConfigError for what REFUSED names and for padded batches.
         """
-        if not tu.get_non_tensor_data(data=micro_batch, key="token_stats", default=False):
-            return super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
-        if tu.get_non_tensor_data(data=micro_batch, key="use_fused_kernels", default=False):
-            raise ValueError(
-                "token statistics need logits: set actor_rollout_ref.model.use_fused_kernels=False"
-            )
-        stats = self._token_stats(output.logits, output_args, micro_batch)
-        tu.assign_non_tensor_data(micro_batch, "calculate_entropy", False)
-        model_output = super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
-        offsets = micro_batch["input_ids"].offsets()
-        for name, field in STAT_FIELDS.items():
-            model_output[field] = torch.nested.nested_tensor_from_jagged(getattr(stats, name), offsets)
-        return model_output
+        for key, remedy in REFUSED.items():
+            if tu.get_non_tensor_data(data=micro_batch, key=key, default=False):
+                raise ConfigError(f"token statistics: {key} of a batch is not supported: set {remedy}")
+        pad_mode = tu.get_non_tensor_data(micro_batch, key="pad_mode", default=DatasetPadMode.NO_PADDING)
+        if pad_mode != DatasetPadMode.NO_PADDING:
+            raise ConfigError(f"token statistics: expected pad_mode NO_PADDING; found {pad_mode}")
+        fields: dict[str, torch.Tensor] = {}
+        if tu.get_non_tensor_data(data=micro_batch, key="token_stats", default=False):
+            if torch.is_grad_enabled():
+                raise ConfigError("token statistics have no gradient: ask for them outside updates")
+            stats = token_stats(*self._decoding_states(output.logits, output_args, micro_batch))
+            fields = {field: getattr(stats, name) for name, field in STAT_FIELDS.items()}
+            fields["log_probs"] = stats.logp
+        else:
+            states = self._decoding_states(output.logits, output_args, micro_batch)
+            fields["log_probs"], entropy = log_prob_and_entropy(*states)
+            if tu.get_non_tensor_data(data=micro_batch, key="calculate_entropy", default=False):
+                fields["entropy"] = entropy
+        return {
+            name: self._as_jagged(field, output_args, micro_batch, output.logits.shape[1])
+            for name, field in fields.items()
+        }
 
-    def _token_stats(
+    def _decoding_states(
         self, logits: torch.Tensor, output_args: dict[str, Any], micro_batch: TensorDict
-    ) -> TokenStats:
-        """TokenStats of (N,) tensors, N = tokens of the micro-batch without padding, in packed order.
-
-        Position i predicts token i + 1, as in verl's log_probs; the last position of a sequence means
-        nothing.
-        """
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits (N, V), next tokens (N,) and temperature (N,) of all positions, padding included."""
         if isinstance(logits, DTensor):
             logits = logits.full_tensor()
-        next_tokens_N = output_args["input_ids_rmpad_rolled"]
+        next_tokens = output_args["input_ids_rmpad_rolled"]
         if tu.get_non_tensor_data(data=micro_batch, key="use_remove_padding", default=True):
-            stats = token_stats(logits.squeeze(0), next_tokens_N, output_args["temperature_rmpad"])
-            return TokenStats(*(self._gather_and_unpad_packed(s, output_args["pad_size"]) for s in stats))
-        lengths_B = micro_batch["input_ids"].offsets().diff()
-        is_token_BT = torch.arange(logits.shape[1], device=logits.device)[None] < lengths_B[:, None]
+            return logits.squeeze(0), next_tokens, output_args["temperature_rmpad"]
+        is_token_BT = _is_token(micro_batch, logits.shape[1])
+        next_tokens_BT = next_tokens.new_zeros(is_token_BT.shape).masked_scatter(is_token_BT, next_tokens)
         temperature_BT = output_args["temperature"][:, None].expand(is_token_BT.shape)
-        return token_stats(logits[is_token_BT], next_tokens_N, temperature_BT[is_token_BT])
+        return logits.flatten(0, 1), next_tokens_BT.flatten(), temperature_BT.flatten()
+
+    def _as_jagged(
+        self, field_N: torch.Tensor, output_args: dict[str, Any], micro_batch: TensorDict, length: int
+    ) -> torch.Tensor:
+        """A field of `_decoding_states` by sequence, without padding."""
+        if tu.get_non_tensor_data(data=micro_batch, key="use_remove_padding", default=True):
+            field_N = self._gather_and_unpad_packed(field_N, output_args["pad_size"])
+        else:
+            is_token_BT = _is_token(micro_batch, length)
+            field_N = field_N.view(is_token_BT.shape)[is_token_BT]
+        return torch.nested.nested_tensor_from_jagged(field_N, micro_batch["input_ids"].offsets())
+
+
+def _is_token(micro_batch: TensorDict, length: int) -> torch.Tensor:
+    """(B, length), False at the padding on the right."""
+    offsets = micro_batch["input_ids"].offsets()
+    return torch.arange(length, device=offsets.device)[None] < offsets.diff()[:, None]
 
 
 for _device, _vendor in (("cpu", "cpu"), ("cuda", "nvidia")):
