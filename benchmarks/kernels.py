@@ -1,6 +1,7 @@
-"""Measures the token statistics against verl's log-probability and entropy: time, bandwidth, extra memory.
+"""Measures the token statistics, and log-probability and entropy with their gradient, against verl's
+log-probability and entropy: time, bandwidth, extra memory.
 
-    python benchmarks/kernels.py        (about two minutes; nothing else should run on the machine)
+    python benchmarks/kernels.py        (about five minutes; nothing else should run on the machine)
 
 Each ratio is of medians over repetitions of one run in which the two take turns. Memory on a CPU is the peak
 resident memory of a process of its own beyond what it held once the logits existed. What needs a GPU is not
@@ -21,17 +22,22 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import psutil
 import torch
 
-from entrobench.kernels import token_stats, token_stats_from_hidden
+from entrobench.kernels import log_prob_and_entropy, token_stats, token_stats_from_hidden
 
 VOCABULARY = 151_936
 CPU_ROWS = 1024
 GPU_ROWS = 16_384
 DEPTH = 3584
+# Of the passes with gradient, whose gradient is as large as the logits
+GRADIENT_ROWS = 512
 REPETITIONS = 5
 THREADS = 2
 
 
-def verl_pass() -> Callable[[torch.Tensor, torch.Tensor], None]:
+Pair = tuple[torch.Tensor, torch.Tensor]
+
+
+def verl_pass() -> Callable[[torch.Tensor, torch.Tensor], Pair]:
     """verl's own pass over logits: log-probability of the tokens, then entropy."""
     if not torch.cuda.is_available():
         # Both are read when verl is imported
@@ -39,11 +45,24 @@ def verl_pass() -> Callable[[torch.Tensor, torch.Tensor], None]:
         os.environ["VERL_USE_EXTERNAL_MODULES"] = "entrobench.training.cpu_platform"
     from verl.utils.torch_functional import entropy_from_logits, logprobs_from_logits
 
-    def run(logits: torch.Tensor, tokens: torch.Tensor) -> None:
-        logprobs_from_logits(logits, tokens, inplace_backward=False)
-        entropy_from_logits(logits)
+    def run(logits: torch.Tensor, tokens: torch.Tensor) -> Pair:
+        return logprobs_from_logits(logits, tokens, inplace_backward=False), entropy_from_logits(logits)
 
     return run
+
+
+def our_pass(logits: torch.Tensor, tokens: torch.Tensor) -> Pair:
+    """Log-probability and entropy that carry a gradient."""
+    return log_prob_and_entropy(logits, tokens, 1.0)
+
+
+def backward(
+    run: Callable[[torch.Tensor, torch.Tensor], Pair], logits: torch.Tensor, tokens: torch.Tensor
+) -> None:
+    """Forward and backward of a policy loss with an entropy bonus."""
+    logp, entropy = run(logits, tokens)
+    loss = -(logp.float().mean() + 0.01 * entropy.float().mean())
+    torch.autograd.grad(loss, logits)
 
 
 def seconds_of(run: Callable[[], object]) -> float:
@@ -77,32 +96,42 @@ def note(name: str, text: str) -> None:
     print(f"{name:66s} {text}", flush=True)
 
 
-def cpu_inputs() -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (CPU_ROWS, VOCABULARY), fp32, and tokens."""
+def cpu_inputs(rows: int = CPU_ROWS, dtype: torch.dtype = torch.float32) -> Pair:
+    """Logits (rows, VOCABULARY) and tokens."""
     torch.set_num_threads(THREADS)
     generator = torch.Generator().manual_seed(0)
-    logits = torch.empty(CPU_ROWS, VOCABULARY).normal_(0, 2.5, generator=generator)
-    return logits, torch.randint(VOCABULARY, (CPU_ROWS,), generator=generator)
+    logits = torch.empty(rows, VOCABULARY, dtype=dtype).normal_(0, 2.5, generator=generator)
+    return logits, torch.randint(VOCABULARY, (rows,), generator=generator)
 
 
-def print_extra_memory(which: str) -> None:
-    """In a process of its own: MB of peak resident memory that one call adds to the logits'."""
-    verl = verl_pass() if which == "verl" else None
-    logits, tokens = cpu_inputs()
+def print_extra_memory(which: str, dtype_name: str) -> None:
+    """In a process of its own: MB of peak resident memory that one call adds to the logits'.
+
+    With a dtype of the logits the call is one with gradient, and the gradient's own MB do not count.
+    """
+    run = verl_pass() if which == "verl" else our_pass
+    dtype = getattr(torch, dtype_name or "float32")
+    logits, tokens = cpu_inputs(GRADIENT_ROWS if dtype_name else CPU_ROWS, dtype)
+
+    def call(x: torch.Tensor, t: torch.Tensor) -> None:
+        if dtype_name:
+            backward(run, x.requires_grad_(), t)
+        elif which == "verl":
+            run(x, t)
+        else:
+            token_stats(x, t, 1.0)
+
     # Loads what the first call loads (threads, libraries), at a size that needs no memory
-    small = logits[:2, :1000].contiguous()
-    (verl or (lambda x, t: token_stats(x, t, 1.0)))(small, tokens[:2] % 1000)
+    call(logits[:2, :1000].clone(), tokens[:2] % 1000)
     before = psutil.Process().memory_info().rss
-    if verl is not None:
-        verl(logits, tokens)
-    else:
-        token_stats(logits, tokens, 1.0)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / 1e6)
+    call(logits, tokens)
+    extra = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    print((extra - (logits.nbytes if dtype_name else 0)) / 1e6)
 
 
-def extra_memory(which: str) -> float:
+def extra_memory(which: str, dtype_name: str = "") -> float:
     """`print_extra_memory` of "ours" or "verl"."""
-    command = [sys.executable, str(Path(__file__).resolve()), "--extra-memory", which]
+    command = [sys.executable, str(Path(__file__).resolve()), "--extra-memory", which, dtype_name]
     found = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(found.stdout.split()[-1])
 
@@ -118,6 +147,26 @@ def measure_cpu() -> None:
     note("CPU, four statistics", f"{ours_s:9.3f} s")
     note("CPU, verl's log-probability and entropy", f"{verl_s:9.3f} s")
     row("CPU, time against verl", ours_s / verl_s, 0.5)
+
+
+def measure_cpu_gradient() -> None:
+    """Log-probability and entropy, forward and backward, against verl's."""
+    verl = verl_pass()
+    for dtype_name in ("float32", "bfloat16"):
+        name = f"CPU, {dtype_name}, with gradient"
+        row(f"{name}: extra peak memory", extra_memory("ours", dtype_name), 100, "MB")
+        note(f"{name}: verl's extra peak memory", f"{extra_memory('verl', dtype_name):9.3f} MB")
+    for dtype_name in ("float32", "bfloat16"):
+        name = f"CPU, {dtype_name}, with gradient"
+        logits, tokens = cpu_inputs(GRADIENT_ROWS, getattr(torch, dtype_name))
+        logits.requires_grad_()
+        ours_s, verl_s = medians(
+            lambda x=logits, t=tokens: backward(our_pass, x, t),
+            lambda x=logits, t=tokens: backward(verl, x, t),
+        )
+        note(f"{name}: time", f"{ours_s:9.3f} s")
+        note(f"{name}: verl's time", f"{verl_s:9.3f} s")
+        row(f"{name}: time against verl", ours_s / verl_s, 0.6)
 
 
 def gpu_extra_bytes(run: Callable[[], object]) -> int:
@@ -169,6 +218,7 @@ def measure_gpu_hidden() -> None:
 def main() -> None:
     """Print each figure with its target."""
     print(f"{'':66s} {'figure':>9s}    {'target':>12s}   reached")
+    measure_cpu_gradient()
     measure_cpu()
     if torch.cuda.is_available():
         measure_gpu_logits()
@@ -185,6 +235,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--extra-memory"]:
-        print_extra_memory(sys.argv[2])
+        print_extra_memory(*sys.argv[2:4])
     else:
         main()
