@@ -416,8 +416,8 @@ class Configs:
 
 
 def flattened(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted key -> value of what is nested in mappings; an empty one is a value."""
-    if not isinstance(tree, dict) or not tree:
+    """Dotted key -> value of what is nested in mappings; an empty one within another is a value."""
+    if not isinstance(tree, dict) or (prefix and not tree):
         return {prefix[:-1]: tree}
     leaves: dict[str, Any] = {}
     for key, value in tree.items():

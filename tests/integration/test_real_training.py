@@ -141,8 +141,8 @@ def test_killed_run_resumes_with_the_controller_of_an_uninterrupted_one(tmp_path
 
     assert not [name for name in curve if name.startswith("rollout_corr/")], "diluted by padding rows"
 
-    # Token statistics under dynamic batching and padding rows: ours against verl's own log-probs, token by
-    # token
+    # Token statistics under dynamic batching and padding rows: each stands at its token's place among verl's
+    # log-probs
     assert (curve["token_stats/padding_rows"] == 8).all()
     assert (curve["token_stats/log_prob_mismatch_max"] < 1e-4).all()
     assert (curve["training/rollout_probs_diff_max"] < 1e-3).all(), (

@@ -11,9 +11,9 @@ from entrobench.cluster.submit import check_checkpoints
 from entrobench.configs import Configs, differences
 from entrobench.errors import ConfigError
 from entrobench.paths import repository_root
+from entrobench.provenance.manifest import engine_versions
 from entrobench.runs.checkpoints import require_world_size
 from entrobench.runs.identity import (
-    engine_versions,
     identity_of,
     performance_of,
     read_identity,

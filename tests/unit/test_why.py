@@ -10,8 +10,9 @@ from test_checkpoints import make_checkpoint
 from entrobench.cells import CellId, resolve
 from entrobench.configs import Configs
 from entrobench.paths import repository_root
+from entrobench.provenance.manifest import engine_versions
 from entrobench.rehearsal.why import why
-from entrobench.runs.identity import engine_versions, identity_of, performance_of, set_aside_other_run
+from entrobench.runs.identity import identity_of, performance_of, set_aside_other_run
 from entrobench.runs.run_files import Lives
 
 pytestmark = pytest.mark.slow

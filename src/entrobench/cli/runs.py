@@ -193,12 +193,7 @@ def submit(
     allow_dirty: AllowDirty = False,
 ) -> None:
     """Estimate a group of cells and run them through SLURM; above a limit only with --go."""
-    from entrobench.cluster.submit import (
-        check_checkpoints,
-        check_limits,
-        run_snakemake,
-        snakemake_command,
-    )
+    from entrobench.cluster.submit import check_checkpoints, check_limits, run_snakemake, snakemake_command
     from entrobench.cost.estimate import estimate, load_assumptions
     from entrobench.cost.targets import target_cells
     from entrobench.cost.text import as_text

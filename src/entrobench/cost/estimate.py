@@ -26,7 +26,7 @@ from entrobench.cost.targets import earlier_cells, target_cells
 from entrobench.errors import ConfigError, MissingInput, UnsupportedPlatform
 from entrobench.files import read_json
 from entrobench.machine.site import Gpus, Site
-from entrobench.runs.checkpoints import latest_step
+from entrobench.runs.checkpoints import latest_step, world_size_of
 
 EVALUATION_MEMORY = 0.9  # vLLM's default share of a GPU's memory
 
@@ -195,7 +195,7 @@ def cost_of(
     tokens = {"generated": 0.0, "trained": 0.0}
     disk = 0.0
     if resolved["trains"]:
-        gpus = resolved["verl"]["trainer.nnodes"] * resolved["verl"]["trainer.n_gpus_per_node"]
+        gpus = world_size_of(resolved)
         remaining = _remaining_steps(resolved["verl"]["trainer.total_training_steps"], folder, reused)
         step = _step(cell, resolved, model, gpu, gpus, assumptions)
         seconds = {"generate": step.generate, "logprob": step.logprob, "update": step.update}

@@ -4,7 +4,6 @@ What either has finished is kept while its origin is the same: chunks of complet
 """
 
 import hashlib
-import importlib.metadata
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +22,7 @@ from entrobench.evaluation.samples import NOT_ASKED, VERDICTS, Sample, read_samp
 from entrobench.evaluation.sampling import Completion, chunk_seed
 from entrobench.files import read_json, sha256_file, sha256_text, write_json
 from entrobench.models.check import check_model, check_vocabulary, weights_sha256
+from entrobench.provenance.manifest import packages
 from entrobench.rewards.graders import grade_many, grader_of, grader_version
 from entrobench.rewards.math_answers import Grade
 
@@ -386,12 +386,11 @@ def reasons(prepared: Prepared) -> dict[str, str]:
 
 
 def _reason(prepared: Prepared, plan: BenchmarkPlan) -> str:
-    path, origin, grader = (
-        prepared.place.samples(plan.benchmark), prepared.origin(plan), grader_version(plan.asks),
-    )  # fmt: skip
+    path, origin = prepared.place.samples(plan.benchmark), prepared.origin(plan)
     kept = _kept(path, origin)
     if kept is not None:
-        return "is kept" if kept.grader == grader else "is graded again: its verdicts are another grader's"
+        is_current = kept.grader == grader_version(plan.asks)
+        return "is kept" if is_current else "is graded again: its verdicts are another grader's"
     here = len(list(prepared.parts(plan).folder.glob("*.jsonl")))
     chunks = f"{here} of {len(plan.chunks)} chunks are here"
     if not _meta(path).exists():
@@ -406,7 +405,7 @@ def _without_verdicts(sample: Sample) -> bytes:
 
 
 def _versions() -> Iterator[tuple[str, str]]:
-    installed = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
+    installed = packages()
     for package in PACKAGES:
         if package in installed:
             yield package, installed[package]

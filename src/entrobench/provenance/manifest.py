@@ -25,6 +25,7 @@ from entrobench.runs.checkpoints import CONTROLLER_FILE, LAST_FILE, checkpoint_f
 
 VERSION = 1
 MANIFEST = "manifest.json"
+ENGINES = ("verl", "vllm", "torch", "transformers", "ray")
 LIVES = "lives.jsonl"  # of training, which writes it
 EVALUATIONS = "evaluations.jsonl"
 # What a run depends on; notes and results elsewhere in the checkout do not make it dirty
@@ -161,6 +162,13 @@ def packages() -> dict[str, str]:
     """Name -> version of every installed Python package."""
     found = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions() if d.metadata["Name"]}
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
+def engine_versions() -> dict[str, str]:
+    """Version of each of ENGINES that is installed here; vLLM's build for CPUs counts as vLLM."""
+    installed = packages()
+    found = {name: installed.get(name) or installed.get(f"{name}-cpu") for name in ENGINES}
+    return {name: version for name, version in found.items() if version is not None}
 
 
 def machine() -> dict[str, Any]:

@@ -16,19 +16,9 @@ from entrobench.errors import ConfigError, EntrobenchError
 from entrobench.evaluation.cell import prepare, reasons
 from entrobench.evaluation.places import Place
 from entrobench.evaluation.run import own_model
-from entrobench.runs.checkpoints import (
-    checkpoint_folders,
-    latest_step,
-    require_world_size,
-    world_size_of,
-)
-from entrobench.runs.identity import (
-    UNRECORDED,
-    engine_versions,
-    identity_of,
-    performance_of,
-    read_identity,
-)
+from entrobench.provenance.manifest import engine_versions
+from entrobench.runs.checkpoints import checkpoint_folders, latest_step, require_world_size, world_size_of
+from entrobench.runs.identity import UNRECORDED, identity_of, performance_of, read_identity
 from entrobench.runs.run_files import Lives
 
 
@@ -89,7 +79,7 @@ def _since_the_last_life(cell: dict[str, Any], folder: Path) -> Iterator[str]:
         return
     for line in differences(lives[-1]["settings"], performance_of(cell)):
         yield f"performance: {line}"
-    for line in differences(lives[-1]["versions"], dict(engine_versions())):
+    for line in differences(lives[-1]["versions"], engine_versions()):
         yield f"engine: {line}"
 
 

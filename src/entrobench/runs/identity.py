@@ -4,7 +4,6 @@ How fast, where and how long it computes is no part of it (cells.PERFORMANCE_KEY
 the engines, which each life of a run records.
 """
 
-import importlib.metadata
 import json
 import time
 from pathlib import Path
@@ -25,7 +24,6 @@ MICRO_BATCH_KEYS = (
     "trainer.n_gpus_per_node",
     "trainer.nnodes",
 )
-ENGINES = ("verl", "vllm", "torch", "transformers", "ray")
 UNRECORDED = "its settings were not recorded"
 # What a run with another identity has left, and the next one would take for its own
 LEFT_BEHIND = ("checkpoints", "metrics.jsonl", "lives.jsonl")
@@ -84,13 +82,6 @@ def set_aside_other_run(run_dir: Path, identity: Identity) -> tuple[Path, list[s
         aside = folder, reasons
     write_json(_file(run_dir), identity)
     return aside
-
-
-def engine_versions() -> dict[str, str]:
-    """Version of each engine that is installed here; vLLM's build for CPUs counts as vLLM."""
-    installed = {d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions()}
-    found = {name: installed.get(name) or installed.get(f"{name}-cpu") for name in ENGINES}
-    return {name: version for name, version in found.items() if version is not None}
 
 
 def _file(run_dir: Path) -> Path:

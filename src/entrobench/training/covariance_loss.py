@@ -37,12 +37,11 @@ def clip_cov(
     rollout_is_weights: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """PPO's loss without the chosen tokens; see verl's compute_policy_loss_clip_cov."""
-    ratio = (log_prob - old_log_prob).exp()
+    log_ratio = log_prob - old_log_prob
+    ratio = log_ratio.exp()
     clipped = ratio.clamp(1 - config.clip_ratio_low, 1 + config.clip_ratio_high)
     losses = torch.maximum(-advantages * ratio, -advantages * clipped) * ~config.chosen_tokens_BT
-    return _aggregated(
-        losses, log_prob - old_log_prob, response_mask, loss_agg_mode, config, rollout_is_weights
-    )
+    return _aggregated(losses, log_ratio, response_mask, loss_agg_mode, config, rollout_is_weights)
 
 
 @register_policy_loss(KL_COV)

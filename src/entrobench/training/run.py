@@ -20,9 +20,9 @@ from entrobench.files import write_json
 from entrobench.models.check import check_model, check_vocabulary
 from entrobench.models.lora import model_of_checkpoint
 from entrobench.paths import repository_root
-from entrobench.provenance.manifest import write_manifest
+from entrobench.provenance.manifest import engine_versions, write_manifest
 from entrobench.runs.checkpoints import latest_step, require_world_size, resume_point, world_size_of
-from entrobench.runs.identity import engine_versions, identity_of, performance_of, set_aside_other_run
+from entrobench.runs.identity import identity_of, performance_of, set_aside_other_run
 from entrobench.runs.run_files import Curve, Lives, Progress, StopRequest
 from entrobench.training import fork_server
 from entrobench.training.disk import require_space

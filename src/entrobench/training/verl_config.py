@@ -25,7 +25,7 @@ FREE_FORM = (
     "reward.reward_kwargs.",
     "data.apply_chat_template_kwargs.",
 )
-# Keys that verl has and no engine of ours reads -> what it reads
+# Keys that verl has and no engine of ours reads, or by its old name only -> what the engine reads
 UNREAD = {
     "actor_rollout_ref.actor.grad_clip": "actor_rollout_ref.actor.optim.clip_grad",
     "actor_rollout_ref.actor.optim.grad_clip": "actor_rollout_ref.actor.optim.clip_grad",
