@@ -69,21 +69,25 @@ class Prompt(Strict):
     """How a problem is asked, in one of three ways.
 
     messages: written out. lm_eval: as this task of the installed lm-eval asks it; shots: the file of
-    configs/prompts that holds its few-shot examples. pinned: as a file of configs/prompts has it. file: where
-    what `shots` or `pinned` names lies prepared; written by cells.py, in no configuration.
+    configs/prompts that holds its few-shot examples; zero_shot: none of them is asked. pinned: as a file of
+    configs/prompts has it. file: where what `shots` or `pinned` names lies prepared; written by cells.py,
+    in no configuration.
     """
 
     messages: list[PromptTurn | PromptTurns] = []
     lm_eval: str = ""
     shots: str = ""
+    zero_shot: bool = False
     pinned: str = ""
     file: str = ""
 
     @model_validator(mode="after")
     def _asks_in_one_way(self) -> "Prompt":
         ways = [bool(self.messages), bool(self.lm_eval), bool(self.pinned)]
-        if sum(ways) != 1 or (self.shots and not self.lm_eval):
+        if sum(ways) != 1 or ((self.shots or self.zero_shot) and not self.lm_eval):
             raise ValueError("expected one of messages, lm_eval (with or without shots) and pinned")
+        if self.shots and self.zero_shot:
+            raise ValueError("expected shots or zero_shot, found both")
         return self
 
     @property

@@ -11,6 +11,7 @@ import yaml
 from command_line import entrobench
 from support import make_model
 
+from entrobench.cells import read_cell
 from entrobench.configs import Configs
 from entrobench.data.prompts import check_settings
 from entrobench.errors import ConfigError, MissingInput, Unfinished, UnknownName
@@ -109,6 +110,20 @@ def test_a_model_without_a_cell_gets_the_papers_settings(tmp_path, monkeypatch):
     assert cell["evaluation"]["aime24"]["max_model_len"] == 512
     # Data that cannot be had here stop nothing yet; the manifest says why
     assert "not on this machine" in read_json(out / "benchmarks" / "math500.manifest.json")["missing"]
+
+
+def test_a_user_may_leave_out_the_examples_whose_file_is_not_here(tmp_path, monkeypatch):
+    make_model(tmp_path / "model")
+    monkeypatch.setenv("ENTROBENCH_SHARED_DATA", str(tmp_path / "none"))
+    monkeypatch.setenv("ENTROBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    out, names = tmp_path / "out", ["mmlu_pro_greedy", "ifeval_greedy", "math500"]
+    make_standalone(str(tmp_path / "model"), names, "papo", out, CONFIGS, 1, zero_shot=True)
+    asked = {name: found["prompt"] for name, found in read_cell(out / "cell.yaml")["evaluation"].items()}
+    assert asked["mmlu_pro_greedy"] == {"lm_eval": "mmlu_pro", "zero_shot": True}
+    assert asked["ifeval_greedy"] == {"lm_eval": "ifeval"}
+    assert asked["math500"].keys() == {"messages"}
+    assert not (out / "prompts").exists()
 
 
 def test_a_user_may_have_less_generated_than_the_benchmarks_own_tool(tmp_path, monkeypatch):

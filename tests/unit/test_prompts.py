@@ -60,6 +60,7 @@ def test_a_conversation_keeps_its_turns():
         ({"messages": []}, "expected one of messages"),
         ({"pinned": "zeroeval_crux"}, "zeroeval_crux has no file; use the prompt of a resolved cell.yaml"),
         ({"lm_eval": "gsm8k"}, "lm_eval: expected one of ifeval, mmlu_pro, found 'gsm8k'"),
+        ({"lm_eval": "mmlu_pro", "shots": "a", "zero_shot": True}, "expected shots or zero_shot, found both"),
         ({"lm_eval": "mmlu_pro"}, "no part for the category ''"),
     ],
 )
@@ -191,3 +192,6 @@ def test_mmlu_pro_is_asked_as_lm_eval_asks_it_with_the_examples_of_its_category(
         render_fields(fields | {"category": "chess"}, prompt)
     with pytest.raises(ConfigError, match="`shots` has to name their file"):
         render_fields(fields, {"lm_eval": "mmlu_pro"})
+    # Without examples, of which no file is read
+    zero_shot = render_fields(fields, {"lm_eval": "mmlu_pro", "zero_shot": True})
+    assert zero_shot == [messages[0], messages[-1]]

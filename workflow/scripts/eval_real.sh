@@ -14,5 +14,5 @@ model=results/slice/models/smollm2_135m
 PATH="$PWD/.venv/bin:$PATH" snakemake --profile workflow/profiles/local --quiet -- $model/model.json
 .venv/bin/entrobench evaluate --model $model --protocol papo --out results/eval-real \
   --benchmarks math500,ifeval_greedy,mmlu_pro_greedy,cruxeval_greedy,humaneval,bfcl_non_live,bfcl_live,acebench_en,acebench_zh \
-  --limit "${EVAL_REAL_LIMIT:-24}" --n-samples 1 --max-tokens "${EVAL_REAL_TOKENS:-512}" 2> results/eval-real.log ||
+  --zero-shot --limit "${EVAL_REAL_LIMIT:-24}" --n-samples 1 --max-tokens "${EVAL_REAL_TOKENS:-512}" 2> results/eval-real.log ||
   { tail -n 20 results/eval-real.log >&2; exit 1; }

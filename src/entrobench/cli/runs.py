@@ -80,6 +80,9 @@ def evaluate(
     max_tokens: Annotated[
         int | None, typer.Option(help="Without a cell: generated tokens (default: the paper's).")
     ] = None,
+    zero_shot: Annotated[
+        bool, typer.Option("--zero-shot", help="Without a cell: lm-eval's tasks without their examples.")
+    ] = False,
     chat_template: ChatTemplate = None,
     step: Checkpoint = None,
     allow_dirty: AllowDirty = False,
@@ -102,7 +105,7 @@ def evaluate(
     asked = {"n_samples": n_samples, "max_tokens": max_tokens}
     changes = {name: value for name, value in asked.items() if value is not None}
     configs = checkout_configs()
-    folder = make_standalone(model, names, protocol, out, configs, limit, changes)
+    folder = make_standalone(model, names, protocol, out, configs, limit, changes, zero_shot)
     run_evaluation(Place(out), chat_template=chat_template)
     score_cell(out)
     print(as_table(out, published_of(folder, configs)))

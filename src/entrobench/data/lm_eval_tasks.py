@@ -33,18 +33,21 @@ def task_settings(task: str) -> dict[str, Any]:
     return found[0]
 
 
-def task_messages(task: str, fields: Mapping[str, Any], shots: Path | None) -> list[dict[str, str]]:
+def task_messages(
+    task: str, fields: Mapping[str, Any], shots: Path | None, zero_shot: bool = False
+) -> list[dict[str, str]]:
     """The chat that lm-eval makes of a problem, with its default of examples as turns of their own.
 
-    shots: the prepared rows of the task's few-shot split, of all categories. Raises ConfigError or
-    MissingInput.
+    shots: the prepared rows of the task's few-shot split, of all categories; not read for zero_shot, which
+    is lm-eval's `num_fewshot=0`. Raises ConfigError or MissingInput.
     """
-    part = _part(task, str(fields.get("category", "")))
-    if _settings(part)["shots"] and shots is None:
+    category = str(fields.get("category", ""))
+    part = _part(task, category)
+    if _settings(part)["shots"] and shots is None and not zero_shot:
         raise ConfigError(
             f"prompt: lm-eval's task {task} has few-shot examples: `shots` has to name their file"
         )
-    made, columns = _task(part, shots, PROBLEM_COLUMN[task])
+    made, columns = _task(part, shots, PROBLEM_COLUMN[task], category)
     doc = {**dict.fromkeys(columns, ""), **fields, PROBLEM_COLUMN[task]: fields["problem"]}
     chats: list[list[dict[str, str]]] = []
 
@@ -54,7 +57,7 @@ def task_messages(task: str, fields: Mapping[str, Any], shots: Path | None) -> l
 
     made.fewshot_context(
         doc,
-        made.config.num_fewshot,
+        0 if zero_shot else made.config.num_fewshot,
         apply_chat_template=True,
         fewshot_as_multiturn=True,
         chat_template=keep,
@@ -107,14 +110,15 @@ def _settings(path: Path) -> dict[str, Any]:
 
 
 @cache
-def _task(part: Path, shots: Path | None, problem_column: str) -> tuple[Any, list[str]]:
-    """The task, with the examples as its few-shot split, and its columns."""
+def _task(part: Path, shots: Path | None, problem_column: str, category: str) -> tuple[Any, list[str]]:
+    """The task of one category, with the examples as its few-shot split, and its columns."""
     from datasets import Dataset
     from lm_eval.api.task import ConfigurableTask
 
     config = {key: value for key, value in _definition(part).items() if key in OF_PROMPT}
-    # lm-eval tries one document when it makes a task: one of the examples, or an empty one
-    rows = [{problem_column: ""}] if shots is None else prepared(shots)["shots"]
+    # lm-eval tries one document of the category when it makes a task: one of the examples, or an empty one
+    empty = {problem_column: "", "category": category, "options": [], "answer": ""}
+    rows = [empty] if shots is None else prepared(shots)["shots"]
     splits = {config["test_split"], config.get("fewshot_split", config["test_split"])}
     config["custom_dataset"] = lambda **_: dict.fromkeys(splits, Dataset.from_list(rows))
     return ConfigurableTask(config=_with_functions(config, part.parent)), list(rows[0])

@@ -49,7 +49,8 @@ def render_fields(fields: Mapping[str, Any], prompt: Mapping[str, Any]) -> list[
         raise ConfigError(f"prompt: {asked.prepared} has no file; use the prompt of a resolved cell.yaml")
     if asked.lm_eval:
         shots = Path(asked.file) if asked.file else None
-        return [_message(**message) for message in task_messages(asked.lm_eval, fields, shots)]
+        chat = task_messages(asked.lm_eval, fields, shots, asked.zero_shot)
+        return [_message(**message) for message in chat]
     if asked.pinned:
         asked = checked({"messages": prepared(Path(asked.file))["messages"]}, Prompt, asked.file)
     return [message for part in asked.messages for message in _written(part, fields)]

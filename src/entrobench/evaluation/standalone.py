@@ -27,12 +27,14 @@ def make_standalone(
     configs: Configs,
     limit: int | None = None,
     changes: dict[str, Any] | None = None,
+    zero_shot: bool = False,
 ) -> Path:
     """Prepare the benchmarks below `out`, write out/cell.yaml, and return the model's folder.
 
     model: a folder, or <hub id>@<revision>, which is downloaded to out/model. limit: problems of a seeded
-    slice of each benchmark. changes: settings that differ from the paper's. Raises UnknownName for a paper or
-    benchmark, ConfigError for a model without its revision, MissingInput.
+    slice of each benchmark. changes: settings that differ from the paper's. zero_shot: lm-eval's tasks are
+    asked without their examples. Raises UnknownName for a paper or benchmark, ConfigError for a model without
+    its revision, MissingInput.
     """
     changed = (changes or {}) | ({"changed": sorted(changes)} if changes else {})
     settings = {name: _settings(paper, name, configs) | changed for name in benchmarks}
@@ -51,7 +53,8 @@ def make_standalone(
         benchmark = benchmark_of(name, paper, configs)
         file = out / "benchmarks" / f"{benchmark}.jsonl"
         prepare_or_say_why(configs.benchmark(benchmark), file, limit)
-        found["prompt"] = _with_file(found["prompt"], out, configs)
+        prompt = _without_shots(found["prompt"]) if zero_shot else found["prompt"]
+        found["prompt"] = _with_file(prompt, out, configs)
         room = found["max_tokens"] + PROMPT_TOKENS
         evaluation[name] = {
             "benchmark": benchmark,
@@ -82,6 +85,13 @@ def _settings(paper: str, entry: str, configs: Configs) -> dict[str, Any]:
     protocol = configs.protocol(paper)
     stated = protocol.evaluation | protocol.evaluation_of.get(entry, {})
     return {key: setting.value for key, setting in stated.items()}
+
+
+def _without_shots(prompt: dict[str, Any]) -> dict[str, Any]:
+    """The prompt of one of lm-eval's tasks that has examples, without them; any other as it is."""
+    if not prompt.get("shots"):
+        return prompt
+    return {key: value for key, value in prompt.items() if key != "shots"} | {"zero_shot": True}
 
 
 def _with_file(prompt: dict[str, Any], out: Path, configs: Configs) -> dict[str, Any]:
