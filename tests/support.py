@@ -94,8 +94,8 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return fast
 
 
-def make_model(folder: Path, seed: int = 0) -> None:
-    """Write a random Qwen2 model of 0.3 million parameters and its tokenizer."""
+def make_model(folder: Path, seed: int = 0, heads: int = 2, key_value_heads: int = 2) -> None:
+    """Write a random Qwen2 model of 0.1 million parameters and its tokenizer."""
     tokenizer = make_tokenizer()
     tokenizer.save_pretrained(folder)
     config = Qwen2Config(
@@ -103,8 +103,8 @@ def make_model(folder: Path, seed: int = 0) -> None:
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
+        num_attention_heads=heads,
+        num_key_value_heads=key_value_heads,
         max_position_embeddings=512,
         tie_word_embeddings=False,
         bos_token_id=None,

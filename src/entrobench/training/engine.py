@@ -20,6 +20,7 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from entrobench.errors import ConfigError
 from entrobench.kernels.token_stats import log_prob_and_entropy, token_stats
+from entrobench.training.attention import PACKED_VARLEN, packed_boundaries
 from entrobench.training.step_loss import ACTOR_SETTINGS, StepLoss, real_rows
 
 STAT_FIELDS = {"logp": "stat_logp", "entropy": "entropy", "sum_p2": "stat_sum_p2", "t2": "stat_t2"}
@@ -69,6 +70,14 @@ class TokenStatsEngine(FSDPEngineWithLMHead):
         tu.assign_non_tensor(data, global_batch_size=rows)
         settings = tu.get_non_tensor_data(data=data, key=ACTOR_SETTINGS, default=None) or {}
         return super().train_batch(data, StepLoss(loss_function, dict(settings)))
+
+    def prepare_model_inputs(self, micro_batch: TensorDict) -> tuple[dict[str, Any], dict[str, Any]]:
+        """verl's arguments of the model, with the boundaries of its packed sequences for PACKED_VARLEN."""
+        inputs, output_args = super().prepare_model_inputs(micro_batch)
+        is_packed = "pad_size" in output_args
+        if is_packed and self.model_config.hf_config._attn_implementation == PACKED_VARLEN:
+            inputs |= packed_boundaries(micro_batch["input_ids"].offsets(), output_args["pad_size"])
+        return inputs, output_args
 
     def prepare_model_outputs(
         self, output: Any, output_args: dict[str, Any], micro_batch: TensorDict, logits_processor_func: Any

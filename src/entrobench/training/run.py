@@ -101,10 +101,12 @@ def train(run_dir: Path) -> None:
     from verl.trainer.main_ppo import run_ppo
     from verl.utils.device import auto_set_device
 
+    from entrobench.training.attention import require_attention
     from entrobench.training.task_runner import task_runner_class
     from entrobench.training.verl_config import compose_verl_config
 
     config = compose_verl_config(run_overrides(cell, run_dir))
+    require_attention(config.actor_rollout_ref.model.override_config.attn_implementation)
     auto_set_device(config)
     with open_dict(config):
         config.entrobench = {
