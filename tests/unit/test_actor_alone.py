@@ -70,6 +70,7 @@ def run_rank(rank, ranks, shares_sequences, config, port, folder):
             row["old_log_probs"] = logp - torch.linspace(0, 0.5, len(logp))
         metrics = worker.update_actor(actor_batch(rows, config))
         answer = {
+            "ranks a sequence": worker.actor.engine.ulysses_sequence_parallel_size,
             "statistics": kept[0],
             "parameters": parameters_of(worker),
             "metrics": {} if metrics is None else metrics["metrics"],
@@ -193,6 +194,7 @@ def test_every_way_to_compute_an_update_makes_the_same(update, expected, way, mo
     answers = update(overrides | {ACTOR + "loss_agg_mode": mode}, ranks, shares_sequences)
     wanted = expected(mode)
     for rank, answer in enumerate(answers):
+        assert answer["ranks a sequence"] == (ranks if shares_sequences else 1)
         rows = range(len(LENGTHS)) if shares_sequences else range(rank, len(LENGTHS), ranks)
         for name, values in answer["statistics"].items():
             for row, found in zip(rows, values, strict=True):

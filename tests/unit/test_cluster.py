@@ -83,7 +83,7 @@ def test_more_gpus_than_a_node_has_is_an_error_with_both_numbers():
     ("cell", "scale", "devices"),
     [
         ("papo/7b-math/papo_polarity/seed0", "paper", (2, 8)),
-        ("opefo/math-7b/opefo/seed0", "paper", (4, 8)),
+        ("opefo/math-7b/opefo/seed0", "paper", (1, 8)),
         ("papo/7b-math/papo_polarity/seed0", "mini", (1, 1)),
         ("papo/7b-math/papo_polarity/seed0", "smoke", (1, 0)),
     ],

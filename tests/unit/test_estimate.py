@@ -325,6 +325,16 @@ def test_submit_with_the_command_line_stops_before_snakemake(tmp_path, monkeypat
     assert (tmp_path / "out.json").exists()
 
 
+def test_submit_refuses_cells_that_do_not_fit_on_the_sites_gpus(tmp_path, monkeypatch, capsys):
+    site = tmp_path / "configs"
+    shutil.copytree(CONFIGS.root, site)
+    (site / "site.yaml").write_text("slurm: {partition: gpu}\ngpus: {memory_gb: 16}\n")
+    monkeypatch.setenv("ENTROBENCH_ROOT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert entrobench("submit", "papo_table1", "--go") == 1
+    assert "does not fit on 16 GPUs of 16 GB" in capsys.readouterr().err
+
+
 def test_the_example_site_has_the_defaults_of_the_schema(tmp_path):
     text = (CONFIGS.root / "site.example.yaml").read_text()
     (tmp_path / "site.yaml").write_text(text)

@@ -10,6 +10,8 @@ from verl.utils.config import omega_conf_to_dataclass
 
 from entrobench.cells import listed_cells, resolve
 from entrobench.configs import Configs
+from entrobench.cost.estimate import architecture_of
+from entrobench.cost.memory import memory_settings
 from entrobench.errors import ConfigError
 from entrobench.paths import repository_root
 from entrobench.training.verl_config import FREE_FORM, UNREAD, compose_verl_config
@@ -43,6 +45,26 @@ def test_a_wrong_override_is_refused(override, message, model):
     cell = resolve("papo/7b-math/dapo/seed0", "smoke", CONFIGS, Path("results"))
     with pytest.raises(ConfigError, match=message):
         compose_verl_config(cell["verl"] | model | override)
+
+
+@pytest.mark.parametrize("gb", [40, 80])
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "papo/14b-agentic/papo_polarity/seed0",
+        "exchange/7b/exchange_grpo/seed0",
+        "repo/appworld-32b-numerics/loop/seed0",
+        "opefo/qwen3-4b/opefo/seed0",
+    ],
+)
+def test_verl_accepts_the_settings_that_memory_chooses(cell, gb, model):
+    resolved = resolve(cell, "paper", CONFIGS, Path("results"))
+    sizes = architecture_of(resolved["model"]["name"], "paper", CONFIGS, Path("results"))
+    chosen = memory_settings(resolved, sizes, gb)
+    config = compose_verl_config(resolved["verl"] | chosen | model)
+    actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
+    asked = chosen["actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size"]
+    assert actor.engine.ulysses_sequence_parallel_size == asked, "what the engine reads"
 
 
 VERL = Path(verl.__file__).parent

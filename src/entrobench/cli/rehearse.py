@@ -1,6 +1,7 @@
 """Rehearsals: a run at any scale, composed and checked on this machine without its GPUs and models."""
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -12,7 +13,7 @@ def add_to(app: typer.Typer) -> None:
     """Add `rehearse` with its own verbs."""
     rehearse = typer.Typer(help="Rehearse a run without its GPUs and models.", no_args_is_help=True)
     rehearse.command("evaluate")(rehearse_evaluate)
-    rehearse.callback()(lambda: None)
+    rehearse.command("train")(rehearse_train)
     app.add_typer(rehearse, name="rehearse", rich_help_panel="Before a run")
 
 
@@ -31,3 +32,23 @@ def rehearse_evaluate(
     findings = rehearse_evaluation(cells, scale, configs, results, site)
     print(as_text(findings, evaluation_jobs(cells, scale, configs, results, site)))
     raise typer.Exit(exit_status(findings))
+
+
+def rehearse_train(
+    target: Target = "all",
+    scale: Scale = "paper",
+    results: Results = Path("results"),
+    gb: Annotated[float | None, typer.Option(help="Memory of one GPU; default: the site's")] = None,
+    gpus: Annotated[int | None, typer.Option(help="GPUs of a run, in place of the cell's")] = None,
+) -> None:
+    """Memory of every phase of a training step on the site's GPUs; status 1 where a cell does not fit."""
+    from entrobench.cost.targets import target_cells
+    from entrobench.machine.site import Gpus, site_or_none
+    from entrobench.rehearsal.training import as_text, rehearse_training
+
+    configs = checkout_configs()
+    site = site_or_none(configs.root)
+    memory = gb if gb is not None else (site.gpus if site is not None else Gpus()).memory_gb
+    fits = rehearse_training(target_cells(target, configs, None), scale, configs, results, memory, gpus)
+    print(as_text(fits))
+    raise typer.Exit(int(any(fit.settings is None for fit in fits)))

@@ -202,6 +202,7 @@ def submit(
     from entrobench.cost.text import as_text
     from entrobench.machine.site import load_site
     from entrobench.provenance.manifest import require_clean_tree
+    from entrobench.rehearsal.training import rehearse_training, require_fit
 
     configs, root = checkout_configs(), repository_root()
     site = load_site(configs.root)
@@ -213,6 +214,7 @@ def submit(
         require_clean_tree(scale, root)
         check_limits(found, site, go)
         check_checkpoints(cells, scale, configs, results)
+        require_fit(rehearse_training(cells, scale, configs, results, site.gpus.memory_gb))
     options = ["--dry-run", "--quiet", "rules"] if dry_run else []
     command = snakemake_command(cells, scale, results, options)
     raise typer.Exit(run_snakemake(command, root))

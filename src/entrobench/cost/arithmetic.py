@@ -74,6 +74,15 @@ class Architecture:
         embedding = self.vocabulary * self.hidden
         return self.layers * layer + self.hidden + embedding * (1 if self.tied else 2)
 
+    def adapter(self, rank: int) -> int:
+        """Parameters of a LoRA adapter of this rank on every linear layer but the head."""
+        query, cached = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        # Inputs and outputs of query and output, key and value, gate, up and down
+        widths = (
+            2 * (self.hidden + query) + 2 * (self.hidden + cached) + 3 * (self.hidden + self.intermediate)
+        )
+        return self.layers * rank * widths
+
     def forward_flops(self, context: float) -> float:
         """FLOPs of one token that attends to `context` tokens."""
         looked_up = 0 if self.tied else self.vocabulary * self.hidden

@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import shutil
+import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,6 +49,19 @@ def why_not_vllm() -> str | None:
     if find_spec("vllm") is None:
         return "vllm is not installed"
     return None
+
+
+def gpu_memory_gb() -> float:
+    """GiB of the smallest GPU of this machine. Raises UnsupportedPlatform where nvidia-smi names none."""
+    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, check=True).stdout
+        return min(float(line) for line in answer.split("\n") if line.strip()) / 1024
+    except (OSError, subprocess.CalledProcessError, ValueError) as error:
+        raise UnsupportedPlatform(
+            f"{' '.join(query)}: expected the memory of each GPU in MiB; found {error}. In a container: "
+            "is it started with --nv?"
+        ) from error
 
 
 def require_compiler() -> None:

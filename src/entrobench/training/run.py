@@ -14,9 +14,12 @@ from typing import Any
 
 import entrobench.rewards.verl_reward
 from entrobench.cells import read_cell
+from entrobench.cost.arithmetic import Architecture
+from entrobench.cost.memory import memory_settings
 from entrobench.data.schema import read_verl_parquet
 from entrobench.errors import EntrobenchError, TrainingFailed, Unfinished
-from entrobench.files import write_json
+from entrobench.files import read_json, write_json
+from entrobench.machine.backend import gpu_memory_gb
 from entrobench.models.check import check_model, check_vocabulary
 from entrobench.models.lora import model_of_checkpoint
 from entrobench.paths import repository_root
@@ -56,6 +59,21 @@ def run_overrides(cell: dict[str, Any], run_dir: Path) -> dict[str, Any]:
     return overrides
 
 
+def fitted(cell: dict[str, Any]) -> dict[str, Any]:
+    """The cell with the settings that fit on the GPUs of this machine; on a CPU as it is.
+
+    Raises ConfigError where none fit.
+    """
+    if cell["device"] != "cuda":
+        return cell
+    where = Path(cell["model"]["path"]) / "config.json"
+    model = Architecture.of(read_json(where), str(where))
+    settings = memory_settings(cell, model, gpu_memory_gb())
+    for key, value in settings.items():
+        print(f"entrobench: memory: {key}: {value}", flush=True)
+    return cell | {"verl": cell["verl"] | settings}
+
+
 def check_inputs(cell: dict[str, Any], run_dir: Path) -> Path | None:
     """Check model, data, checkpoints and free space; return the folder of the checkpoint to resume from.
 
@@ -90,6 +108,7 @@ def train(run_dir: Path) -> None:
     progress = Progress(run_dir)
     progress.beat("check inputs", 0)
     resumed_from = check_inputs(cell, run_dir)
+    cell = fitted(cell)
     from_step = int(resumed_from.name.removeprefix("global_step_")) if resumed_from else 0
     Lives(run_dir).begin(from_step, engine_versions(), performance_of(cell))
     Curve(run_dir).truncate_after(from_step)
