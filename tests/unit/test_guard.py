@@ -285,6 +285,16 @@ def test_a_signal_lets_the_run_finish_its_step(guard, tmp_path, number):
     assert (life["exit"], life["from_step"], life["to_step"]) == (f"stopped by {name}", 0, step)
 
 
+def test_a_run_that_stops_ahead_of_the_end_of_its_job_is_unfinished(guard, tmp_path):
+    itself = "if step == 2: StopRequest(run_dir).ask('the end of the job')"
+    process = guard(STEPS.replace("    time.sleep(0.3)\n", f"    {itself}\n"))
+    output = process.communicate(timeout=30)[0]
+    assert process.returncode == 75
+    line = "Unfinished: stopped by the end of its job after step 2 of 1000, with a checkpoint."
+    assert output.splitlines()[-1].startswith(line)
+    assert last_life(tmp_path)["exit"] == "stopped by the end of its job"
+
+
 def test_a_run_without_a_step_is_stopped_at_once(guard, tmp_path):
     process = guard("beat('start Ray and vLLM', 0); time.sleep(600)")
     wait_for((tmp_path / "progress.json").exists)

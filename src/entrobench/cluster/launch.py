@@ -36,6 +36,7 @@ from entrobench.files import read_json, write_atomic
 from entrobench.images.sif import exec_prefix, image_file, lock_file, require_locked
 from entrobench.machine.site import Site
 from entrobench.runs.checkpoints import latest_step
+from entrobench.runs.save_clock import write_job_times
 
 # Seconds that all nodes have to join Ray; a cold file system may take minutes for Python's imports
 JOIN_SECONDS = 600
@@ -83,6 +84,11 @@ def run_command(run_dir: Path, cell: dict[str, Any], site: Site | None, argument
     """Run `python ARGUMENTS` as the training command of `cell`, in its job; requeue the job at its limit."""
     nodes = cell["verl"]["trainer.nnodes"]
     job = current_job()
+    write_job_times(
+        run_dir,
+        job.ends if job is not None else None,
+        site.slurm.checkpoint_minutes if job is not None and site is not None else None,
+    )
     before = latest_step(run_dir / "checkpoints")
     with _signals(_Stop(_time_to_stop(job, site))) as stop:
         if nodes == 1:

@@ -16,7 +16,9 @@ SITE_FILE = "site.yaml"
 
 
 class Slurm(Strict):
-    """How jobs are submitted. constraint and qos: passed on where they are set."""
+    """How jobs are submitted. constraint and qos: passed on where they are set. signal_seconds: ahead of its
+    limit a job's run is asked for its last checkpoint. checkpoint_minutes: between checkpoints, and a step.
+    """
 
     partition: str
     cpu_partition: str = ""
@@ -25,6 +27,7 @@ class Slurm(Strict):
     constraint: str = ""
     max_minutes: int = Field(default=1440, gt=0)
     signal_seconds: int = Field(default=900, gt=0)
+    checkpoint_minutes: float = Field(default=30, gt=0)
 
     @property
     def partition_without_gpus(self) -> str:

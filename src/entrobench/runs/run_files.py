@@ -124,9 +124,9 @@ class Lives:
     """`lives.jsonl`: one line for each process that trained this cell, in order.
 
     start, stop: UTC. from_step: the checkpoint that it began from. to_step: the last step that it finished;
-    what lies between that and the next life's from_step was lost. exit: finished, stopped by SIGNAL,
-    interrupted, killed, or failed: REASON. versions: of the engines. settings: those that may differ between
-    lives. job: of SLURM. host: only where ENTROBENCH_RECORD_HOSTS is set.
+    what lies between that and the next life's from_step was lost. exit: finished, stopped by SIGNAL or by the
+    end of its job, interrupted, killed, or failed: REASON. versions: of the engines. settings: those that may
+    differ between lives. job: of SLURM. host: only where ENTROBENCH_RECORD_HOSTS is set.
     """
 
     def __init__(self, folder: Path) -> None:

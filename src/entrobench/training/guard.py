@@ -163,19 +163,24 @@ def _pursue_stop(run: _Run, run_dir: Path, limits: Limits) -> None:
 
 def _ended(run: _Run, run_dir: Path, reason: str) -> EntrobenchError:
     """What to raise for a run that has ended, or is to be ended, because of `reason`."""
-    if not run.signals.requests:
-        return TrainingFailed(f"{reason}\n{_error_report(run.log)}")
-    name = run.signals.requests[0][1]
     answer = StopRequest(run_dir).answered()
+    name = _stopped_by(run.signals)
     if answer is not None:
         return Unfinished(
             f"stopped by {name} after step {answer[0]} of {answer[1]}, with a checkpoint. {GO_ON}"
         )
+    if not run.signals.requests:
+        return TrainingFailed(f"{reason}\n{_error_report(run.log)}")
     _, step, _ = _last_sign_of_life(run, run_dir)
     report = f"\n{_error_report(run.log)}" if _last_traceback(run.log) else f" {GO_ON}"
     return Unfinished(
         f"stopped by {name} in step {step}, before it could make a checkpoint: {reason}.{report}"
     )
+
+
+def _stopped_by(signals: _Signals) -> str:
+    """The signal that came, or the run itself: see runs.save_clock."""
+    return signals.requests[0][1] if signals.requests else "the end of its job"
 
 
 def _reason_to_end(run: _Run, run_dir: Path, limits: Limits) -> str | None:
@@ -456,7 +461,7 @@ def _life(run_dir: Path, signals: _Signals) -> Iterator[None]:
     try:
         yield
     except Unfinished:
-        lives.end(f"stopped by {signals.requests[0][1]}")
+        lives.end(f"stopped by {_stopped_by(signals)}")
         raise
     except KeyboardInterrupt:
         lives.end("interrupted")

@@ -33,6 +33,7 @@ from entrobench.errors import ConfigError, TrainingFailed
 from entrobench.kernels.token_stats import TokenStats
 from entrobench.runs.checkpoints import load_controller, prune, save_controller
 from entrobench.runs.run_files import Curve, Progress, StopRequest
+from entrobench.runs.save_clock import SaveClock
 from entrobench.training.covariance_loss import CHOSEN_TOKENS, covariance_rule
 from entrobench.training.engine import STAT_FIELDS
 from entrobench.training.sampling import SURPLUS_KEY, CountedPrompts, mini_batch_rows, place_of, prompt_name
@@ -70,6 +71,7 @@ class EntropyTrainer(PPOTrainerSync):
         self._mismatch_gate = MismatchGate(**config.entrobench.mismatch)
         self._stop = StopRequest(run_dir)
         self._saved_step = 0
+        self._clock = SaveClock(run_dir)
         # Once the run is to stop: the steps that it would have made
         self._steps_wanted: int | None = None
 
@@ -361,6 +363,7 @@ class EntropyTrainer(PPOTrainerSync):
         )
 
     def on_step_end(self) -> None:
+        self._clock.step()
         if self.global_steps < self.total_training_steps:  # the last one is saved by verl
             self._save_where_due()
         self._progress.beat("update_weights", self.global_steps)
@@ -390,13 +393,17 @@ class EntropyTrainer(PPOTrainerSync):
     # -- state across an interruption ------------------------------------------------------------------------
 
     def _save_where_due(self) -> None:
-        """Save a checkpoint that verl's interval does not ask for: a milestone's, or a stopping run's last.
+        """Save a checkpoint that verl's interval does not ask for: a milestone's, one by time, or a stopping
+        run's last. A run stops where it is asked to, and where its job would end in the next step.
 
         Before the weights go to vLLM, like verl's own: afterwards the GPU's memory is vLLM's.
         """
+        if self._clock.is_over() and not self._stop.is_asked():
+            print("entrobench: the job may end before another step: this one is the last", flush=True)
+            self._stop.ask("the end of the job")
         is_stopping = self._stop.is_asked()
-        is_milestone = self.global_steps in self.config.entrobench.milestones
-        if (is_stopping or is_milestone) and self._saved_step != self.global_steps:
+        is_due = self._clock.is_due() or self.global_steps in self.config.entrobench.milestones
+        if (is_stopping or is_due) and self._saved_step != self.global_steps:
             with marked_timer("save_checkpoint", self.timing_raw, color="green"):
                 self._save_checkpoint()
         if is_stopping:
@@ -406,11 +413,13 @@ class EntropyTrainer(PPOTrainerSync):
     def _save_checkpoint(self) -> None:
         """Save the shaper's state before verl names this checkpoint the latest; then delete old ones."""
         self._progress.beat("save_checkpoint", self.global_steps)
+        started = time.monotonic()
         checkpoints = Path(self.config.trainer.default_local_dir)
         if self._shaper is not None:
             save_controller(checkpoints / f"global_step_{self.global_steps}", self._shaper.state_dict())
         super()._save_checkpoint()
         self._saved_step = self.global_steps
+        self._clock.saved(time.monotonic() - started)
         prune(
             checkpoints,
             self.config.entrobench.keep_checkpoints,
