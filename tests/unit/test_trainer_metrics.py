@@ -3,6 +3,8 @@
 from types import SimpleNamespace
 
 import pytest
+from omegaconf import OmegaConf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from entrobench.algorithms.health import MismatchGate
@@ -24,7 +26,8 @@ def trainer(tmp_path, monkeypatch):
         PPOTrainerSync, "_compute_metrics", lambda self, batch, metrics, *_: metrics.update(VERL | diluted)
     )
     trainer = EntropyTrainer.__new__(EntropyTrainer)
-    trainer._curve, trainer._steps_wanted = Curve(tmp_path), None
+    trainer._curve, trainer._steps_wanted, trainer._board = Curve(tmp_path), None, None
+    trainer.config = OmegaConf.create({"entrobench": {"run_dir": str(tmp_path)}})
     trainer._mismatch_gate = MismatchGate(kl=0.02, steps=2)
     return trainer
 
@@ -41,6 +44,18 @@ def test_verls_columns_over_padding_rows_are_not_part_of_the_curve(trainer, tmp_
     assert row["mismatch/kl"] == 0.001
     assert row["reward"] == 0.5
     assert not [name for name in row if name.startswith("rollout_corr/")]
+
+
+def test_tensorboard_shows_each_step_once_after_a_resume(trainer, tmp_path):
+    for step in (1, 2, 3):
+        make_step(trainer, step, 0.001)
+    trainer._board = None  # the run was killed, and resumes after step 1
+    for step in (2, 3, 4):
+        make_step(trainer, step, 0.002)
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    found = [(event.step, round(event.value, 6)) for event in board.Scalars("mismatch/kl")]
+    assert found == [(1, 0.001), (2, 0.002), (3, 0.002), (4, 0.002)]
+    assert board.Scalars("reward")[0].value == 0.5
 
 
 def test_a_run_ends_after_the_row_of_the_step_that_is_too_much(trainer, tmp_path):

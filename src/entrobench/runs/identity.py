@@ -26,7 +26,7 @@ MICRO_BATCH_KEYS = (
 )
 UNRECORDED = "its settings were not recorded"
 # What a run with another identity has left, and the next one would take for its own
-LEFT_BEHIND = ("checkpoints", "metrics.jsonl", "lives.jsonl")
+LEFT_BEHIND = ("checkpoints", "metrics.jsonl", "lives.jsonl", "tensorboard")
 
 Identity = dict[str, Any]
 

@@ -34,6 +34,7 @@ from entrobench.kernels.token_stats import TokenStats
 from entrobench.runs.checkpoints import load_controller, prune, save_controller
 from entrobench.runs.run_files import Curve, Progress, StopRequest
 from entrobench.runs.save_clock import SaveClock
+from entrobench.training.board import Board
 from entrobench.training.covariance_loss import CHOSEN_TOKENS, covariance_rule
 from entrobench.training.engine import STAT_FIELDS
 from entrobench.training.sampling import SURPLUS_KEY, CountedPrompts, mini_batch_rows, place_of, prompt_name
@@ -62,6 +63,7 @@ class EntropyTrainer(PPOTrainerSync):
         run_dir = Path(config.entrobench.run_dir)
         self._progress = Progress(run_dir)
         self._curve = Curve(run_dir)
+        self._board: Board | None = None  # from the first step of this life
         self._shaper = _make_shaper(config)
         self._record = _make_record(config, run_dir)
         self._prompts_generated = 0
@@ -385,6 +387,8 @@ class EntropyTrainer(PPOTrainerSync):
         # verl's means of these count padding rows; mismatch/* are those of real tokens
         row = {name: value for name, value in metrics.items() if not name.startswith("rollout_corr/")}
         self._curve.append(self.global_steps, row)
+        self._board = self._board or Board(Path(self.config.entrobench.run_dir), self.global_steps)
+        self._board.append(self.global_steps, row)
         if "mismatch/kl" in row:
             self._mismatch_gate.check(self.global_steps, row["mismatch/kl"])
         if self._steps_wanted is not None:
