@@ -11,6 +11,8 @@ export HF_DATASETS_OFFLINE="${HF_DATASETS_OFFLINE:-1}"
 export XDG_CACHE_HOME="/tmp/cache-$(id -u)"
 export TRITON_HOME="$XDG_CACHE_HOME" MPLCONFIGDIR="$XDG_CACHE_HOME/matplotlib"
 export FLASHINFER_WORKSPACE_BASE="$XDG_CACHE_HOME"
+# vLLM's own sampler: flashinfer's is compiled at the start, and links libraries by names that the packages lack
+export VLLM_USE_FLASHINFER_SAMPLER=0
 # The CUDA image has its compiler from Python packages; flashinfer and Triton look for it here
 for folder in /opt/entrobench/lib/python3*/site-packages/nvidia/cu13; do
   if [ -d "$folder" ]; then export CUDA_HOME="$folder"; fi

@@ -9,6 +9,8 @@ import pytest
 from command_line import entrobench
 
 from entrobench.configs import Configs
+from entrobench.errors import UnsupportedPlatform
+from entrobench.machine.backend import gpu_memory_gb
 from entrobench.machine.site import Gpus, Paths, Site, Slurm
 from entrobench.paths import repository_root
 from entrobench.rehearsal import doctor
@@ -126,8 +128,28 @@ def test_the_driver_is_asked_and_its_absence_on_a_login_node_is_no_fault(path, t
     assert found.status == "warn"
     assert "srun -p gpu" in found.do
     assert check_driver(place(tmp_path, site=None)).status == "missing"
-    path("nvidia-smi", "echo 'NVIDIA H100, 570.10'; echo 'NVIDIA H100, 570.10'")
-    assert check_driver(place(tmp_path)) == Check("gpu driver", "ok", "2 x NVIDIA H100, 570.10")
+    path("nvidia-smi", "echo 'NVIDIA H100, 580.65'; echo 'NVIDIA H100, 580.65'")
+    assert check_driver(place(tmp_path)) == Check("gpu driver", "ok", "2 x NVIDIA H100, 580.65")
+    path("nvidia-smi", "echo 'NVIDIA H100, 570.124.06'")
+    old = check_driver(place(tmp_path))
+    assert (old.status, old.found) == ("missing", "1 x NVIDIA H100, 570.124.06")
+    assert "580 or newer" in old.do
+    assert "cuda-compat-13-0" in old.do
+
+
+def test_a_run_asks_for_memory_and_driver_before_anything_starts(path, tmp_path, monkeypatch):
+    path("nvidia-smi", "echo '81559, 580.65.06'; echo '40960, 580.65.06'")
+    assert gpu_memory_gb() == 40
+    path("nvidia-smi", "echo '81559, 570.124.06'")
+    with pytest.raises(UnsupportedPlatform, match=r"NVIDIA driver 570\.124\.06: .*580 or newer"):
+        gpu_memory_gb()
+    (tmp_path / "compat").mkdir()
+    (tmp_path / "compat/libcuda.so.1").touch()
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"{tmp_path}/compat:/usr/lib")
+    assert gpu_memory_gb() == pytest.approx(79.6, abs=0.1)
+    path("nvidia-smi", "echo 'No devices were found'")
+    with pytest.raises(UnsupportedPlatform, match="started with --nv"):
+        gpu_memory_gb()
 
 
 def test_site_file_absent_invalid_and_valid(tmp_path):

@@ -22,6 +22,14 @@ CPU_ENVIRONMENT = {
 }
 
 
+# Of CUDA 13, which the locked torch and vLLM are built for
+OLDEST_DRIVER = 580
+OLD_DRIVER = (
+    f"the images' CUDA 13 wants {OLDEST_DRIVER} or newer. Ask for it, or, on a data-centre GPU with a driver "
+    "from 535 on, put NVIDIA's cuda-compat-13-0 first on LD_LIBRARY_PATH (APPTAINERENV_LD_LIBRARY_PATH)"
+)
+
+
 def choose_backend() -> Backend:
     """`vllm` where its CPU build runs, else `transformers`, with a notice on standard error.
 
@@ -52,16 +60,35 @@ def why_not_vllm() -> str | None:
 
 
 def gpu_memory_gb() -> float:
-    """GiB of the smallest GPU of this machine. Raises UnsupportedPlatform where nvidia-smi names none."""
-    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    """GiB of the smallest GPU of this machine.
+
+    Raises UnsupportedPlatform where nvidia-smi names none, or a driver that is too old for the images.
+    """
+    query = ["nvidia-smi", "--query-gpu=memory.total,driver_version", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True, check=True).stdout
-        return min(float(line) for line in answer.split("\n") if line.strip()) / 1024
-    except (OSError, subprocess.CalledProcessError, ValueError) as error:
+        rows = [line.split(",") for line in answer.split("\n") if line.strip()]
+        memory = min(float(row[0]) for row in rows) / 1024
+        driver = rows[0][1].strip()
+    except (OSError, subprocess.CalledProcessError, ValueError, IndexError) as error:
         raise UnsupportedPlatform(
-            f"{' '.join(query)}: expected the memory of each GPU in MiB; found {error}. In a container: "
-            "is it started with --nv?"
+            f"{' '.join(query)}: expected the memory in MiB and the driver of each GPU; found {error}. In a "
+            "container: is it started with --nv?"
         ) from error
+    if is_too_old(driver) and not _has_newer_libcuda():
+        raise UnsupportedPlatform(f"NVIDIA driver {driver}: {OLD_DRIVER}")
+    return memory
+
+
+def is_too_old(driver: str) -> bool:
+    """Whether an NVIDIA driver, such as 570.124.06, cannot run the CUDA of the images."""
+    return int(driver.split(".")[0]) < OLDEST_DRIVER
+
+
+def _has_newer_libcuda() -> bool:
+    """Whether cuda-compat's libcuda comes first: then the driver below it may be older."""
+    first = os.environ.get("LD_LIBRARY_PATH", "").split(":")[0]
+    return "compat" in first and (Path(first) / "libcuda.so.1").exists()
 
 
 def require_compiler() -> None:

@@ -23,7 +23,7 @@ from entrobench.configs import Configs
 from entrobench.data.sources import is_offline
 from entrobench.errors import EntrobenchError
 from entrobench.images.sif import build_command, exec_prefix, image_file, lock_file, require_locked
-from entrobench.machine.backend import why_not_vllm
+from entrobench.machine.backend import OLD_DRIVER, is_too_old, why_not_vllm
 from entrobench.machine.site import SITE_FILE, Site, export_paths, load_site
 from entrobench.paths import cache_folder
 from entrobench.provenance.redaction import redact
@@ -249,7 +249,10 @@ def check_driver(place: Place) -> Check:
     printed = ask("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
     if printed:
         first = printed.splitlines()[0]
-        return Check("gpu driver", "ok", f"{len(printed.splitlines())} x {first}")
+        found = f"{len(printed.splitlines())} x {first}"
+        if is_too_old(first.split(",")[-1].strip()):
+            return Check("gpu driver", _need(place), found, OLD_DRIVER)
+        return Check("gpu driver", "ok", found)
     partition = place.site.slurm.partition if place.site is not None else "PARTITION"
     do = f"usual on a login node; to look on a GPU node: srun -p {partition} --gres=gpu:1 nvidia-smi"
     if place.site is None and place.is_cluster:
