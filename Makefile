@@ -13,7 +13,7 @@ export PYTHONUNBUFFERED := 1
 
 .PHONY: smoke slice eval-real test check lint cells cell methods methods-smoke verify-data contamination lock lock-check \
 	images images-check estimate cells-run doctor bench bench-kernels bench-steps bench-grading bench-scoring bench-dag \
-	bench-jobs cluster-test
+	bench-jobs cluster-test gpu-check
 
 smoke: $(INSTALLED)
 	@$(SNAKEMAKE) --config scale=smoke
@@ -64,6 +64,10 @@ cells-run: $(INSTALLED)
 # Is everything here that a scale needs, and what to do: make doctor SCALE=paper
 doctor: $(INSTALLED)
 	@$(BIN)/entrobench doctor --scale $(SCALE)
+
+# Kernels, attention and verl's engine against what they should compute, on this machine's GPU or, in part, its CPU
+gpu-check: $(INSTALLED)
+	@$(BIN)/entrobench gpu-check
 
 # Every method with its place in the paper, in the code and in the tests
 methods: $(INSTALLED)

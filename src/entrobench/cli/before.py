@@ -16,7 +16,7 @@ Target = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Add this group's verbs."""
-    for verb in (doctor, estimate):
+    for verb in (doctor, estimate, gpu_check):
         app.command(rich_help_panel="Before a run")(verb)
 
 
@@ -56,3 +56,20 @@ def estimate(
     if json is not None:
         write_json(json, as_json(found, assumptions))
         print(f"\nEvery figure: {json}")
+
+
+def gpu_check(
+    stages: Annotated[list[str] | None, typer.Argument(help="kernels, model, engine; default: all.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write a report to this JSON file.")] = None,
+) -> None:
+    """Kernels, attention and engine against what they should compute, on this machine's GPU."""
+    from entrobench.configs import require_known
+    from entrobench.gpu_check.stages import STAGES, as_text, report, run_stages
+
+    for name in stages or ():
+        require_known("stage", name, list(STAGES), "entrobench gpu-check --help")
+    outcomes = run_stages(stages or STAGES)
+    print(as_text(outcomes))
+    if out is not None:
+        write_json(out, report(outcomes))
+    raise typer.Exit(int(any(outcome.status == "fail" for outcome in outcomes)))

@@ -8,16 +8,12 @@ can fall back to something dense.
 """
 
 import importlib.util
+import sys
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import AttentionInterface
-from verl.utils.ulysses import (
-    gather_heads_scatter_seq,
-    gather_seq_scatter_heads,
-    get_ulysses_sequence_parallel_world_size,
-)
 
 from entrobench.errors import ConfigError
 from entrobench.kernels.attention import packed_attention
@@ -89,17 +85,18 @@ def packed_varlen_attention(
         )
     dtype = _compute_dtype(query)
     query_THD, key_TKD, value_TKD = (t[0].transpose(0, 1).to(dtype) for t in (query, key, value))
-    ranks = get_ulysses_sequence_parallel_world_size()
-    if ranks > 1:
-        copies = max(ranks // key_TKD.shape[1], 1)
-        key_TKD, value_TKD = (t.repeat_interleave(copies, dim=1) for t in (key_TKD, value_TKD))
-        query_THD, key_TKD, value_TKD = (
-            gather_seq_scatter_heads(t, seq_dim=0, head_dim=1) for t in (query_THD, key_TKD, value_TKD)
-        )
+    ulysses = sys.modules.get("verl.utils.ulysses")  # without verl no sequence is shared
+    ranks = ulysses.get_ulysses_sequence_parallel_world_size() if ulysses is not None else 1
+    if ulysses is None or ranks == 1:
+        out_THD = packed_attention(query_THD, key_TKD, value_TKD, cu_seq_lens_q, max_length_q, scaling)
+        return out_THD[None], None
+    copies = max(ranks // key_TKD.shape[1], 1)
+    key_TKD, value_TKD = (t.repeat_interleave(copies, dim=1) for t in (key_TKD, value_TKD))
+    query_THD, key_TKD, value_TKD = (
+        ulysses.gather_seq_scatter_heads(t, seq_dim=0, head_dim=1) for t in (query_THD, key_TKD, value_TKD)
+    )
     out_THD = packed_attention(query_THD, key_TKD, value_TKD, cu_seq_lens_q, max_length_q, scaling)
-    if ranks > 1:
-        out_THD = gather_heads_scatter_seq(out_THD, seq_dim=0, head_dim=1)
-    return out_THD[None], None
+    return ulysses.gather_heads_scatter_seq(out_THD, seq_dim=0, head_dim=1)[None], None
 
 
 def _compute_dtype(query: Tensor) -> torch.dtype:

@@ -1,0 +1,96 @@
+"""The stages of `entrobench gpu-check`, each run in a process of its own: one that dies stops no other."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
+from typing import Any, Literal
+
+from entrobench.provenance.manifest import engine_versions, gpus, machine
+
+Status = Literal["pass", "fail", "skip"]
+PACKAGE = "entrobench.gpu_check"
+SECONDS = 300  # that a stage may take
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One module of this package, whose check_STAGE returns figures or raises. needs: packages."""
+
+    about: str
+    needs: tuple[str, ...]
+
+
+STAGES = {
+    "kernels": Stage(
+        "token statistics and gradients against fp64, speed against a copy",
+        ("torch",),
+    ),
+    "model": Stage(
+        "packed attention in a model against sdpa, one step",
+        ("torch", "transformers"),
+    ),
+    "engine": Stage(
+        "verl's actor without Ray: a packed update against a padded one",
+        ("torch", "transformers", "verl"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage came to. figures: name -> number."""
+
+    stage: str
+    status: Status
+    note: str
+    seconds: float
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+def run_stages(names: Iterable[str]) -> list[Outcome]:
+    """Run stages one after the other, each in a child process."""
+    return [_run(name, STAGES[name]) for name in names]
+
+
+def _run(name: str, stage: Stage) -> Outcome:
+    missing = [package for package in stage.needs if find_spec(package) is None]
+    if missing:
+        return Outcome(name, "skip", f"not installed: {', '.join(missing)}", 0.0)
+    started = time.monotonic()
+    command = [sys.executable, "-m", PACKAGE, name]
+    try:
+        child = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return Outcome(name, "fail", f"not done after {SECONDS} s", float(SECONDS))
+    seconds = time.monotonic() - started
+    if child.returncode != 0:
+        last = child.stderr.strip().splitlines()[-1:] or ["no message"]
+        return Outcome(name, "fail", f"exit code {child.returncode}: {last[0]}", seconds)
+    figures = json.loads(child.stdout.strip().splitlines()[-1])
+    note = "" if gpus() else "on the CPU; on a GPU: skip: no CUDA device"
+    return Outcome(name, "pass", note, seconds, figures)
+
+
+def report(outcomes: list[Outcome]) -> dict[str, Any]:
+    """Everything, for a JSON file."""
+    return {
+        "machine": machine(),
+        "versions": engine_versions(),
+        "stages": [asdict(outcome) for outcome in outcomes],
+    }
+
+
+def as_text(outcomes: list[Outcome]) -> str:
+    """One line a stage, and its figures."""
+    lines = []
+    for outcome in outcomes:
+        about = STAGES[outcome.stage].about
+        lines.append(f"{outcome.status:5} {outcome.stage:8} {outcome.seconds:4.0f} s  {about}")
+        if outcome.note:
+            lines.append(f"      {outcome.note}")
+        lines += [f"        {name}: {value:.3g}" for name, value in outcome.figures.items()]
+    return "\n".join(lines)
