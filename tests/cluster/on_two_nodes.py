@@ -1,4 +1,8 @@
-"""Stands for a training run on two nodes: joins Ray, places one actor on each, sums over both with gloo."""
+"""Stands for a training run on two nodes: joins Ray, places one actor on each, sums over both with gloo, and,
+given a model, makes an update of verl's actor whose weights are sharded over both.
+
+python on_two_nodes.py RESULT SECONDS [MODEL]    SECONDS: to wait at the end; beside RESULT the parameters
+"""
 
 import json
 import os
@@ -28,8 +32,15 @@ class Worker:
         dist.destroy_process_group()
         return value.item()
 
+    def update(self, rank: int, address: str, model: str, tests: str) -> dict[str, torch.Tensor]:
+        os.environ["GLOO_SOCKET_IFNAME"] = "eth0"
+        sys.path.insert(0, tests)
+        from actor_update import actor_config, one_step
 
-def main(result: Path, wait: float) -> int:
+        return one_step(actor_config(model, {}), rank, 2, address, 29512)["parameters"]
+
+
+def main(result: Path, wait: float, model: str = "") -> int:
     is_asked: list[int] = []
     signal.signal(signal.SIGUSR1, lambda number, _: is_asked.append(number))
     ray.init(address=os.environ["ENTROBENCH_RAY_ADDRESS"])
@@ -38,6 +49,12 @@ def main(result: Path, wait: float) -> int:
     totals = ray.get(
         [worker.total.remote(rank, f"{places[0][1]}:29511") for rank, worker in enumerate(workers)]
     )
+    if model:
+        tests = str(Path(__file__).resolve().parents[1])
+        updated = [
+            worker.update.remote(rank, places[0][1], model, tests) for rank, worker in enumerate(workers)
+        ]
+        torch.save(ray.get(updated), result.with_suffix(".pt"))
     result.write_text(json.dumps({"nodes": len(ray.nodes()), "places": places, "totals": totals}))
     until = time.monotonic() + wait
     while time.monotonic() < until:
@@ -48,4 +65,4 @@ def main(result: Path, wait: float) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), float(sys.argv[2])))
+    sys.exit(main(Path(sys.argv[1]), float(sys.argv[2]), *sys.argv[3:]))

@@ -1,13 +1,17 @@
 """The launcher inside real SLURM jobs: two nodes with Ray on both, a lost node, the time limit."""
 
 import json
+import multiprocessing
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import torch
+from actor_update import parameters_after_a_step
 from slurm import Cluster
+from support import make_model
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.timeout(240)
@@ -56,6 +60,19 @@ def test_two_nodes_join_one_ray_and_compute_together(queue: Cluster, tmp_path: P
             ["nsenter", "-t", str(pid), "-m", "-p", "ps", "-eo", "args"], capture_output=True, text=True
         )
         assert "raylet" not in left.stdout, "Ray has stopped"
+
+
+def test_an_update_sharded_over_two_nodes_is_that_of_one_process(queue: Cluster, tmp_path: Path) -> None:
+    model, result = tmp_path / "model", tmp_path / "result.json"
+    make_model(model)
+    job = submit(tmp_path, 2, 5, 30, [str(HERE / "on_two_nodes.py"), str(result), "0", str(model)])
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        expected = pool.apply(parameters_after_a_step, (model,))
+    queue.wait_until(lambda: ended(queue, job), 200, "the end of the job")
+    assert result.exists(), said(tmp_path)
+    for parameters in torch.load(result.with_suffix(".pt"), weights_only=True):
+        for name, parameter in expected.items():
+            assert torch.allclose(parameters[name], parameter, rtol=0, atol=2e-6), name
 
 
 def test_lost_node_ends_the_job_with_its_log(queue: Cluster, tmp_path: Path) -> None:

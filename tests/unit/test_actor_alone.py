@@ -5,77 +5,21 @@ size, checkpointed, by two ranks that share the rows, or by two that share each 
 import multiprocessing
 import socket
 import traceback
-from pathlib import Path
 
 import pytest
 import torch
+from actor_update import ACTOR, LENGTHS, MODEL, actor_config, make_rows, one_step
 from support import make_model
 from transformers import Qwen2ForCausalLM
 
-from entrobench.cells import resolve
-from entrobench.configs import Configs
-from entrobench.paths import repository_root
-from entrobench.training.engine import STAT_FIELDS
-from entrobench.training.verl_config import compose_verl_config
-
 pytestmark = pytest.mark.slow
 
-CELL = "papo/7b-math/papo_polarity/seed0"
-ACTOR = "actor_rollout_ref.actor."
-MODEL = "actor_rollout_ref.model."
 PADDED = {MODEL + "use_remove_padding": False, MODEL + "override_config.attn_implementation": "sdpa"}
-# Tokens of prompt and response of the rows of one mini-batch
-LENGTHS = [(3, 9), (6, 2), (1, 1), (2, 17), (5, 5), (4, 12), (7, 3), (2, 8)]
 
 
-def make_rows():
-    generator = torch.Generator().manual_seed(0)
-
-    def tokens(count):
-        return torch.randint(3, 200, (count,), generator=generator).tolist()
-
-    return [
-        {
-            "prompt": tokens(prompt),
-            "response": tokens(response),
-            "advantages": torch.randn(response, generator=generator).tolist(),
-        }
-        for prompt, response in LENGTHS
-    ]
-
-
-def by_row(output, rows):
-    """Statistic -> its values at each row's response tokens."""
-    ends = output["log_probs"].offsets()[1:].tolist()
-    spans = [(end - len(row["response"]) - 1, end - 1) for end, row in zip(ends, rows, strict=True)]
-    return {
-        name: [output[name].values()[a:b] for a, b in spans] for name in ("log_probs", *STAT_FIELDS.values())
-    }
-
-
-def run_rank(rank, ranks, shares_sequences, config, port, folder):
-    """One step: statistics, then an update from old log-probabilities a little lower, so that ratios clip."""
+def run_rank(rank, ranks, config, port, folder, shares_sequences):
     try:
-        from entrobench.training.alone import actor_alone, actor_batch, parameters_of
-
-        torch.set_num_threads(1)
-        worker = actor_alone(config, rank, ranks, "127.0.0.1", port)
-        rows = make_rows() if shares_sequences else make_rows()[rank::ranks]
-        asked = actor_batch([{key: row[key] for key in ("prompt", "response")} for row in rows], config)
-        output = worker.compute_log_prob(asked)
-        kept = [by_row(output, rows) if output is not None else None]
-        if shares_sequences:  # one rank of a sequence answers; the driver sends to all
-            torch.distributed.broadcast_object_list(kept, src=0)
-        for row, logp in zip(rows, kept[0]["log_probs"], strict=True):
-            row["old_log_probs"] = logp - torch.linspace(0, 0.5, len(logp))
-        metrics = worker.update_actor(actor_batch(rows, config))
-        answer = {
-            "ranks a sequence": worker.actor.engine.ulysses_sequence_parallel_size,
-            "statistics": kept[0],
-            "parameters": parameters_of(worker),
-            "metrics": {} if metrics is None else metrics["metrics"],
-        }
-        torch.distributed.destroy_process_group()
+        answer = one_step(config, rank, ranks, "127.0.0.1", port, shares_sequences)
     except Exception:  # noqa: BLE001 - the parent raises it
         answer = {"error": traceback.format_exc()}
     torch.save(answer, folder / f"{rank}.pt")
@@ -97,34 +41,18 @@ def processes():
 
 
 @pytest.fixture(scope="module")
-def update(model, processes, tmp_path_factory):
-    """overrides, ranks, whether they share sequences -> each rank's answer."""
-    resolved = resolve(CELL, "smoke", Configs(repository_root() / "configs"), Path("results"))
+def launch(model, processes, tmp_path_factory):
+    """What ranks run, overrides, number of ranks, its other arguments -> each rank's answer, their folder."""
 
-    def run(overrides, ranks=1, shares_sequences=False):
-        config = compose_verl_config(
-            resolved["verl"]
-            | {
-                MODEL + "path": str(model),
-                ACTOR + "ppo_mini_batch_size": len(LENGTHS),
-                "actor_rollout_ref.rollout.n": 1,
-                "data.train_batch_size": len(LENGTHS),
-                # A step is then the clipped gradient itself
-                ACTOR + "optim.optimizer": "SGD",
-                ACTOR + "optim.lr": 1.0,
-                ACTOR + "optim.weight_decay": 0.0,
-                ACTOR + "optim.lr_warmup_steps": 0,
-                "trainer.n_gpus_per_node": ranks,
-            }
-            | overrides
-        )
+    def run(target, overrides, ranks, *arguments):
+        config = actor_config(model, overrides, ranks)
         folder = tmp_path_factory.mktemp("ranks")
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             port = listener.getsockname()[1]
         started = [
             processes.Process(
-                target=run_rank, args=(rank, ranks, shares_sequences, config, port, folder), daemon=True
+                target=target, args=(rank, ranks, config, port, folder, *arguments), daemon=True
             )
             for rank in range(ranks)
         ]
@@ -135,7 +63,17 @@ def update(model, processes, tmp_path_factory):
         answers = [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(ranks)]
         for answer in answers:
             assert "error" not in answer, answer["error"]
-        return answers
+        return answers, folder
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def update(launch):
+    """overrides, ranks, whether they share sequences -> each rank's answer."""
+
+    def run(overrides, ranks=1, shares_sequences=False):
+        return launch(run_rank, overrides, ranks, shares_sequences)[0]
 
     return run
 
@@ -217,3 +155,60 @@ def test_the_update_is_not_nothing(expected, model):
     before = Qwen2ForCausalLM.from_pretrained(model).state_dict()
     steps = [(after - before[name]).norm() for name, after in expected("token-mean")["parameters"].items()]
     assert torch.stack(steps).norm() == pytest.approx(1.0, rel=1e-4), "a gradient clipped at norm 1"
+
+
+LORA = {
+    MODEL + "lora_rank": 4,
+    MODEL + "lora_alpha": 8,
+    MODEL + "target_modules": "all-linear",
+    "actor_rollout_ref.rollout.load_format": "safetensors",
+}
+# With moments, so that a resumed update needs them
+ADAM = {ACTOR + "optim.optimizer": "AdamW", ACTOR + "optim.lr": 1e-3}
+
+
+def resume_on_rank(rank, ranks, config, port, folder):
+    """Two updates with a checkpoint between them, and the second one once more from that checkpoint."""
+    try:
+        from entrobench.training.alone import actor_alone, actor_batch, parameters_of
+
+        torch.set_num_threads(1)
+        rows = make_rows()[rank::ranks]
+        for row in rows:
+            row["old_log_probs"] = [-5.0] * len(row["response"])
+        first = actor_alone(config, rank, ranks, "127.0.0.1", port)
+        first.update_actor(actor_batch(rows, config))
+        first.save_checkpoint(str(folder / "actor"), global_step=1)
+        at_checkpoint = parameters_of(first)
+        first.update_actor(actor_batch(rows, config))
+        second = actor_alone(config, rank, ranks, "127.0.0.1", port)
+        second.load_checkpoint(str(folder / "actor"))
+        loaded = parameters_of(second)
+        second.update_actor(actor_batch(rows, config))
+        answer = {
+            "at checkpoint": at_checkpoint,
+            "loaded": loaded,
+            "after": parameters_of(first),
+            "after, resumed": parameters_of(second),
+        }
+        torch.distributed.destroy_process_group()
+    except Exception:  # noqa: BLE001 - the parent raises it
+        answer = {"error": traceback.format_exc()}
+    torch.save(answer, folder / f"{rank}.pt")
+
+
+@pytest.mark.parametrize(("overrides", "ranks"), [({}, 1), ({}, 2), (LORA, 1)], ids=["one", "two", "LoRA"])
+def test_a_resumed_update_is_that_of_an_uninterrupted_run(launch, overrides, ranks):
+    answers, folder = launch(resume_on_rank, ADAM | overrides, ranks)
+    for answer in answers:
+        for name, parameter in answer["at checkpoint"].items():
+            assert torch.equal(answer["loaded"][name], parameter), name
+            assert torch.equal(answer["after, resumed"][name], answer["after"][name]), name
+    moved = [
+        name for name, p in answers[0]["after"].items() if not torch.equal(p, answers[0]["loaded"][name])
+    ]
+    assert moved
+    if overrides is LORA:
+        assert all("lora_" in name for name in moved)
+        (shard,) = (folder / "actor").glob("model_world_size_*.pt")
+        assert shard.stat().st_size < 200_000, "the adapter, without its base"

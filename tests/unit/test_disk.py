@@ -44,8 +44,8 @@ def test_checkpoint_bytes():
     # 4 bytes of weights, 2 x 4 of Adam's moments, 4 of hf_model
     assert checkpoint_bytes(1000) == 16_000
     assert checkpoint_bytes(1000, precision_bytes=2) == 8_000
-    # weights and adapter twice (2 x 4 x 1010), moments of the adapter only (2 x 4 x 10)
-    assert checkpoint_bytes(1000, adapter=10) == 8_160
+    # adapter and its moments (3 x 4 x 10), weights and adapter in hf_model (4 x 1010)
+    assert checkpoint_bytes(1000, adapter=10) == 4_160
 
 
 def test_an_adapter_stands_on_every_linear_layer_but_the_head():

@@ -1,5 +1,7 @@
 """Which prompts a step generates and trains on: DAPO's loop, in data order, also after a resume."""
 
+import copy
+import functools
 import random
 
 import pytest
@@ -150,11 +152,12 @@ def trainer_of(tmp_path_factory):
     make_model(folder / "model")
     make_training_set(folder / "train.parquet", rows=20)
 
-    def make(method, workers=0):
+    @functools.cache
+    def config_of(method, workers):
         cell = resolve(
             f"papo/7b-math/{method}/seed0", "smoke", Configs(repository_root() / "configs"), folder
         )
-        config = compose_verl_config(
+        return compose_verl_config(
             cell["verl"]
             | {
                 "actor_rollout_ref.model.path": str(folder / "model"),
@@ -164,6 +167,9 @@ def trainer_of(tmp_path_factory):
                 "data.dataloader_num_workers": workers,
             }
         )
+
+    def make(method, workers=0):
+        config = copy.deepcopy(config_of(method, workers))
         trainer = EntropyTrainer.__new__(EntropyTrainer)
         trainer.config, trainer.trainer_mode, trainer.parameter_sync_step = config, "sync", 1
         trainer.tokenizer, trainer.processor, trainer.global_steps = make_tokenizer(), None, 1

@@ -154,14 +154,13 @@ def decode_seconds(
 
 
 def checkpoint_bytes(parameters: int, adapter: int = 0, precision_bytes: int = 4) -> int:
-    """Bytes of one checkpoint of verl's FSDP engine, over all ranks: the weights in the trainer's precision
-    (fp32), Adam's two moments of each trained one, and the weights once more in Hugging Face's format.
+    """Bytes of one checkpoint of verl's FSDP engine, over all ranks: the trained weights in the trainer's
+    precision (fp32), Adam's two moments of each, and all weights once more in Hugging Face's format.
 
     adapter: weights of a LoRA adapter, which are then the only ones trained.
     """
-    weights = parameters + adapter
     trained = adapter or parameters
-    return precision_bytes * (weights + 2 * trained + weights)
+    return precision_bytes * (3 * trained + parameters + adapter)
 
 
 def checkpoints_at_once(verl: dict[str, Any], milestones: Collection[int]) -> int:

@@ -31,7 +31,10 @@ UNREAD = {
     "actor_rollout_ref.actor.optim.grad_clip": "actor_rollout_ref.actor.optim.clip_grad",
 }
 # Fields of verl's dataclasses that its YAML files leave out
-NOT_IN_YAML = ("actor_rollout_ref.rollout.enable_sleep_mode",)
+NOT_IN_YAML = (
+    "actor_rollout_ref.rollout.enable_sleep_mode",
+    "actor_rollout_ref.actor.checkpoint.save_lora_only",
+)
 
 
 def compose_verl_config(overrides: dict[str, Any]) -> DictConfig:
