@@ -2,6 +2,7 @@
 size, checkpointed, by two ranks that share the rows, or by two that share each sequence.
 """
 
+import json
 import multiprocessing
 import socket
 import traceback
@@ -208,7 +209,14 @@ def test_a_resumed_update_is_that_of_an_uninterrupted_run(launch, overrides, ran
         name for name, p in answers[0]["after"].items() if not torch.equal(p, answers[0]["loaded"][name])
     ]
     assert moved
+    exported = folder / "actor/huggingface"
+    assert "attn_implementation" not in json.loads((exported / "config.json").read_text())
     if overrides is LORA:
         assert all("lora_" in name for name in moved)
         (shard,) = (folder / "actor").glob("model_world_size_*.pt")
         assert shard.stat().st_size < 200_000, "the adapter, without its base"
+    else:
+        for name, parameter in (
+            Qwen2ForCausalLM.from_pretrained(exported, dtype=torch.float32).state_dict().items()
+        ):
+            assert torch.equal(parameter, answers[0]["at checkpoint"][name]), name

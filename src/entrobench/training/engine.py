@@ -35,6 +35,8 @@ REFUSED = {
 
 # Key of the model's override_config: the head's logits are computed and kept in fp32 (REPO, App. A.1)
 FULL_PRECISION_LOGITS = "entrobench_full_precision_logits"
+# Keys of the override_config that say how the trainer computes: nobody could load a model that carried them
+OF_THE_TRAINER = (FULL_PRECISION_LOGITS, "attn_implementation")
 
 
 def keep_logits_in_fp32(model: torch.nn.Module) -> None:
@@ -60,6 +62,8 @@ class TokenStatsEngine(FSDPEngineWithLMHead):
     def _build_fsdp_module(self, module: torch.nn.Module) -> Any:
         if self.model_config.override_config.get(FULL_PRECISION_LOGITS, False):
             keep_logits_in_fp32(module)
+        for key in OF_THE_TRAINER:  # verl has made attributes of them, which would be saved with the model
+            vars(module.config).pop(key, None)
         return super()._build_fsdp_module(module)
 
     def train_batch(self, data: TensorDict, loss_function: Any) -> Any:
