@@ -52,15 +52,14 @@ def actor_config(model, overrides, ranks=1):
     )
 
 
-def by_row(output, rows):
+def by_row(output, response_mask):
     """Statistic -> its values at each row's response tokens."""
+    from verl.workers.utils.padding import response_from_nested
+
     from entrobench.training.engine import STAT_FIELDS
 
-    ends = output["log_probs"].offsets()[1:].tolist()
-    spans = [(end - len(row["response"]) - 1, end - 1) for end, row in zip(ends, rows, strict=True)]
-    return {
-        name: [output[name].values()[a:b] for a, b in spans] for name in ("log_probs", *STAT_FIELDS.values())
-    }
+    names = ("log_probs", *STAT_FIELDS.values())
+    return {name: list(response_from_nested(output[name], response_mask).unbind()) for name in names}
 
 
 def one_step(config, rank, ranks, address, port, shares_sequences=False):
@@ -72,22 +71,22 @@ def one_step(config, rank, ranks, address, port, shares_sequences=False):
     rows = make_rows() if shares_sequences else make_rows()[rank::ranks]
     asked = actor_batch([{key: row[key] for key in ("prompt", "response")} for row in rows], config)
     output = worker.compute_log_prob(asked)
-    kept = [by_row(output, rows) if output is not None else None]
+    kept = [by_row(output, asked["response_mask"]) if output is not None else None]
     if shares_sequences:  # one rank of a sequence answers; the driver sends to all
         torch.distributed.broadcast_object_list(kept, src=0)
     for row, logp in zip(rows, kept[0]["log_probs"], strict=True):
         row["old_log_probs"] = logp - torch.linspace(0, 0.5, len(logp))
     metrics = worker.update_actor(actor_batch(rows, config))
-    answer = {
+    return {
         "ranks a sequence": worker.actor.engine.ulysses_sequence_parallel_size,
         "statistics": kept[0],
         "parameters": parameters_of(worker),
         "metrics": {} if metrics is None else metrics["metrics"],
     }
-    torch.distributed.destroy_process_group()
-    return answer
 
 
 def parameters_after_a_step(model):
     """Of one process."""
-    return one_step(actor_config(model, {}), 0, 1, "127.0.0.1", 29513)["parameters"]
+    from entrobench.training.alone import free_port
+
+    return one_step(actor_config(model, {}), 0, 1, "127.0.0.1", free_port())["parameters"]

@@ -4,7 +4,6 @@ size, checkpointed, by two ranks that share the rows, or by two that share each 
 
 import json
 import multiprocessing
-import socket
 import traceback
 
 import pytest
@@ -13,17 +12,25 @@ from actor_update import ACTOR, LENGTHS, MODEL, actor_config, make_rows, one_ste
 from support import make_model
 from transformers import Qwen2ForCausalLM
 
+from entrobench.training.alone import actor_alone, actor_batch, free_port, parameters_of
+
 pytestmark = pytest.mark.slow
 
 PADDED = {MODEL + "use_remove_padding": False, MODEL + "override_config.attn_implementation": "sdpa"}
 
 
-def run_rank(rank, ranks, config, port, folder, shares_sequences):
+def on_rank(step, rank, ranks, config, port, folder, *arguments):
+    """What a process of `launch` runs: its answer, or its error, in a file."""
     try:
-        answer = one_step(config, rank, ranks, "127.0.0.1", port, shares_sequences)
+        answer = step(rank, ranks, config, port, folder, *arguments)
+        torch.distributed.destroy_process_group()
     except Exception:  # noqa: BLE001 - the parent raises it
         answer = {"error": traceback.format_exc()}
     torch.save(answer, folder / f"{rank}.pt")
+
+
+def update_on_rank(rank, ranks, config, port, _, shares_sequences):
+    return one_step(config, rank, ranks, "127.0.0.1", port, shares_sequences)
 
 
 @pytest.fixture(scope="module")
@@ -45,16 +52,11 @@ def processes():
 def launch(model, processes, tmp_path_factory):
     """What ranks run, overrides, number of ranks, its other arguments -> each rank's answer, their folder."""
 
-    def run(target, overrides, ranks, *arguments):
-        config = actor_config(model, overrides, ranks)
+    def run(step, overrides, ranks, *arguments):
         folder = tmp_path_factory.mktemp("ranks")
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            port = listener.getsockname()[1]
+        shared = (ranks, actor_config(model, overrides, ranks), free_port(), folder, *arguments)
         started = [
-            processes.Process(
-                target=target, args=(rank, ranks, config, port, folder, *arguments), daemon=True
-            )
+            processes.Process(target=on_rank, args=(step, rank, *shared), daemon=True)
             for rank in range(ranks)
         ]
         for process in started:
@@ -74,7 +76,7 @@ def update(launch):
     """overrides, ranks, whether they share sequences -> each rank's answer."""
 
     def run(overrides, ranks=1, shares_sequences=False):
-        return launch(run_rank, overrides, ranks, shares_sequences)[0]
+        return launch(update_on_rank, overrides, ranks, shares_sequences)[0]
 
     return run
 
@@ -170,32 +172,25 @@ ADAM = {ACTOR + "optim.optimizer": "AdamW", ACTOR + "optim.lr": 1e-3}
 
 def resume_on_rank(rank, ranks, config, port, folder):
     """Two updates with a checkpoint between them, and the second one once more from that checkpoint."""
-    try:
-        from entrobench.training.alone import actor_alone, actor_batch, parameters_of
-
-        torch.set_num_threads(1)
-        rows = make_rows()[rank::ranks]
-        for row in rows:
-            row["old_log_probs"] = [-5.0] * len(row["response"])
-        first = actor_alone(config, rank, ranks, "127.0.0.1", port)
-        first.update_actor(actor_batch(rows, config))
-        first.save_checkpoint(str(folder / "actor"), global_step=1)
-        at_checkpoint = parameters_of(first)
-        first.update_actor(actor_batch(rows, config))
-        second = actor_alone(config, rank, ranks, "127.0.0.1", port)
-        second.load_checkpoint(str(folder / "actor"))
-        loaded = parameters_of(second)
-        second.update_actor(actor_batch(rows, config))
-        answer = {
-            "at checkpoint": at_checkpoint,
-            "loaded": loaded,
-            "after": parameters_of(first),
-            "after, resumed": parameters_of(second),
-        }
-        torch.distributed.destroy_process_group()
-    except Exception:  # noqa: BLE001 - the parent raises it
-        answer = {"error": traceback.format_exc()}
-    torch.save(answer, folder / f"{rank}.pt")
+    torch.set_num_threads(1)
+    rows = make_rows()[rank::ranks]
+    for row in rows:
+        row["old_log_probs"] = [-5.0] * len(row["response"])
+    first = actor_alone(config, rank, ranks, "127.0.0.1", port)
+    first.update_actor(actor_batch(rows, config))
+    first.save_checkpoint(str(folder / "actor"), global_step=1)
+    at_checkpoint = parameters_of(first)
+    first.update_actor(actor_batch(rows, config))
+    second = actor_alone(config, rank, ranks, "127.0.0.1", port)
+    second.load_checkpoint(str(folder / "actor"))
+    loaded = parameters_of(second)
+    second.update_actor(actor_batch(rows, config))
+    return {
+        "at checkpoint": at_checkpoint,
+        "loaded": loaded,
+        "after": parameters_of(first),
+        "after, resumed": parameters_of(second),
+    }
 
 
 @pytest.mark.parametrize(("overrides", "ranks"), [({}, 1), ({}, 2), (LORA, 1)], ids=["one", "two", "LoRA"])

@@ -128,9 +128,9 @@ def test_the_driver_is_asked_and_its_absence_on_a_login_node_is_no_fault(path, t
     assert found.status == "warn"
     assert "srun -p gpu" in found.do
     assert check_driver(place(tmp_path, site=None)).status == "missing"
-    path("nvidia-smi", "echo 'NVIDIA H100, 580.65'; echo 'NVIDIA H100, 580.65'")
+    path("nvidia-smi", "for i in 1 2; do echo 'NVIDIA H100, 580.65, 81559 MiB'; done")
     assert check_driver(place(tmp_path)) == Check("gpu driver", "ok", "2 x NVIDIA H100, 580.65")
-    path("nvidia-smi", "echo 'NVIDIA H100, 570.124.06'")
+    path("nvidia-smi", "echo 'NVIDIA H100, 570.124.06, 81559 MiB'")
     old = check_driver(place(tmp_path))
     assert (old.status, old.found) == ("missing", "1 x NVIDIA H100, 570.124.06")
     assert "580 or newer" in old.do
@@ -138,9 +138,9 @@ def test_the_driver_is_asked_and_its_absence_on_a_login_node_is_no_fault(path, t
 
 
 def test_a_run_asks_for_memory_and_driver_before_anything_starts(path, tmp_path, monkeypatch):
-    path("nvidia-smi", "echo '81559, 580.65.06'; echo '40960, 580.65.06'")
+    path("nvidia-smi", 'for i in 81559 40960; do echo "NVIDIA H100, 580.65.06, $i MiB"; done')
     assert gpu_memory_gb() == 40
-    path("nvidia-smi", "echo '81559, 570.124.06'")
+    path("nvidia-smi", "echo 'NVIDIA H100, 570.124.06, 81559 MiB'")
     with pytest.raises(UnsupportedPlatform, match=r"NVIDIA driver 570\.124\.06: .*580 or newer"):
         gpu_memory_gb()
     (tmp_path / "compat").mkdir()

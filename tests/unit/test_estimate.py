@@ -311,12 +311,21 @@ def test_submit_asks_snakemake_for_the_scores_of_the_cells(tmp_path):
     assert Path("workflow/profiles/slurm") == PROFILE
 
 
-def test_submit_with_the_command_line_stops_before_snakemake(tmp_path, monkeypatch, capsys):
-    site = tmp_path / "configs"
-    shutil.copytree(CONFIGS.root, site)
-    (site / "site.yaml").write_text("slurm: {partition: gpu}\n")
-    monkeypatch.setenv("ENTROBENCH_ROOT", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture
+def checkout_with(tmp_path, monkeypatch):
+    """Make the working folder a checkout whose site.yaml has this text."""
+
+    def make(site):
+        shutil.copytree(CONFIGS.root, tmp_path / "configs")
+        (tmp_path / "configs/site.yaml").write_text(site)
+        monkeypatch.setenv("ENTROBENCH_ROOT", str(tmp_path))
+        monkeypatch.chdir(tmp_path)
+
+    return make
+
+
+def test_submit_with_the_command_line_stops_before_snakemake(checkout_with, tmp_path, capsys):
+    checkout_with("slurm: {partition: gpu}\n")
     assert entrobench("submit", "papo_table1") == 1
     assert "Nothing was submitted" in capsys.readouterr().err
     assert entrobench("submit", "papo_table1", "--go") == 1
@@ -325,12 +334,8 @@ def test_submit_with_the_command_line_stops_before_snakemake(tmp_path, monkeypat
     assert (tmp_path / "out.json").exists()
 
 
-def test_submit_refuses_cells_that_do_not_fit_on_the_sites_gpus(tmp_path, monkeypatch, capsys):
-    site = tmp_path / "configs"
-    shutil.copytree(CONFIGS.root, site)
-    (site / "site.yaml").write_text("slurm: {partition: gpu}\ngpus: {memory_gb: 16}\n")
-    monkeypatch.setenv("ENTROBENCH_ROOT", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
+def test_submit_refuses_cells_that_do_not_fit_on_the_sites_gpus(checkout_with, capsys):
+    checkout_with("slurm: {partition: gpu}\ngpus: {memory_gb: 16}\n")
     assert entrobench("submit", "papo_table1", "--go") == 1
     assert "does not fit on 16 GPUs of 16 GB" in capsys.readouterr().err
 

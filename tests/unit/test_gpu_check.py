@@ -52,7 +52,7 @@ def test_a_stage_that_fails_dies_or_has_no_package_stops_no_other(monkeypatch, t
         "import os, sys\n"
         "if sys.argv[1] == 'raises': raise AssertionError('statistics are off')\n"
         "if sys.argv[1] == 'dies': os._exit(9)\n"
-        "print('noise'); print('{\"figure\": 2}')\n"
+        'print(\'noise\'); print(\'{"on_gpu": true, "figures": {"figure": 2}}\')\n'
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(stages, "PACKAGE", "entrobench_gpu_check")

@@ -40,7 +40,6 @@ RESULTS = Path("results")
 MODELS = ["qwen2_5_7b", "qwen2_5_14b", "qwen3_4b_base", "qwen3_8b", "qwen3_32b", "qwen2_5_32b_instruct"]
 WANTED = Settings(update_tokens=32768, log_prob_tokens=65536)
 TOKENS = 2048
-PAPERS = ("papo", "exchange", "repo", "opefo")
 
 
 def published(name):
@@ -94,7 +93,7 @@ def test_a_layer_takes_what_the_budget_says_or_up_to_10_percent_less(name):
 REAL_UPDATE = """
 import json, sys, torch
 from entrobench.kernels.token_stats import log_prob_and_entropy
-from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 def status(key):
     return 1024 * int(next(l for l in open("/proc/self/status") if l.startswith(key)).split()[1])
@@ -208,7 +207,7 @@ def test_what_does_not_fit_says_which_phase_and_what_would_help():
     assert why_not(work, WANTED, Cards(1, 1, 24)).endswith("What would help: cards with more memory")
 
 
-@pytest.mark.parametrize("paper", PAPERS)
+@pytest.mark.parametrize("paper", CONFIGS.papers())
 def test_every_listed_cell_fits_on_16_cards_of_80_gb_or_fewer(paper):
     fits = rehearse_training(listed_cells(paper, CONFIGS), "paper", CONFIGS, RESULTS, 80)
     assert all(fit.settings is not None and fit.cards.count <= 16 for fit in fits)
@@ -216,7 +215,7 @@ def test_every_listed_cell_fits_on_16_cards_of_80_gb_or_fewer(paper):
     assert sum(len(fit.cells) for fit in fits) == len(trained)
 
 
-@pytest.mark.parametrize("paper", PAPERS)
+@pytest.mark.parametrize("paper", CONFIGS.papers())
 def test_memory_changes_performance_and_never_the_run(paper):
     for cell in listed_cells(paper, CONFIGS)[::5]:
         resolved = resolve(str(cell), "paper", CONFIGS, RESULTS)

@@ -53,7 +53,7 @@ def test_without_boundaries_or_as_a_padded_batch_it_is_refused(models):
             models[PACKED_VARLEN](**inputs)
 
 
-def test_a_sliding_window_is_refused(tmp_path):
+def test_a_sliding_window_is_refused():
     config = Qwen2Config(
         vocab_size=50,
         hidden_size=16,

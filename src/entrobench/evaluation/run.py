@@ -17,10 +17,10 @@ from entrobench.evaluation.engine import SamplerFailed
 from entrobench.evaluation.places import Place
 from entrobench.evaluation.standalone import NO_CELL
 from entrobench.files import write_json
-from entrobench.machine.backend import CPU_ENVIRONMENT
+from entrobench.machine.backend import CPU_ENVIRONMENT, gpus
 from entrobench.models.lora import model_of_checkpoint
 from entrobench.paths import repository_root
-from entrobench.provenance.manifest import evaluation_life, gpus, write_manifest
+from entrobench.provenance.manifest import evaluation_life, write_manifest
 from entrobench.runs.checkpoints import checkpoint_folders, latest_step, steps_with_model
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)

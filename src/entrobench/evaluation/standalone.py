@@ -12,8 +12,8 @@ from entrobench.data import prompt_files
 from entrobench.data.benchmarks import prepare_or_say_why
 from entrobench.errors import ConfigError
 from entrobench.files import read_csv, read_json, write_atomic
+from entrobench.machine.backend import gpus
 from entrobench.models.hub import fetch_revision
-from entrobench.provenance.manifest import gpus
 
 # Of a run that belongs to no cell
 NO_CELL = "none"

@@ -1,12 +1,13 @@
 """verl's actor without Ray: a packed update against a padded one, at the settings of a cell. Needs verl."""
 
 import os
-import socket
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from entrobench.training.launch import VERL_ON_CPU
 
 CELL = "papo/7b-math/papo_polarity/seed0"
 MODEL = "actor_rollout_ref.model."
@@ -20,9 +21,8 @@ def check_engine() -> dict[str, float]:
     Raises AssertionError above WORST.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cpu":  # read when verl is imported
-        os.environ["VERL_PLATFORM"] = "cpu"
-        os.environ["VERL_USE_EXTERNAL_MODULES"] = "entrobench.training.cpu_platform"
+    if device == "cpu":
+        os.environ |= VERL_ON_CPU  # read when verl is imported
     with tempfile.TemporaryDirectory() as folder:
         _make_model(Path(folder))
         packed, padded = (_step(Path(folder), device, overrides) for overrides in ({}, PADDED))
@@ -59,10 +59,12 @@ def _make_model(folder: Path) -> None:
 
 def _step(model: Path, device: str, overrides: dict[str, Any]) -> tuple[torch.Tensor, float]:
     """Log-probabilities of all responses, and the norm of an update's gradient."""
+    from verl.workers.utils.padding import response_from_nested
+
     from entrobench.cells import resolve
     from entrobench.configs import Configs
     from entrobench.paths import repository_root
-    from entrobench.training.alone import actor_alone, actor_batch
+    from entrobench.training.alone import actor_alone, actor_batch, free_port
     from entrobench.training.verl_config import compose_verl_config
 
     scale = "mini" if device == "cuda" else "smoke"
@@ -75,15 +77,9 @@ def _step(model: Path, device: str, overrides: dict[str, Any]) -> tuple[torch.Te
         "data.train_batch_size": len(rows),
     }
     config = compose_verl_config(cell["verl"] | of_the_check | overrides)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    worker = actor_alone(config, 0, 1, "127.0.0.1", port)
-    answer = worker.compute_log_prob(actor_batch(rows, config))["log_probs"]
-    ends = answer.offsets()[1:].tolist()
-    logp = [
-        answer.values()[end - len(row["response"]) - 1 : end - 1] for end, row in zip(ends, rows, strict=True)
-    ]
+    worker = actor_alone(config, 0, 1, "127.0.0.1", free_port())
+    asked = actor_batch(rows, config)
+    logp = response_from_nested(worker.compute_log_prob(asked)["log_probs"], asked["response_mask"]).unbind()
     for row, old in zip(rows, logp, strict=True):
         row |= {"old_log_probs": old, "advantages": torch.linspace(-1, 1, len(old))}
     metrics = worker.update_actor(actor_batch(rows, config))["metrics"]

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from typing import Any, Literal
 
-from entrobench.provenance.manifest import engine_versions, gpus, machine
+from entrobench.provenance.manifest import engine_versions, machine
 
 Status = Literal["pass", "fail", "skip"]
 PACKAGE = "entrobench.gpu_check"
@@ -70,9 +70,9 @@ def _run(name: str, stage: Stage) -> Outcome:
     if child.returncode != 0:
         last = child.stderr.strip().splitlines()[-1:] or ["no message"]
         return Outcome(name, "fail", f"exit code {child.returncode}: {last[0]}", seconds)
-    figures = json.loads(child.stdout.strip().splitlines()[-1])
-    note = "" if gpus() else "on the CPU; on a GPU: skip: no CUDA device"
-    return Outcome(name, "pass", note, seconds, figures)
+    found = json.loads(child.stdout.strip().splitlines()[-1])
+    note = "" if found["on_gpu"] else "on the CPU; on a GPU: skip: no CUDA device"
+    return Outcome(name, "pass", note, seconds, found["figures"])
 
 
 def report(outcomes: list[Outcome]) -> dict[str, Any]:

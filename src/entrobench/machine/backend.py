@@ -59,22 +59,37 @@ def why_not_vllm() -> str | None:
     return None
 
 
+def gpus() -> list[dict[str, str]]:
+    """Model, driver and memory of each GPU by nvidia-smi; empty where there is none."""
+    fields = ("name", "driver_version", "memory.total")
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = [line.split(", ") for line in done.stdout.splitlines() if line.strip()]
+    return [dict(zip(("name", "driver", "memory"), row, strict=True)) for row in rows if len(row) == 3]
+
+
 def gpu_memory_gb() -> float:
     """GiB of the smallest GPU of this machine.
 
     Raises UnsupportedPlatform where nvidia-smi names none, or a driver that is too old for the images.
     """
-    query = ["nvidia-smi", "--query-gpu=memory.total,driver_version", "--format=csv,noheader,nounits"]
+    found = gpus()
     try:
-        answer = subprocess.run(query, capture_output=True, text=True, check=True).stdout
-        rows = [line.split(",") for line in answer.split("\n") if line.strip()]
-        memory = min(float(row[0]) for row in rows) / 1024
-        driver = rows[0][1].strip()
-    except (OSError, subprocess.CalledProcessError, ValueError, IndexError) as error:
+        memory = min(float(gpu["memory"].removesuffix("MiB")) for gpu in found) / 1024
+    except ValueError as error:
         raise UnsupportedPlatform(
-            f"{' '.join(query)}: expected the memory in MiB and the driver of each GPU; found {error}. In a "
-            "container: is it started with --nv?"
+            f"nvidia-smi: expected GPUs and their memory in MiB; found {found or 'none'}. In a container: "
+            "is it started with --nv?"
         ) from error
+    driver = found[0]["driver"]
     if is_too_old(driver) and not _has_newer_libcuda():
         raise UnsupportedPlatform(f"NVIDIA driver {driver}: {OLD_DRIVER}")
     return memory

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from entrobench.cells import SEED_KEYS, read_cell
 from entrobench.errors import CorruptFile, DirtyTree
 from entrobench.files import read_json, sha256_file, sha256_text, write_json
+from entrobench.machine.backend import gpus
 from entrobench.models.check import weights_sha256
 from entrobench.provenance.redaction import redact_all
 from entrobench.runs.checkpoints import CONTROLLER_FILE, LAST_FILE, checkpoint_folders
@@ -184,23 +185,6 @@ def machine() -> dict[str, Any]:
         found["node"] = platform.node()
         found["nodes"] = os.environ.get("SLURM_JOB_NODELIST", "")
     return found
-
-
-def gpus() -> list[dict[str, str]]:
-    """Model, driver and memory of each GPU by nvidia-smi; empty where there is none."""
-    fields = ("name", "driver_version", "memory.total")
-    try:
-        done = subprocess.run(
-            ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=60,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return []
-    rows = [line.split(", ") for line in done.stdout.splitlines() if line.strip()]
-    return [dict(zip(("name", "driver", "memory"), row, strict=True)) for row in rows if len(row) == 3]
 
 
 def model_sha256(model: Path) -> str | None:

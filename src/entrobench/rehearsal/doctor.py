@@ -23,7 +23,7 @@ from entrobench.configs import Configs
 from entrobench.data.sources import is_offline
 from entrobench.errors import EntrobenchError
 from entrobench.images.sif import build_command, exec_prefix, image_file, lock_file, require_locked
-from entrobench.machine.backend import OLD_DRIVER, is_too_old, why_not_vllm
+from entrobench.machine.backend import OLD_DRIVER, gpus, is_too_old, why_not_vllm
 from entrobench.machine.site import SITE_FILE, Site, export_paths, load_site
 from entrobench.paths import cache_folder
 from entrobench.provenance.redaction import redact
@@ -246,11 +246,10 @@ def _has_setuid_starter() -> bool:
 
 def check_driver(place: Place) -> Check:
     """The GPU driver. A login node often has none: then this cannot be told here."""
-    printed = ask("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
-    if printed:
-        first = printed.splitlines()[0]
-        found = f"{len(printed.splitlines())} x {first}"
-        if is_too_old(first.split(",")[-1].strip()):
+    here = gpus()
+    if here:
+        found = f"{len(here)} x {here[0]['name']}, {here[0]['driver']}"
+        if is_too_old(here[0]["driver"]):
             return Check("gpu driver", _need(place), found, OLD_DRIVER)
         return Check("gpu driver", "ok", found)
     partition = place.site.slurm.partition if place.site is not None else "PARTITION"

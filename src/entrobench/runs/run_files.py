@@ -66,15 +66,14 @@ class Curve:
                 break  # only the last line can be incomplete
         return rows
 
-    def append(self, step: int, metrics: dict[str, Any]) -> None:
-        """Add one step and force it to disk."""
-        row = {"step": step} | {name: value for name, value in metrics.items() if _is_number(value)}
+    def append(self, step: int, metrics: dict[str, Any]) -> dict[str, float]:
+        """Add one step and force it to disk; the metrics that are numbers, which are its row."""
+        numbers = {name: float(value) for name, value in metrics.items() if _is_number(value)}
         with self.jsonl.open("a", encoding="utf-8") as stream:
-            stream.write(
-                json.dumps({name: float(v) if name != "step" else v for name, v in row.items()}) + "\n"
-            )
+            stream.write(json.dumps({"step": step} | numbers) + "\n")
             stream.flush()
             os.fsync(stream.fileno())
+        return numbers
 
     def to_parquet(self) -> pd.DataFrame:
         """Write metrics.parquet from metrics.jsonl and return it, sorted by step."""

@@ -27,9 +27,9 @@ class SaveClock:
         try:
             times = read_json(run_dir / "job.json")
         except MissingInput:
-            times = {"ends": None, "checkpoint_minutes": None}
-        self._ends: float | None = times["ends"]
-        minutes = times["checkpoint_minutes"]
+            times = {}
+        self._ends: float | None = times.get("ends")
+        minutes = times.get("checkpoint_minutes")
         self._between = None if minutes is None else 60.0 * minutes
         self._now = now
         self._last_step = self._last_saved = now()

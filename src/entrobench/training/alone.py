@@ -4,6 +4,7 @@ The same class, configuration and engine as in a run; the caller is the driver.
 """
 
 import os
+import socket
 from typing import Any
 
 import torch
@@ -13,6 +14,13 @@ from verl.utils import tensordict_utils as tu
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
 from entrobench.training.step_loss import ACTOR_SETTINGS
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def actor_alone(config: DictConfig, rank: int, world_size: int, address: str, port: int) -> Any:

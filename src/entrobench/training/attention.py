@@ -85,18 +85,19 @@ def packed_varlen_attention(
         )
     dtype = _compute_dtype(query)
     query_THD, key_TKD, value_TKD = (t[0].transpose(0, 1).to(dtype) for t in (query, key, value))
-    ulysses = sys.modules.get("verl.utils.ulysses")  # without verl no sequence is shared
+    ulysses: Any = sys.modules.get("verl.utils.ulysses")  # without verl no sequence is shared
     ranks = ulysses.get_ulysses_sequence_parallel_world_size() if ulysses is not None else 1
-    if ulysses is None or ranks == 1:
-        out_THD = packed_attention(query_THD, key_TKD, value_TKD, cu_seq_lens_q, max_length_q, scaling)
-        return out_THD[None], None
-    copies = max(ranks // key_TKD.shape[1], 1)
-    key_TKD, value_TKD = (t.repeat_interleave(copies, dim=1) for t in (key_TKD, value_TKD))
-    query_THD, key_TKD, value_TKD = (
-        ulysses.gather_seq_scatter_heads(t, seq_dim=0, head_dim=1) for t in (query_THD, key_TKD, value_TKD)
-    )
+    if ranks > 1:
+        copies = max(ranks // key_TKD.shape[1], 1)
+        key_TKD, value_TKD = (t.repeat_interleave(copies, dim=1) for t in (key_TKD, value_TKD))
+        query_THD, key_TKD, value_TKD = (
+            ulysses.gather_seq_scatter_heads(t, seq_dim=0, head_dim=1)
+            for t in (query_THD, key_TKD, value_TKD)
+        )
     out_THD = packed_attention(query_THD, key_TKD, value_TKD, cu_seq_lens_q, max_length_q, scaling)
-    return ulysses.gather_heads_scatter_seq(out_THD, seq_dim=0, head_dim=1)[None], None
+    if ranks > 1:
+        out_THD = ulysses.gather_heads_scatter_seq(out_THD, seq_dim=0, head_dim=1)
+    return out_THD[None], None
 
 
 def _compute_dtype(query: Tensor) -> torch.dtype:

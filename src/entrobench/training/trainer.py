@@ -386,9 +386,9 @@ class EntropyTrainer(PPOTrainerSync):
         metrics["grad_norm"] = metrics["actor/grad_norm"]
         # verl's means of these count padding rows; mismatch/* are those of real tokens
         row = {name: value for name, value in metrics.items() if not name.startswith("rollout_corr/")}
-        self._curve.append(self.global_steps, row)
+        numbers = self._curve.append(self.global_steps, row)
         self._board = self._board or Board(Path(self.config.entrobench.run_dir), self.global_steps)
-        self._board.append(self.global_steps, row)
+        self._board.append(self.global_steps, numbers)
         if "mismatch/kl" in row:
             self._mismatch_gate.check(self.global_steps, row["mismatch/kl"])
         if self._steps_wanted is not None:
