@@ -17,6 +17,7 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.dataset.dataset_utils import DatasetPadMode
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+from verl.workers.rollout import base
 
 from entrobench.errors import ConfigError
 from entrobench.kernels.token_stats import log_prob_and_entropy, token_stats
@@ -151,3 +152,5 @@ for _device, _vendor in (("cpu", "cpu"), ("cuda", "nvidia")):
     EngineRegistry.register(
         model_type="language_model", backend=["fsdp", "fsdp2"], device=_device, vendor=_vendor
     )(TokenStatsEngine)
+
+base._ROLLOUT_REGISTRY[("vllm", "async")] = "entrobench.training.weight_transfer.ServerAdapter"

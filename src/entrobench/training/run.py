@@ -7,6 +7,7 @@ last step writes none and exits 75.
 
 import importlib
 import os
+import secrets
 import sys
 import time
 from pathlib import Path
@@ -122,7 +123,7 @@ def train(run_dir: Path) -> None:
 
     from entrobench.training.attention import require_attention
     from entrobench.training.task_runner import task_runner_class
-    from entrobench.training.verl_config import compose_verl_config
+    from entrobench.training.verl_config import compose_verl_config, give_run_id
 
     config = compose_verl_config(run_overrides(cell, run_dir))
     require_attention(config.actor_rollout_ref.model.override_config.attn_implementation)
@@ -148,6 +149,7 @@ def train(run_dir: Path) -> None:
             config.ray_kwargs.ray_init._temp_dir = os.environ["ENTROBENCH_RAY_DIR"]
             # Never join a Ray that somebody else runs on this machine
             config.ray_kwargs.ray_init.address = "local"
+        give_run_id(config, secrets.token_hex(8))
     OmegaConf.save(config, run_dir / "verl_config.yaml", resolve=True)
     if cell["device"] == "cpu" and address is None:
         _start_workers_as_forks(config)

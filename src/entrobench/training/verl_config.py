@@ -35,6 +35,8 @@ NOT_IN_YAML = (
     "actor_rollout_ref.rollout.enable_sleep_mode",
     "actor_rollout_ref.actor.checkpoint.save_lora_only",
 )
+# A variable of every process of a run, different from that of every other run
+RUN_ID = "ENTROBENCH_RUN_ID"
 
 
 def compose_verl_config(overrides: dict[str, Any]) -> DictConfig:
@@ -52,6 +54,12 @@ def compose_verl_config(overrides: dict[str, Any]) -> DictConfig:
             OmegaConf.update(config, key, value, force_add=True)
     _validate(config)
     return config
+
+
+def give_run_id(config: DictConfig, run_id: str) -> None:
+    """Have Ray give `run_id` to every process of the run, on every node."""
+    key = f"ray_kwargs.ray_init.runtime_env.env_vars.{RUN_ID}"
+    OmegaConf.update(config, key, run_id, force_add=True)
 
 
 @functools.cache

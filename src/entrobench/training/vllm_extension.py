@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 import vllm.model_executor.layers.utils as layer_utils
-from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
+
+from entrobench.training.weight_transfer import WorkerExtension
 
 
 def _keep_plain_linear(layer: Any, remove_weight: bool) -> None:
@@ -18,5 +19,5 @@ def _keep_plain_linear(layer: Any, remove_weight: bool) -> None:
 layer_utils.dispatch_cpu_unquantized_gemm = _keep_plain_linear
 
 
-class CPUWorkerExtension(vLLMColocateWorkerExtension):
-    """verl's extension, in a module that mends vLLM on import."""
+class CPUWorkerExtension(WorkerExtension):
+    """The extension of every run, in a module that mends vLLM on import."""
