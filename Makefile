@@ -11,7 +11,7 @@ SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --profile workflow/profile
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONUNBUFFERED := 1
 
-.PHONY: smoke slice eval-real test check lint cells cell methods methods-smoke verify-data contamination lock lock-check \
+.PHONY: smoke slice eval-real test tests check lint style types cells cell methods methods-smoke verify-data contamination lock lock-check \
 	images images-check estimate cells-run doctor bench bench-kernels bench-steps bench-grading bench-scoring bench-dag \
 	bench-jobs cluster-test gpu-check
 
@@ -30,21 +30,28 @@ slice: $(INSTALLED)
 eval-real: $(INSTALLED)
 	@bash workflow/scripts/eval_real.sh
 
-# Every test: long runs of training first, beside each other and beside the rest
+# Every test: long runs of training first, beside each other and beside the rest; the types beside them all
 PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
-test: lint
+test: style
+	@$(MAKE) --no-print-directory -j2 types tests
+
+tests: $(INSTALLED)
 	@$(PYTEST) -n $(or $(JOBS),3) tests/integration tests/unit
 
 # The inner loop: linters, types, layers, and the tests that start neither verl nor vLLM nor wait for processes
 check: lint
 	@$(PYTEST) -n 2 -m "not slow" tests/unit
 
-lint: $(INSTALLED)
+lint: style types
+
+style: $(INSTALLED)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/snakefmt --check Snakefile workflow
-	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+
+types: $(INSTALLED)
+	@$(BIN)/mypy
 
 cells: $(INSTALLED)
 	@$(BIN)/entrobench cells --scale $(SCALE) --paper $(PAPER)

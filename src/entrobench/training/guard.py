@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -38,6 +39,8 @@ RAY_FOLDER_PREFIX = "entrobench-"
 # Age from which a process counts as one that the run needs
 SETTLED_SECONDS = 10.0
 SHARED_MEMORY = Path("/dev/shm")
+# Times that a segment is looked for among what the run's processes map, before it counts as somebody else's
+LOOKS = 10
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 # A scheduler may send the same request to a shell and to its children: signals this close together are one
 SAME_REQUEST_SECONDS = 5.0
@@ -86,6 +89,7 @@ class _Run:
     processes: dict[int, psutil.Process] = field(default_factory=dict)
     essential: dict[int, str] = field(default_factory=dict)
     shared_memory: set[int] = field(default_factory=set)  # inodes
+    looks: Counter[int] = field(default_factory=Counter)  # inode -> number
     missing_since: float | None = None
 
 
@@ -221,12 +225,12 @@ def _descendants() -> list[psutil.Process]:
 
 def _look_at_processes(run: _Run) -> None:
     """Remember each process of the run and the shared memory it holds: after a crash nobody else knows."""
-    for process in _descendants():
-        if process.pid in run.not_ours:
-            continue
+    ours = [process for process in _descendants() if process.pid not in run.not_ours]
+    if _is_there_unknown_memory(run):
+        run.shared_memory.update(*(_maps_or_empty(process.pid) for process in ours))
+    for process in ours:
         run.processes.setdefault(process.pid, process)
         try:
-            run.shared_memory.update(_shared_memory_of(process.pid))
             name = _title(process)
             # A short-lived fork that has not called exec carries its parent's title
             is_fork = _role(name) == _role(_title(process.parent()))
@@ -235,6 +239,14 @@ def _look_at_processes(run: _Run) -> None:
             continue  # it has ended since it was listed
         if ESSENTIAL.search(name) and is_settled and not is_fork:
             run.essential.setdefault(process.pid, name)
+
+
+def _is_there_unknown_memory(run: _Run) -> bool:
+    """Reading what twenty processes map is most of a look's cost: once a second it took a tenth of a core."""
+    there = {entry.inode() for entry in os.scandir(SHARED_MEMORY)} if SHARED_MEMORY.is_dir() else set()
+    unknown = {inode for inode in there - run.shared_memory if run.looks[inode] < LOOKS}
+    run.looks.update(unknown)
+    return bool(unknown)
 
 
 def _title(process: psutil.Process | None) -> str:

@@ -36,6 +36,7 @@ from entrobench.training.token_record import TokenRecord
 VLLM_MODULES = (
     "verl.workers.rollout.vllm_rollout.vllm_async_server",
     "vllm.v1.worker.cpu_worker",
+    "entrobench.training.vllm_extension",
     "vllm.model_executor.models.qwen2",
     "torch._inductor.compile_fx",
 )
