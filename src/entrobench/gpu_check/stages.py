@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from typing import Any, Literal
 
+from entrobench.gpu_check.nvcc import find_nvcc
 from entrobench.provenance.manifest import engine_versions, machine
 
 Status = Literal["pass", "fail", "skip"]
@@ -18,13 +19,26 @@ SECONDS = 300  # that a stage may take
 
 @dataclass(frozen=True)
 class Stage:
-    """One module of this package, whose check_STAGE returns figures or raises. needs: packages."""
+    """One module of this package, whose check_STAGE returns figures or raises. needs: packages. is_about_gpus:
+    what it finds on a CPU is not what it is for.
+    """
 
     about: str
     needs: tuple[str, ...]
+    is_about_gpus: bool = True
 
 
 STAGES = {
+    "triton": Stage(
+        "our kernels to machine code for A100 and H100",
+        ("torch", "triton"),
+        is_about_gpus=False,
+    ),
+    "nvcc": Stage(
+        "a kernel compiled and linked by nvcc for A100 and H100",
+        (),
+        is_about_gpus=False,
+    ),
     "kernels": Stage(
         "token statistics and gradients against fp64, speed against a copy",
         ("torch",),
@@ -58,6 +72,8 @@ def run_stages(names: Iterable[str]) -> list[Outcome]:
 
 def _run(name: str, stage: Stage) -> Outcome:
     missing = [package for package in stage.needs if find_spec(package) is None]
+    if name == "nvcc" and find_nvcc() is None:
+        missing.append("nvcc, which the images for CUDA have")
     if missing:
         return Outcome(name, "skip", f"not installed: {', '.join(missing)}", 0.0)
     started = time.monotonic()
@@ -71,7 +87,8 @@ def _run(name: str, stage: Stage) -> Outcome:
         last = child.stderr.strip().splitlines()[-1:] or ["no message"]
         return Outcome(name, "fail", f"exit code {child.returncode}: {last[0]}", seconds)
     found = json.loads(child.stdout.strip().splitlines()[-1])
-    note = "" if found["on_gpu"] else "on the CPU; on a GPU: skip: no CUDA device"
+    is_partial = stage.is_about_gpus and not found["on_gpu"]
+    note = "on the CPU; on a GPU: skip: no CUDA device" if is_partial else ""
     return Outcome(name, "pass", note, seconds, found["figures"])
 
 

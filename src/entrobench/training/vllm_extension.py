@@ -35,7 +35,7 @@ class _SleepingCondition(shm_broadcast.SpinCondition):
         super().wait(LOOK_AGAIN_MS if timeout_ms is None else min(timeout_ms, LOOK_AGAIN_MS))
 
 
-shm_broadcast.SpinCondition = _SleepingCondition  # type: ignore[misc]
+shm_broadcast.SpinCondition = _SleepingCondition
 
 
 class CPUWorkerExtension(WorkerExtension):

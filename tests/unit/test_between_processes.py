@@ -1,6 +1,7 @@
-"""Two runs on one node: the weights of each go to its own vLLM."""
+"""Between the processes of a run: where its weights go, and how those of vLLM wait for each other."""
 
 import importlib
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -57,3 +58,27 @@ def test_both_ends_of_a_run_meet_and_those_of_two_runs_do_not(both_ends):
     assert one[0] != other[0]
     assert one[0].startswith("ipc:///tmp/")
     assert len(one[0].removeprefix("ipc://")) < 100, "a socket's path has 107 bytes at most"
+
+
+def test_a_reader_sleeps_until_something_is_written(monkeypatch):
+    from vllm.distributed.device_communicators import shm_broadcast
+
+    import entrobench.training.vllm_extension  # noqa: F401  mends vLLM on import
+
+    writer = shm_broadcast.MessageQueue(n_reader=1, n_local_reader=1)
+    reader = shm_broadcast.MessageQueue.create_from_handle(writer.export_handle(), rank=0)
+    ready = threading.Thread(target=writer.wait_until_ready)
+    ready.start()
+    reader.wait_until_ready()
+    ready.join()
+    spins = []
+    monkeypatch.setattr(shm_broadcast, "sched_yield", lambda: spins.append(1))
+    received = []
+    thread = threading.Thread(target=lambda: received.extend(reader.dequeue(timeout=20) for _ in range(3)))
+    thread.start()
+    for number in range(3):
+        thread.join(0.1)  # the reader waits for each
+        writer.enqueue(number)
+    thread.join(30)
+    assert received == [0, 1, 2]
+    assert spins == []
