@@ -39,6 +39,18 @@ def test_model_and_engine_agree_with_what_they_are_compared_with():
         torch.distributed.destroy_process_group()
 
 
+def test_a_kernel_becomes_machine_code_and_its_launcher_needs_a_compiler(monkeypatch):
+    from entrobench.gpu_check import triton as stage
+    from entrobench.kernels import triton_stats
+
+    name, size = stage._machine_code(triton_stats._row_kernel, 90)
+    assert (name, size > 1000) == ("row_kernel", True)
+    stage._compile_launcher()
+    monkeypatch.setenv("CC", "false")
+    with pytest.raises(AssertionError, match="false: "):
+        stage._compile_launcher()
+
+
 def test_an_unknown_stage_is_told_the_nearest(capsys):
     assert entrobench("gpu-check", "kernel") == 1
     assert "Did you mean kernels" in capsys.readouterr().err

@@ -59,7 +59,9 @@ def estimate(
 
 
 def gpu_check(
-    stages: Annotated[list[str] | None, typer.Argument(help="kernels, model, engine; default: all.")] = None,
+    stages: Annotated[
+        list[str] | None, typer.Argument(help="One of triton, nvcc, kernels, model, engine; default: all.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Also write a report to this JSON file.")] = None,
 ) -> None:
     """Kernels, attention and engine against what they should compute, on this machine's GPU."""

@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 
 ARCHITECTURES = (80, 90)  # A100, H100
-# The headers of the runtime and of cub, and a symbol of the runtime's library
+# Headers of the runtime and of cccl, and a symbol of the runtime's library
 SOURCE = """\
-#include <cub/cub.cuh>
+#include <cuda/std/type_traits>
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 __global__ void twice(__nv_bfloat16* x) { x[threadIdx.x] = x[threadIdx.x] + x[threadIdx.x]; }

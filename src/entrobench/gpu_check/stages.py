@@ -19,8 +19,9 @@ SECONDS = 300  # that a stage may take
 
 @dataclass(frozen=True)
 class Stage:
-    """One module of this package, whose check_STAGE returns figures or raises. needs: packages. is_about_gpus:
-    what it finds on a CPU is not what it is for.
+    """One module of this package, whose check_STAGE returns figures or raises.
+
+    needs: packages. is_about_gpus: what it finds on a CPU is not what it is for.
     """
 
     about: str

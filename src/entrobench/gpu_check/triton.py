@@ -6,6 +6,7 @@ import subprocess
 import sysconfig
 import tempfile
 from pathlib import Path
+from typing import Any
 
 ARCHITECTURES = (80, 90)  # A100, H100
 POINTERS = {"logits_ptr": "*bf16", "gradient_ptr": "*bf16", "tokens_ptr": "*i64"}
@@ -31,7 +32,7 @@ def check_triton() -> dict[str, float]:
     return figures
 
 
-def _machine_code(kernel: object, architecture: int) -> tuple[str, int]:
+def _machine_code(kernel: Any, architecture: int) -> tuple[str, int]:
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
