@@ -5,10 +5,9 @@ import os
 
 import pandas as pd
 import pytest
-import yaml
 from safetensors import safe_open
 from support import make_model, make_training_set
-from test_real_training import RUN_MARK, SMALL, TESTS, finish, make_run, run_processes, start
+from test_real_training import RUN_MARK, TESTS, run_processes
 
 from entrobench.cells import read_cell
 from entrobench.configs import Configs
@@ -34,19 +33,28 @@ KINDS = [
     # another reward manager: a second run
     *("exchange_ppl_low", "exchange_position_late"),
 ]
+OVERRIDES = {
+    # A token in 26 is a digit: four groups in five are mixed, the others tied
+    "data.max_response_length": 12,
+    "actor_rollout_ref.rollout.n": 4,
+    "reward.custom_reward_function.path": str(TESTS / "digit_reward.py"),
+}
+# Of the second run
+LORA = {
+    "actor_rollout_ref.model.lora_rank": 16,
+    "actor_rollout_ref.model.lora_alpha": 32,
+    "actor_rollout_ref.model.target_modules": "all-linear",
+    "actor_rollout_ref.rollout.load_format": "safetensors",
+    "actor_rollout_ref.actor.optim.lr": 2e-4,
+    "actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype": "bf16",
+}
 
 
-def test_each_kind_of_method_trains(tmp_path, monkeypatch):
+def test_each_kind_of_method_trains_and_lora_with_full_precision_logits(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv(RUN_MARK, str(tmp_path))
     make_model(tmp_path / "model")
     make_training_set(tmp_path / "train.parquet")
-    overrides = {
-        # A token in 26 is a digit: four groups in five are mixed, the others tied
-        "data.max_response_length": 12,
-        "actor_rollout_ref.rollout.n": 4,
-        "reward.custom_reward_function.path": str(TESTS / "digit_reward.py"),
-    }
     runs = plan(KINDS, "papo/7b-math", Configs(repository_root() / "configs"), tmp_path)
     assert [len(run["relay"]) for run in runs] == [13, 2]
     curves, reports = {}, {}
@@ -54,7 +62,11 @@ def test_each_kind_of_method_trains(tmp_path, monkeypatch):
         cell["model"]["path"] = str(tmp_path / "model")
         cell["dataset"]["train_file"] = str(tmp_path / "train.parquet")
         folder = tmp_path / f"run{number}"
-        write_relay(cell, folder, STEPS, overrides)
+        if number == 1:
+            cell["trainer"]["full_precision_logits"] = True
+            write_relay(cell, folder, STEPS, OVERRIDES | LORA, recording={"every": 1, "sequences": 4})
+        else:
+            write_relay(cell, folder, STEPS, OVERRIDES)
         launch(folder)
         reports |= check_relay(read_cell(folder / "cell.yaml"), folder)
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -87,35 +99,18 @@ def test_each_kind_of_method_trains(tmp_path, monkeypatch):
     )
     tied = [row["groups/all_correct"] + row["groups/all_wrong"] for row in curves["rloo"]]
     assert sum(tied) > 0, "tied groups are counted"
+    assert_merged_model_and_token_record(tmp_path / "run1")
     assert run_processes(tmp_path) == []
 
 
-def test_lora_full_precision_logits_and_the_token_record(tmp_path):
+def assert_merged_model_and_token_record(run_dir):
     """REPO's numerics on bf16: LoRA, fp32 logits; the merged model and token_stats.parquet at the end."""
-    run_dir = make_run(
-        tmp_path,
-        {
-            "trainer.total_training_steps": 2,
-            "actor_rollout_ref.model.lora_rank": 16,
-            "actor_rollout_ref.model.lora_alpha": 32,
-            "actor_rollout_ref.model.target_modules": "all-linear",
-            "actor_rollout_ref.rollout.load_format": "safetensors",
-            "actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype": "bf16",
-        },
-    )
-    cell = yaml.safe_load((run_dir / "cell.yaml").read_text())
-    cell["trainer"]["full_precision_logits"] = True
-    cell["recording"] = {"every": 1, "sequences": 4}
-    (run_dir / "cell.yaml").write_text(yaml.safe_dump(cell))
-    output = finish(start(run_dir), 400)
-    assert (run_dir / "train.done.json").exists(), output
     with safe_open(run_dir / "model" / "model.safetensors", "pt") as weights:
         assert "model.embed_tokens.weight" in weights.keys(), "plain names: the adapter is merged"  # noqa: SIM118
-
     tokens = pd.read_parquet(run_dir / "token_stats.parquet")
-    assert tokens["step"].unique().tolist() == [1, 2]
+    assert tokens["step"].unique().tolist() == [1, 2], "each method counts its own"
     assert tokens.groupby("step")["sequence"].nunique().tolist() == [4, 4]
-    assert len(tokens) == 2 * 4 * SMALL["data.max_response_length"]
+    assert len(tokens) == 2 * STEPS * 4 * OVERRIDES["data.max_response_length"]
     assert (tokens["logp"] <= 0).all()
     assert (tokens["t2"] >= 0).all()
     assert (tokens["entropy_after"] != tokens["entropy"]).any(), "measured after the update"

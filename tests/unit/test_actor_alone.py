@@ -166,6 +166,7 @@ LORA = {
     MODEL + "target_modules": "all-linear",
     "actor_rollout_ref.rollout.load_format": "safetensors",
 }
+FP16 = {ACTOR + "fsdp_config.mixed_precision.param_dtype": "fp16"}
 # With moments, so that a resumed update needs them
 ADAM = {ACTOR + "optim.optimizer": "AdamW", ACTOR + "optim.lr": 1e-3}
 
@@ -177,6 +178,9 @@ def resume_on_rank(rank, ranks, config, port, folder):
     for row in rows:
         row["old_log_probs"] = [-5.0] * len(row["response"])
     first = actor_alone(config, rank, ranks, "127.0.0.1", port)
+    scaler = first.actor.engine.scaler
+    if scaler is not None:
+        scaler.set_growth_interval(1)
     first.update_actor(actor_batch(rows, config))
     first.save_checkpoint(str(folder / "actor"), global_step=1)
     at_checkpoint = parameters_of(first)
@@ -190,10 +194,13 @@ def resume_on_rank(rank, ranks, config, port, folder):
         "loaded": loaded,
         "after": parameters_of(first),
         "after, resumed": parameters_of(second),
+        "scales": scaler and [scaler.get_scale(), second.actor.engine.scaler.get_scale()],
     }
 
 
-@pytest.mark.parametrize(("overrides", "ranks"), [({}, 1), ({}, 2), (LORA, 1)], ids=["one", "two", "LoRA"])
+@pytest.mark.parametrize(
+    ("overrides", "ranks"), [({}, 1), ({}, 2), (FP16, 2), (LORA, 1)], ids=["one", "two", "FP16", "LoRA"]
+)
 def test_a_resumed_update_is_that_of_an_uninterrupted_run(launch, overrides, ranks):
     answers, folder = launch(resume_on_rank, ADAM | overrides, ranks)
     for answer in answers:

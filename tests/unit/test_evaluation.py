@@ -10,7 +10,7 @@ from support import make_model
 
 from entrobench.cells import resolve, write_cell
 from entrobench.configs import Configs
-from entrobench.errors import ConfigError, CorruptFile, MissingInput, UnsupportedPlatform
+from entrobench.errors import ConfigError, CorruptFile, MissingInput
 from entrobench.evaluation.engine import Engine, EngineSettings
 from entrobench.evaluation.outcomes import Attempts, Outcomes
 from entrobench.evaluation.samples import Sample, read_samples, write_samples
@@ -324,9 +324,3 @@ def test_an_unsupported_platform_gets_transformers_and_a_notice(monkeypatch, cap
     monkeypatch.setattr(backend.platform, "machine", lambda: machine)
     assert backend.choose_backend() == "transformers"
     assert reason in capsys.readouterr().err
-
-
-def test_a_missing_compiler_is_named_before_anything_starts(monkeypatch):
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(UnsupportedPlatform, match="no-such-compiler is not on PATH"):
-        backend.require_compiler()

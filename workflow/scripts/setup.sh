@@ -13,7 +13,7 @@ python=${PYTHON:-$(command -v python3.11 || command -v python3 || true)}
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 [ "$version" = 3.11 ] || fail "expected Python 3.11, found $version at $python." \
   "The locked packages are for 3.11. Name another one: make PYTHON=/path/to/python3.11"
-command -v "${CXX:-g++}" > /dev/null || fail "no C++ compiler (${CXX:-g++}): vLLM compiles its sampler when it runs." \
+command -v "${CXX:-g++}" > /dev/null || fail "no C++ compiler (${CXX:-g++}): kernels are compiled with it, by the tests too." \
   "Install one (Debian and Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++), or name it: CXX=clang++"
 
 # Compiled bytecode makes every later start several times faster, and a dozen processes start in a training run

@@ -28,7 +28,7 @@ from typing import Any
 
 from entrobench.errors import EntrobenchError
 from entrobench.evaluation.sampling import Completion, Request, Sampling
-from entrobench.machine.backend import Backend, alias_vllm_cpu, choose_backend, gpus, require_compiler
+from entrobench.machine.backend import Backend, alias_vllm_cpu, choose_backend, gpus
 
 VLLM_IN_PROCESS = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine in this process: one start of Python less
@@ -172,7 +172,6 @@ class _Recorder:
 def _vllm(settings: EngineSettings) -> Any:
     is_cpu = settings.device == "cpu"
     if is_cpu:
-        require_compiler()
         os.environ |= VLLM_IN_PROCESS
         alias_vllm_cpu()
     from lm_eval.models.vllm_causallms import VLLM

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from entrobench.gpu_check.small_run import device, write_model
 from entrobench.training.launch import VERL_ON_CPU
 
 CELL = "papo/7b-math/papo_polarity/seed0"
@@ -20,44 +21,22 @@ def check_engine() -> dict[str, float]:
 
     Raises AssertionError above WORST.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cpu":
+    if device() == "cpu":
         os.environ |= VERL_ON_CPU  # read when verl is imported
     with tempfile.TemporaryDirectory() as folder:
-        _make_model(Path(folder))
-        packed, padded = (_step(Path(folder), device, overrides) for overrides in ({}, PADDED))
+        write_model(Path(folder))
+        packed, padded = (_step(Path(folder), overrides) for overrides in ({}, PADDED))
     figures = {
         "difference of log-probabilities": float((packed[0] - padded[0]).abs().max()),
         "difference of the gradient's norm": abs(packed[1] / padded[1] - 1),
     }
     for name, difference in figures.items():
-        assert difference <= WORST[device], f"{name}: {difference:.1e}"
+        assert difference <= WORST[device()], f"{name}: {difference:.1e}"
     assert packed[1] > 0, "no gradient"
     return figures
 
 
-def _make_model(folder: Path) -> None:
-    """A model of random weights with the smoke scale's tokenizer."""
-    from transformers import AutoModelForCausalLM, Qwen2Config
-
-    from entrobench.models.tokenizer import save_tokenizer
-
-    tokenizer = save_tokenizer(folder)
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-
-
-def _step(model: Path, device: str, overrides: dict[str, Any]) -> tuple[torch.Tensor, float]:
+def _step(model: Path, overrides: dict[str, Any]) -> tuple[torch.Tensor, float]:
     """Log-probabilities of all responses, and the norm of an update's gradient."""
     from verl.workers.utils.padding import response_from_nested
 
@@ -67,7 +46,7 @@ def _step(model: Path, device: str, overrides: dict[str, Any]) -> tuple[torch.Te
     from entrobench.training.alone import actor_alone, actor_batch, free_port
     from entrobench.training.verl_config import compose_verl_config
 
-    scale = "mini" if device == "cuda" else "smoke"
+    scale = "mini" if device() == "cuda" else "smoke"
     cell = resolve(CELL, scale, Configs(repository_root() / "configs"), Path("results"))
     rows = _rows()
     of_the_check = {

@@ -14,7 +14,7 @@ from entrobench.provenance.manifest import engine_versions, machine
 
 Status = Literal["pass", "fail", "skip"]
 PACKAGE = "entrobench.gpu_check"
-SECONDS = 300  # that a stage may take
+SECONDS = 600  # that a stage may take
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,18 @@ STAGES = {
         "verl's actor without Ray: a packed update against a padded one",
         ("torch", "transformers", "verl"),
     ),
+    "step": Stage(
+        "training steps with Ray and vLLM: each update's weights reach vLLM",
+        ("torch", "transformers", "verl", "ray", "vllm"),
+    ),
+    "evaluation": Stage(
+        "samples by vLLM through lm-eval, graded",
+        ("torch", "transformers", "vllm", "lm_eval"),
+    ),
+    "resume": Stage(
+        "a killed run goes on from its newest checkpoint",
+        ("torch", "transformers", "verl", "ray", "vllm"),
+    ),
 }
 
 
@@ -72,11 +84,8 @@ def run_stages(names: Iterable[str]) -> list[Outcome]:
 
 
 def _run(name: str, stage: Stage) -> Outcome:
-    missing = [package for package in stage.needs if find_spec(package) is None]
-    if name == "nvcc" and find_nvcc() is None:
-        missing.append("nvcc, which the images for CUDA have")
-    if missing:
-        return Outcome(name, "skip", f"not installed: {', '.join(missing)}", 0.0)
+    if lacking := _lacking(name, stage):
+        return Outcome(name, "skip", lacking, 0.0)
     started = time.monotonic()
     command = [sys.executable, "-m", PACKAGE, name]
     try:
@@ -93,6 +102,14 @@ def _run(name: str, stage: Stage) -> Outcome:
     return Outcome(name, "pass", note, seconds, found["figures"])
 
 
+def _lacking(name: str, stage: Stage) -> str:
+    """What a stage needs and this machine does not have; empty where nothing is lacking."""
+    missing = [package for package in stage.needs if find_spec(package) is None]
+    if name == "nvcc" and find_nvcc() is None:
+        missing.append("nvcc, which the images for CUDA have")
+    return f"not installed: {', '.join(missing)}" if missing else ""
+
+
 def report(outcomes: list[Outcome]) -> dict[str, Any]:
     """Everything, for a JSON file."""
     return {
@@ -107,7 +124,7 @@ def as_text(outcomes: list[Outcome]) -> str:
     lines = []
     for outcome in outcomes:
         about = STAGES[outcome.stage].about
-        lines.append(f"{outcome.status:5} {outcome.stage:8} {outcome.seconds:4.0f} s  {about}")
+        lines.append(f"{outcome.status:5} {outcome.stage:10} {outcome.seconds:4.0f} s  {about}")
         if outcome.note:
             lines.append(f"      {outcome.note}")
         lines += [f"        {name}: {value:.3g}" for name, value in outcome.figures.items()]

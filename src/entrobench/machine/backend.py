@@ -3,10 +3,8 @@
 import importlib.metadata
 import os
 import platform
-import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +17,8 @@ Backend = Literal["vllm", "transformers"]
 CPU_ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+    # vLLM would compile its sampler, seconds in each process, for what are milliseconds here
+    "TORCH_COMPILE_DISABLE": "1",
 }
 
 
@@ -54,8 +54,10 @@ def why_not_vllm() -> str | None:
     flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     if "avx2" not in flags and "avx512f" not in flags:
         return "this processor has neither AVX2 nor AVX-512"
-    if find_spec("vllm") is None:
-        return "vllm is not installed"
+    try:
+        importlib.metadata.version("vllm-cpu")
+    except importlib.metadata.PackageNotFoundError:
+        return "vLLM's CPU build (vllm-cpu) is not installed"
     return None
 
 
@@ -104,17 +106,6 @@ def _has_newer_libcuda() -> bool:
     """Whether cuda-compat's libcuda comes first: then the driver below it may be older."""
     first = os.environ.get("LD_LIBRARY_PATH", "").split(":")[0]
     return "compat" in first and (Path(first) / "libcuda.so.1").exists()
-
-
-def require_compiler() -> None:
-    """Raise UnsupportedPlatform unless a C++ compiler is there: vLLM compiles its sampler when it runs."""
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None:
-        raise UnsupportedPlatform(
-            f"no C++ compiler: {compiler} is not on PATH, and vLLM compiles its sampler when it runs.\n"
-            "  Install one (Debian and Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++), name "
-            "another with CXX, or set ENTROBENCH_BACKEND=transformers."
-        )
 
 
 def alias_vllm_cpu() -> None:

@@ -8,18 +8,22 @@ Updates run with the actor settings of their step (ACTOR_SETTINGS), padding rows
 may ask for full-precision logits.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from tensordict import TensorDict
+from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 from torch.distributed.tensor import DTensor
 from verl.utils import tensordict_utils as tu
 from verl.utils.dataset.dataset_utils import DatasetPadMode
+from verl.utils.device import get_device_name
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl.workers.rollout import base
 
 from entrobench.errors import ConfigError
+from entrobench.files import read_json, write_json
 from entrobench.kernels.token_stats import log_prob_and_entropy, token_stats
 from entrobench.training.attention import PACKED_VARLEN, packed_boundaries
 from entrobench.training.step_loss import ACTOR_SETTINGS, StepLoss, real_rows
@@ -38,6 +42,10 @@ REFUSED = {
 FULL_PRECISION_LOGITS = "entrobench_full_precision_logits"
 # Keys of the override_config that say how the trainer computes: nobody could load a model that carried them
 OF_THE_TRAINER = (FULL_PRECISION_LOGITS, "attn_implementation")
+
+# Of a checkpoint, beside verl's files
+GRADIENT_SCALER = "gradient_scaler.json"
+GROWTH_INTERVAL = 400  # verl's, in updates
 
 
 def keep_logits_in_fp32(model: torch.nn.Module) -> None:
@@ -65,7 +73,24 @@ class TokenStatsEngine(FSDPEngineWithLMHead):
             keep_logits_in_fp32(module)
         for key in OF_THE_TRAINER:  # verl has made attributes of them, which would be saved with the model
             vars(module.config).pop(key, None)
-        return super()._build_fsdp_module(module)
+        built = super()._build_fsdp_module(module)
+        if self.scaler is not None and get_device_name() == "cpu":  # that of verl is for CUDA: off on a CPU
+            self.scaler = ShardedGradScaler(device="cpu", growth_interval=GROWTH_INTERVAL)
+        return built
+
+    def save_checkpoint(self, local_path: str, *args: Any, **kwargs: Any) -> None:
+        """verl's checkpoint and, in FP16, the state of the gradient scaler, which verl forgets: a resumed run
+        would begin with a scale that overflows, and skip updates until it has come down again.
+        """
+        super().save_checkpoint(local_path, *args, **kwargs)
+        if self.scaler is not None and self.rank == 0:
+            write_json(Path(local_path) / GRADIENT_SCALER, self.scaler.state_dict())
+
+    def load_checkpoint(self, local_path: str, *args: Any, **kwargs: Any) -> None:
+        """verl's checkpoint and the gradient scaler's state. Raises FileNotFoundError where FP16 lacks it."""
+        super().load_checkpoint(local_path, *args, **kwargs)
+        if self.scaler is not None:
+            self.scaler.load_state_dict(read_json(Path(local_path) / GRADIENT_SCALER))
 
     def train_batch(self, data: TensorDict, loss_function: Any) -> Any:
         """verl's update of one mini-batch, with the actor settings that the driver sent for this step. A mean
@@ -74,7 +99,10 @@ class TokenStatsEngine(FSDPEngineWithLMHead):
         rows = real_rows(data["loss_mask"], self.get_data_parallel_group())
         tu.assign_non_tensor(data, global_batch_size=rows)
         settings = tu.get_non_tensor_data(data=data, key=ACTOR_SETTINGS, default=None) or {}
-        return super().train_batch(data, StepLoss(loss_function, dict(settings)))
+        outputs = super().train_batch(data, StepLoss(loss_function, dict(settings)))
+        if self.scaler is not None and self.is_mp_src_rank_with_outputs():
+            outputs["metrics"]["loss_scale"] = self.scaler.get_scale()
+        return outputs
 
     def prepare_model_inputs(self, micro_batch: TensorDict) -> tuple[dict[str, Any], dict[str, Any]]:
         """verl's arguments of the model, with the boundaries of its packed sequences for PACKED_VARLEN."""

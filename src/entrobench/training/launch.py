@@ -9,7 +9,7 @@ from typing import Any
 
 from entrobench.cells import read_training_cell
 from entrobench.errors import TrainingFailed, Unfinished
-from entrobench.machine.backend import CPU_ENVIRONMENT, choose_backend, require_compiler
+from entrobench.machine.backend import CPU_ENVIRONMENT, choose_backend
 from entrobench.machine.site import Site, site_or_none
 from entrobench.paths import repository_root
 from entrobench.provenance.redaction import is_secret_name
@@ -49,9 +49,7 @@ def launch(run_dir: Path) -> None:
         environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     if cell["device"] == "cpu":
         environment = {"OMP_NUM_THREADS": "1"} | environment | CPU_ENVIRONMENT | VERL_ON_CPU
-        if choose_backend() == "vllm":
-            require_compiler()
-        else:
+        if choose_backend() != "vllm":
             environment["ENTROBENCH_ROLLOUT"] = "hf_cpu"
     command = [sys.executable, "-m", "entrobench.training.run", str(run_dir)]
     print(f"training {cell['cell']} ({cell['scale']}); log: {run_dir / 'train.log'}", flush=True)

@@ -38,7 +38,6 @@ VLLM_MODULES = (
     "vllm.v1.worker.cpu_worker",
     "entrobench.training.vllm_extension",
     "vllm.model_executor.models.qwen2",
-    "torch._inductor.compile_fx",
 )
 HF_MODULES = ("entrobench.training.hf_rollout",)
 
