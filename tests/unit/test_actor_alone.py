@@ -207,6 +207,8 @@ def test_a_resumed_update_is_that_of_an_uninterrupted_run(launch, overrides, ran
         for name, parameter in answer["at checkpoint"].items():
             assert torch.equal(answer["loaded"][name], parameter), name
             assert torch.equal(answer["after, resumed"][name], answer["after"][name]), name
+        if overrides is FP16:
+            assert answer["scales"] == [2.0**18, 2.0**18], "grown at both updates, and after the checkpoint"
     moved = [
         name for name, p in answers[0]["after"].items() if not torch.equal(p, answers[0]["loaded"][name])
     ]

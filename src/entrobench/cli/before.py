@@ -60,11 +60,12 @@ def estimate(
 
 def gpu_check(
     stages: Annotated[
-        list[str] | None, typer.Argument(help="One of triton, nvcc, kernels, model, engine; default: all.")
+        list[str] | None,
+        typer.Argument(help="triton, nvcc, kernels, model, engine, step, evaluation, resume; default: all."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Also write a report to this JSON file.")] = None,
 ) -> None:
-    """Kernels, attention and engine against what they should compute, on this machine's GPU."""
+    """Kernels, attention, engine, training, evaluation and a killed run on this machine's GPU."""
     from entrobench.configs import require_known
     from entrobench.gpu_check.stages import STAGES, as_text, report, run_stages
 

@@ -40,6 +40,9 @@ def cell_to_train(folder: Path, steps: int) -> dict[str, Any]:
     """
     cell = _cell(TRAINED, folder)
     cell["verl"] |= ONE_GPU | {
+        # Twelve tokens of these weights hold a digit often enough, and often enough do not
+        "data.max_response_length": 12,
+        "actor_rollout_ref.rollout.n": 4,
         "trainer.total_training_steps": steps,
         "trainer.save_freq": 1,
         "reward.custom_reward_function.path": digit_reward.__file__,

@@ -101,7 +101,7 @@ class TokenStatsEngine(FSDPEngineWithLMHead):
         settings = tu.get_non_tensor_data(data=data, key=ACTOR_SETTINGS, default=None) or {}
         outputs = super().train_batch(data, StepLoss(loss_function, dict(settings)))
         if self.scaler is not None and self.is_mp_src_rank_with_outputs():
-            outputs["metrics"]["loss_scale"] = self.scaler.get_scale()
+            outputs["metrics"]["loss_scale"] = [self.scaler.get_scale()]
         return outputs
 
     def prepare_model_inputs(self, micro_batch: TensorDict) -> tuple[dict[str, Any], dict[str, Any]]:
