@@ -68,6 +68,8 @@ def keep_logits_in_fp32(model: torch.nn.Module) -> None:
 class TokenStatsEngine(FSDPEngineWithLMHead):
     """FSDP engine whose forward pass can return TokenStats for every token of the batch."""
 
+    scaler: Any = None  # verl makes one for FP16
+
     def _build_fsdp_module(self, module: torch.nn.Module) -> Any:
         if self.model_config.override_config.get(FULL_PRECISION_LOGITS, False):
             keep_logits_in_fp32(module)
