@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from entrobench.gpu_check.small_run import ENTRY, cell_to_evaluate, write
+from entrobench.gpu_check.small_run import BENCHMARK, cell_to_evaluate, write
 
 
 def check_evaluation() -> dict[str, float]:
@@ -15,7 +15,7 @@ def check_evaluation() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         place = Place(write(cell_to_evaluate(Path(folder)), Path(folder)))
         run_evaluation(place)
-        samples = read_samples(place.samples(ENTRY))
+        samples = read_samples(place.samples(BENCHMARK))
     graded = sum(sample.verdict in ("correct", "incorrect") for sample in samples)
     assert samples, "nothing was sampled"
     assert graded == len(samples), f"{len(samples) - graded} of {len(samples)} samples are not graded"

@@ -14,7 +14,7 @@ from entrobench.paths import repository_root
 
 TRAINED = "papo/7b-math/papo_polarity/seed0"
 EVALUATED = "papo/7b-math/base/seed0"
-ENTRY = "math500"  # of the paper's evaluation: the one that is asked
+BENCHMARK = "smoke_easy"
 ONE_GPU = {
     "trainer.nnodes": 1,
     "trainer.n_gpus_per_node": 1,
@@ -53,8 +53,8 @@ def cell_to_train(folder: Path, steps: int) -> dict[str, Any]:
 def cell_to_evaluate(folder: Path) -> dict[str, Any]:
     """A cell that only evaluates, on one benchmark, with its model and data below `folder`."""
     cell = _cell(EVALUATED, folder)
-    cell["evaluation"] = {ENTRY: cell["evaluation"][ENTRY] | {"n_samples": 2}}
-    cell["in_domain"] = [ENTRY]
+    cell["evaluation"] = {BENCHMARK: cell["evaluation"][BENCHMARK] | {"n_samples": 2}}
+    cell["in_domain"] = [BENCHMARK]
     return cell
 
 
