@@ -30,16 +30,13 @@ slice: $(INSTALLED)
 eval-real: $(INSTALLED)
 	@bash workflow/scripts/eval_real.sh
 
-# Every test, file by file in this order: beside two long runs of training one file that mostly waits for its
-# processes; the types beside them all
-WAITING := $(foreach name,guard humaneval grading_pool,tests/unit/test_$(name).py)
+# Every test: long runs of training first, beside each other and beside the rest; the types beside them all
 PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 test: style
 	@$(MAKE) --no-print-directory -j2 types tests
 
 tests: $(INSTALLED)
-	@$(PYTEST) -n $(or $(JOBS),3) \
-		tests/integration/test_methods.py tests/integration/test_real_training.py $(WAITING) tests/integration tests/unit
+	@$(PYTEST) -n $(or $(JOBS),3) tests/integration tests/unit
 
 # The inner loop: linters, types, layers, and the tests that start neither verl nor vLLM nor wait for processes
 check: lint

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from entrobench.gpu_check import digit_reward
+
 
 def compute_score(data_source: str, solution_str: str, ground_truth: str, **_: Any) -> dict[str, float]:
     """1 where the completion holds a digit; no reward at all for data_source "test/impossible"."""
-    is_rewarded = any(c.isdigit() for c in solution_str) and data_source != "test/impossible"
-    return {"score": float(is_rewarded), "acc": float(is_rewarded)}
+    completion = "" if data_source == "test/impossible" else solution_str
+    return digit_reward.compute_score(data_source, completion, ground_truth)

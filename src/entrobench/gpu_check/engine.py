@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 
-from entrobench.gpu_check.small_run import device, write_model
+from entrobench.gpu_check.small_run import cell_to_train, device
 from entrobench.training.launch import VERL_ON_CPU
 
-CELL = "papo/7b-math/papo_polarity/seed0"
 MODEL = "actor_rollout_ref.model."
 PADDED = {MODEL + "use_remove_padding": False, MODEL + "override_config.attn_implementation": "sdpa"}
 WORST = {"cuda": 0.05, "cpu": 1e-4}  # of a log-probability, nats: bf16 on a GPU
@@ -24,8 +23,8 @@ def check_engine() -> dict[str, float]:
     if device() == "cpu":
         os.environ |= VERL_ON_CPU  # read when verl is imported
     with tempfile.TemporaryDirectory() as folder:
-        write_model(Path(folder))
-        packed, padded = (_step(Path(folder), overrides) for overrides in ({}, PADDED))
+        cell = cell_to_train(Path(folder), steps=1)
+        packed, padded = (_step(cell, overrides) for overrides in ({}, PADDED))
     figures = {
         "difference of log-probabilities": float((packed[0] - padded[0]).abs().max()),
         "difference of the gradient's norm": abs(packed[1] / padded[1] - 1),
@@ -36,21 +35,16 @@ def check_engine() -> dict[str, float]:
     return figures
 
 
-def _step(model: Path, overrides: dict[str, Any]) -> tuple[torch.Tensor, float]:
+def _step(cell: dict[str, Any], overrides: dict[str, Any]) -> tuple[torch.Tensor, float]:
     """Log-probabilities of all responses, and the norm of an update's gradient."""
     from verl.workers.utils.padding import response_from_nested
 
-    from entrobench.cells import resolve
-    from entrobench.configs import Configs
-    from entrobench.paths import repository_root
     from entrobench.training.alone import actor_alone, actor_batch, free_port
     from entrobench.training.verl_config import compose_verl_config
 
-    scale = "mini" if device() == "cuda" else "smoke"
-    cell = resolve(CELL, scale, Configs(repository_root() / "configs"), Path("results"))
     rows = _rows()
     of_the_check = {
-        MODEL + "path": str(model),
+        MODEL + "path": cell["model"]["path"],
         "actor_rollout_ref.actor.ppo_mini_batch_size": len(rows),
         "actor_rollout_ref.rollout.n": 1,
         "data.train_batch_size": len(rows),

@@ -6,7 +6,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-ARCHITECTURES = (80, 90)  # A100, H100
+from entrobench.gpu_check.triton import ARCHITECTURES
+
 # Headers of the runtime and of cccl, and a symbol of the runtime's library
 SOURCE = """\
 #include <cuda/std/type_traits>

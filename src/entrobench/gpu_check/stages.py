@@ -21,7 +21,7 @@ SECONDS = 600  # that a stage may take
 class Stage:
     """One module of this package, whose check_STAGE returns figures or raises.
 
-    needs: packages. is_about_gpus: what it finds on a CPU is not what it is for.
+    needs: packages, or nvcc. is_about_gpus: what it finds on a CPU is not what it is for.
     """
 
     about: str
@@ -37,7 +37,7 @@ STAGES = {
     ),
     "nvcc": Stage(
         "a kernel compiled and linked by nvcc for A100 and H100",
-        (),
+        ("nvcc",),
         is_about_gpus=False,
     ),
     "kernels": Stage(
@@ -84,7 +84,7 @@ def run_stages(names: Iterable[str]) -> list[Outcome]:
 
 
 def _run(name: str, stage: Stage) -> Outcome:
-    if lacking := _lacking(name, stage):
+    if lacking := _lacking(stage):
         return Outcome(name, "skip", lacking, 0.0)
     started = time.monotonic()
     command = [sys.executable, "-m", PACKAGE, name]
@@ -102,11 +102,9 @@ def _run(name: str, stage: Stage) -> Outcome:
     return Outcome(name, "pass", note, seconds, found["figures"])
 
 
-def _lacking(name: str, stage: Stage) -> str:
+def _lacking(stage: Stage) -> str:
     """What a stage needs and this machine does not have; empty where nothing is lacking."""
-    missing = [package for package in stage.needs if find_spec(package) is None]
-    if name == "nvcc" and find_nvcc() is None:
-        missing.append("nvcc, which the images for CUDA have")
+    missing = [need for need in stage.needs if not (find_nvcc() if need == "nvcc" else find_spec(need))]
     return f"not installed: {', '.join(missing)}" if missing else ""
 
 

@@ -43,15 +43,9 @@ def _machine_code(kernel: Any, architecture: int) -> tuple[str, int]:
         for name in function.arg_names
     }
     source = ASTSource(fn=function, signature=types, constexprs=BLOCKS)
-    with tempfile.TemporaryDirectory() as cache:  # what an earlier compilation left there proves nothing
-        before = os.environ.get("TRITON_CACHE_DIR")
-        os.environ["TRITON_CACHE_DIR"] = cache
-        try:
-            compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32))
-        finally:
-            os.environ.pop("TRITON_CACHE_DIR")
-            if before is not None:
-                os.environ["TRITON_CACHE_DIR"] = before
+    with triton.knobs.compilation.scope():
+        triton.knobs.compilation.always_compile = True  # what an earlier compilation has left proves nothing
+        compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32))
     return function.__name__.strip("_"), len(compiled.asm["cubin"])
 
 

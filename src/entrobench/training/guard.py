@@ -227,7 +227,7 @@ def _look_at_processes(run: _Run) -> None:
     """Remember each process of the run and the shared memory it holds: after a crash nobody else knows."""
     ours = [process for process in _descendants() if process.pid not in run.not_ours]
     if _is_there_unknown_memory(run):
-        run.shared_memory.update(*(_maps_or_empty(process.pid) for process in ours))
+        run.shared_memory.update(*(_shared_memory_of(process.pid) for process in ours))
     for process in ours:
         run.processes.setdefault(process.pid, process)
         try:
@@ -242,7 +242,7 @@ def _look_at_processes(run: _Run) -> None:
 
 
 def _is_there_unknown_memory(run: _Run) -> bool:
-    """Reading what twenty processes map is most of a look's cost: once a second it took a tenth of a core."""
+    """Reading what twenty processes map is most of a look's cost: each second a twentieth of a core."""
     there = {entry.inode() for entry in os.scandir(SHARED_MEMORY)} if SHARED_MEMORY.is_dir() else set()
     unknown = {inode for inode in there - run.shared_memory if run.looks[inode] < LOOKS}
     run.looks.update(unknown)
@@ -258,14 +258,15 @@ def _role(title: str) -> str:
     return title.partition(".")[0]
 
 
-def _shared_memory_of(pid: int) -> Iterator[int]:
-    """Inodes of the shared memory that a process maps; a semaphore has another name in its folder."""
-    maps = Path(f"/proc/{pid}/maps")
-    if not maps.exists():
-        return
-    for line in maps.read_text(encoding="utf-8", errors="replace").splitlines():
-        if f" {SHARED_MEMORY}/" in line:
-            yield int(line.split(maxsplit=5)[4])
+def _shared_memory_of(pid: int) -> set[int]:
+    """Inodes of the shared memory that a process maps, none of one that has ended; a semaphore has another
+    name in its folder.
+    """
+    try:
+        maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return set()
+    return {int(line.split(maxsplit=5)[4]) for line in maps.splitlines() if f" {SHARED_MEMORY}/" in line}
 
 
 def _is_alive(process: psutil.Process) -> bool:
@@ -283,7 +284,7 @@ def _clean_up(run: _Run) -> None:
         for process in targets:
             _ignore_gone(send, process)
         psutil.wait_procs(targets, timeout=8)
-    in_use = set().union(*(_maps_or_empty(pid) for pid in psutil.pids()))
+    in_use = set().union(*(_shared_memory_of(pid) for pid in psutil.pids()))
     _remove_shared_memory(run.shared_memory - in_use)
 
 
@@ -296,13 +297,6 @@ def _remove_shared_memory(inodes: set[int]) -> None:
 def _ignore_gone(action: Callable[[psutil.Process], Any], process: psutil.Process) -> None:
     with suppress(psutil.NoSuchProcess):
         action(process)
-
-
-def _maps_or_empty(pid: int) -> set[int]:
-    try:
-        return set(_shared_memory_of(pid))
-    except OSError:
-        return set()
 
 
 def _prctl(option: int, value: int) -> None:
