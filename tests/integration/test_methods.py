@@ -110,7 +110,12 @@ def assert_merged_model_and_token_record(run_dir):
     tokens = pd.read_parquet(run_dir / "token_stats.parquet")
     assert tokens["step"].unique().tolist() == [1, 2], "each method counts its own"
     assert tokens.groupby("step")["sequence"].nunique().tolist() == [4, 4]
-    assert len(tokens) == 2 * STEPS * 4 * OVERRIDES["data.max_response_length"]
+    responses = tokens.groupby((tokens["position"] == 0).cumsum())
+    assert len(responses) == 2 * STEPS * 4
+    for _, response in responses:
+        assert response["position"].tolist() == list(range(len(response))), "every token of it"
+        ended = response["text"].iloc[-1] == "<|im_end|>"
+        assert ended or len(response) == OVERRIDES["data.max_response_length"]
     assert (tokens["logp"] <= 0).all()
     assert (tokens["t2"] >= 0).all()
     assert (tokens["entropy_after"] != tokens["entropy"]).any(), "measured after the update"
