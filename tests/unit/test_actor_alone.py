@@ -17,6 +17,7 @@ from entrobench.training.alone import actor_alone, actor_batch, free_port, param
 pytestmark = pytest.mark.slow
 
 PADDED = {MODEL + "use_remove_padding": False, MODEL + "override_config.attn_implementation": "sdpa"}
+EXPORT_AT_ONE = {MODEL + "override_config.entrobench_export_steps": [1]}
 
 
 def on_rank(step, rank, ranks, config, port, folder, *arguments):
@@ -185,6 +186,7 @@ def resume_on_rank(rank, ranks, config, port, folder):
     first.save_checkpoint(str(folder / "actor"), global_step=1)
     at_checkpoint = parameters_of(first)
     first.update_actor(actor_batch(rows, config))
+    first.save_checkpoint(str(folder / "next"), global_step=2)
     second = actor_alone(config, rank, ranks, "127.0.0.1", port)
     second.load_checkpoint(str(folder / "actor"))
     loaded = parameters_of(second)
@@ -202,7 +204,7 @@ def resume_on_rank(rank, ranks, config, port, folder):
     ("overrides", "ranks"), [({}, 1), ({}, 2), (FP16, 2), (LORA, 1)], ids=["one", "two", "FP16", "LoRA"]
 )
 def test_a_resumed_update_is_that_of_an_uninterrupted_run(launch, overrides, ranks):
-    answers, folder = launch(resume_on_rank, ADAM | overrides, ranks)
+    answers, folder = launch(resume_on_rank, ADAM | EXPORT_AT_ONE | overrides, ranks)
     for answer in answers:
         for name, parameter in answer["at checkpoint"].items():
             assert torch.equal(answer["loaded"][name], parameter), name
@@ -214,6 +216,8 @@ def test_a_resumed_update_is_that_of_an_uninterrupted_run(launch, overrides, ran
     ]
     assert moved
     exported = folder / "actor/huggingface"
+    assert list((folder / "next").glob("model_world_size_*.pt"))
+    assert not list((folder / "next/huggingface").glob("*.safetensors")), "no model is asked for at step 2"
     assert "attn_implementation" not in json.loads((exported / "config.json").read_text())
     if overrides is LORA:
         assert all("lora_" in name for name in moved)

@@ -8,7 +8,7 @@ from support import make_model
 
 from entrobench.cells import listed_cells, resolve
 from entrobench.configs import Configs
-from entrobench.cost.arithmetic import Architecture, checkpoint_bytes
+from entrobench.cost.arithmetic import Architecture, checkpoint_bytes, export_bytes
 from entrobench.errors import NotEnoughSpace
 from entrobench.paths import repository_root
 from entrobench.training import disk
@@ -41,11 +41,11 @@ def test_folder_and_architecture_agree(tmp_path):
 
 
 def test_checkpoint_bytes():
-    # 4 bytes of weights, 2 x 4 of Adam's moments, 4 of hf_model
-    assert checkpoint_bytes(1000) == 16_000
-    assert checkpoint_bytes(1000, precision_bytes=2) == 8_000
-    # adapter and its moments (3 x 4 x 10), weights and adapter in hf_model (4 x 1010)
-    assert checkpoint_bytes(1000, adapter=10) == 4_160
+    # 4 bytes of weights, 2 x 4 of Adam's moments; 4 of the model for evaluation
+    assert (checkpoint_bytes(1000), export_bytes(1000)) == (12_000, 4_000)
+    assert checkpoint_bytes(1000, precision_bytes=2) == 6_000
+    # adapter and its moments (3 x 4 x 10); weights and adapter (4 x 1010)
+    assert (checkpoint_bytes(1000, adapter=10), export_bytes(1000, adapter=10)) == (120, 4_040)
 
 
 def test_an_adapter_stands_on_every_linear_layer_but_the_head():
@@ -76,13 +76,13 @@ def small_cell(**changes):
     }
 
 
-SHAPES = {"model.embed_tokens.weight": (10, 10)}  # 100 weights: 1,600 bytes a checkpoint
+SHAPES = {"model.embed_tokens.weight": (10, 10)}  # 100 weights: 1,200 bytes a checkpoint, 400 a model
 
 
 def test_need_of_a_cell(tmp_path):
     need = disk_need(small_cell(), SHAPES)
-    assert need.checkpoint == 1600
-    assert need.peak == 3 * 1600, "the two kept and the one being written"
+    assert need.checkpoint == 1200
+    assert need.peak == 3 * 1200 + 400, "the two kept and the one being written, and the last one's model"
     # 1,000 problems x 8 samples x 50 tokens x 6 bytes; 4 records x 8 sequences x 32 tokens x 100 bytes, twice
     assert need.rest == 2_400_000 + 204_800
     assert need.total == need.peak + need.rest
@@ -93,9 +93,10 @@ def test_need_of_a_cell(tmp_path):
 
 
 def test_need_follows_what_is_kept():
-    assert disk_need(small_cell(**{"trainer.max_actor_ckpt_to_keep": None}), SHAPES).peak == 4 * 1600
-    assert disk_need(small_cell(**{"trainer.save_freq": 32}), SHAPES).peak == 1600, "only one is made"
-    assert disk_need(small_cell(**{"trainer.save_freq": 10}) | {"milestones": [5]}, SHAPES).peak == 4 * 1600
+    assert disk_need(small_cell(**{"trainer.max_actor_ckpt_to_keep": None}), SHAPES).peak == 4 * 1200 + 400
+    assert disk_need(small_cell(**{"trainer.save_freq": 32}), SHAPES).peak == 3 * 1200 + 400, "two by time"
+    assert disk_need(small_cell(**{"trainer.total_training_steps": 1}), SHAPES).peak == 1200 + 400
+    assert disk_need(small_cell() | {"milestones": [5]}, SHAPES).peak == 4 * 1200 + 2 * 400
 
 
 def test_every_cell_that_trains_has_a_need():

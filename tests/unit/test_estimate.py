@@ -20,12 +20,12 @@ from entrobench.cost.arithmetic import (
     update_factor,
 )
 from entrobench.cost.estimate import (
-    _step,
     architecture_of,
     estimate,
     generation_factor,
     load_assumptions,
     problems_of,
+    step_of,
 )
 from entrobench.cost.targets import earlier_cells, target_cells, target_names
 from entrobench.cost.text import as_json, as_text
@@ -91,8 +91,9 @@ def test_one_cell_by_hand(tmp_path):
     phases = found.generate + found.logprob + found.update
     assert found.overhead == pytest.approx(0.15 * (phases + found.evaluate))
     assert found.wall_hours == pytest.approx(1.15 * (phases / 16 + found.evaluate))
-    # Checkpoints: two kept and one being written, 16 bytes a parameter; samples 3 bytes a token
-    assert found.disk_gb == pytest.approx((3 * 16 * 7_615_616_512 + 3 * found.tokens_evaluated) / 1e9)
+    # Checkpoints: two kept and one being written, 12 bytes a parameter, 4 of the last one's model; samples 3
+    # bytes a token
+    assert found.disk_gb == pytest.approx((40 * 7_615_616_512 + 3 * found.tokens_evaluated) / 1e9)
     # 30 + 30 + 40 + 272 + 675 problems x 8 x 2,457.6, 500 x 8 x 390 and, ten samples and a greedy one,
     # 800 x 11 x 205, 541 x 11 x 400 and 12,032 x 11 x 600 tokens
     assert found.tokens_evaluated == pytest.approx(
@@ -127,7 +128,7 @@ def test_a_server_has_no_more_gpus_than_the_experiment():
     model = Architecture.of(CONFIGS.model("qwen2_5_7b").architecture, "")
     small = replace(H100, gb=3)
     with pytest.raises(ConfigError, match="do not fit on 6 x h100 of 3 GB"):
-        _step(CellId.parse(DAPO, CONFIGS), resolved, model, small, 6, load_assumptions(CONFIGS))
+        step_of(CellId.parse(DAPO, CONFIGS), resolved, model, small, 6, load_assumptions(CONFIGS))
 
 
 def test_an_update_of_full_training_and_lora():
@@ -149,8 +150,8 @@ def test_disk_where_every_checkpoint_is_kept(tmp_path):
     text = scale.read_text()
     scale.write_text(text.replace("ckpt_to_keep: {value: 2}", "ckpt_to_keep: {value: null}"))
     found = estimate(DAPO, "paper", Configs(tmp_path / "configs"), tmp_path, None).costs[0]
-    # 402 steps, one checkpoint every 20 and the last: 20 + 1, 16 bytes a parameter; samples 3 bytes a token
-    assert found.disk_gb == pytest.approx((21 * 16 * 7_615_616_512 + 3 * found.tokens_evaluated) / 1e9)
+    # 402 steps, one checkpoint every 20 and the last: 20 + 1, 12 bytes a parameter, and 4 of one model
+    assert found.disk_gb == pytest.approx(((21 * 12 + 4) * 7_615_616_512 + 3 * found.tokens_evaluated) / 1e9)
 
 
 def test_what_is_done_costs_nothing_more(tmp_path):

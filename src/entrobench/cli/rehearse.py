@@ -41,14 +41,22 @@ def rehearse_train(
     gb: Annotated[float | None, typer.Option(help="Memory of one GPU; default: the site's")] = None,
     gpus: Annotated[int | None, typer.Option(help="GPUs of a run, in place of the cell's")] = None,
 ) -> None:
-    """Memory of every phase of a training step on the site's GPUs; status 1 where a cell does not fit."""
+    """Memory of every phase of a training step on the site's GPUs; status 1 where a cell does not fit. And
+    which steps are too long for the scheduler's notice.
+    """
     from entrobench.cost.targets import target_cells
-    from entrobench.machine.site import Gpus, site_or_none
+    from entrobench.machine.site import Gpus, Slurm, site_or_none
+    from entrobench.rehearsal import stops
     from entrobench.rehearsal.training import as_text, rehearse_training
 
     configs = checkout_configs()
     site = site_or_none(configs.root)
-    memory = gb if gb is not None else (site.gpus if site is not None else Gpus()).memory_gb
-    fits = rehearse_training(target_cells(target, configs, None), scale, configs, results, memory, gpus)
+    site_gpus, slurm = (site.gpus, site.slurm) if site is not None else (Gpus(), Slurm(partition=""))
+    memory = gb if gb is not None else site_gpus.memory_gb
+    cells = target_cells(target, configs, None)
+    fits = rehearse_training(cells, scale, configs, results, memory, gpus)
     print(as_text(fits))
+    if all(fit.settings is not None for fit in fits):
+        slow = stops.slow_stops(cells, scale, configs, results, slurm, site_gpus)
+        print(stops.as_text(slow, slurm))
     raise typer.Exit(int(any(fit.settings is None for fit in fits)))

@@ -155,22 +155,31 @@ def decode_seconds(
 
 def checkpoint_bytes(parameters: int, adapter: int = 0, precision_bytes: int = 4) -> int:
     """Bytes of one checkpoint of verl's FSDP engine, over all ranks: the trained weights in the trainer's
-    precision (fp32), Adam's two moments of each, and all weights once more in Hugging Face's format.
+    precision (fp32) and Adam's two moments of each.
 
     adapter: weights of a LoRA adapter, which are then the only ones trained.
     """
-    trained = adapter or parameters
-    return precision_bytes * (3 * trained + parameters + adapter)
+    return precision_bytes * 3 * (adapter or parameters)
+
+
+def export_bytes(parameters: int, adapter: int = 0, precision_bytes: int = 4) -> int:
+    """Bytes of the model in Hugging Face's format that the last checkpoint and each milestone's hold too: of
+    a LoRA run the base and its adapter.
+    """
+    return precision_bytes * (parameters + adapter)
 
 
 def checkpoints_at_once(verl: dict[str, Any], milestones: Collection[int]) -> int:
-    """Most checkpoints of a run that stand on disk at once: the kept ones (all where verl's settings name no
-    number), the milestones and one more, written before the oldest is deleted; never more than are made.
+    """Most checkpoints of a run that stand on disk at once: the kept ones, the milestones and one more,
+    written before the oldest is deleted; never more than there are steps.
+
+    Where verl's settings keep them all: those of the interval and the milestones, without those by time.
     """
     steps, interval = verl["trainer.total_training_steps"], verl["trainer.save_freq"]
-    made = len({*range(interval, steps, interval), steps, *milestones})
-    keep = verl.get("trainer.max_actor_ckpt_to_keep") or made
-    return min(keep + 1 + len(milestones), made)
+    keep = verl.get("trainer.max_actor_ckpt_to_keep")
+    if keep is None:
+        return len({*range(interval, steps, interval), steps, *milestones})
+    return int(min(keep + 1 + len(milestones), steps))
 
 
 def servers(gpus: int, gpus_per_server: int) -> int:

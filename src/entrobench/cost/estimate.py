@@ -17,6 +17,7 @@ from entrobench.cost.arithmetic import (
     checkpoint_bytes,
     checkpoints_at_once,
     decode_seconds,
+    export_bytes,
     fits,
     pass_seconds,
     servers,
@@ -62,6 +63,7 @@ class Assumptions(Strict):
     sample_bytes_per_token: Setting
     graded_per_second: Setting
     scored_per_second: Setting
+    write_gb_per_second: Setting
     hardware: dict[str, Hardware]
     gpus: dict[str, GpuKind]
 
@@ -197,14 +199,18 @@ def cost_of(
     if resolved["trains"]:
         gpus = world_size_of(resolved)
         remaining = _remaining_steps(resolved["verl"]["trainer.total_training_steps"], folder, reused)
-        step = _step(cell, resolved, model, gpu, gpus, assumptions)
+        step = step_of(cell, resolved, model, gpu, gpus, assumptions)
         seconds = {"generate": step.generate, "logprob": step.logprob, "update": step.update}
         hours = {phase: remaining * value * gpus / 3600 for phase, value in seconds.items()}
         tokens = {"generated": remaining * step.generated, "trained": remaining * step.trained}
         if remaining:
-            at_once = checkpoints_at_once(resolved["verl"], resolved.get("milestones", []))
+            milestones = resolved.get("milestones", [])
             # The moments of an adapter are next to nothing
-            disk += at_once * checkpoint_bytes(model.parameters, adapter=int(_lora(resolved)))
+            adapter = int(uses_lora(resolved))
+            disk += checkpoints_at_once(resolved["verl"], milestones) * checkpoint_bytes(
+                model.parameters, adapter
+            )
+            disk += (1 + len(milestones)) * export_bytes(model.parameters, adapter)
     evaluation_gpus = 1
     evaluation, evaluated = 0.0, 0.0
     if evaluates:
@@ -244,7 +250,8 @@ def architecture_of(name: str, scale: str, configs: Configs, results: Path) -> A
     return Architecture.of(read_json(made), str(made))
 
 
-def _lora(resolved: dict[str, Any]) -> bool:
+def uses_lora(resolved: dict[str, Any]) -> bool:
+    """Whether a cell trains an adapter only."""
     return bool(resolved["verl"].get("actor_rollout_ref.model.lora_rank", 0))
 
 
@@ -268,7 +275,7 @@ def generation_factor(verl: dict[str, Any], tied_share: float) -> int:
 
 
 @dataclass(frozen=True)
-class _Step:
+class Step:
     """Seconds of a training step's phases on the experiment's GPUs, and its tokens."""
 
     generate: float
@@ -277,15 +284,21 @@ class _Step:
     generated: float
     trained: float
 
+    @property
+    def seconds(self) -> float:
+        """Of all its phases."""
+        return self.generate + self.logprob + self.update
 
-def _step(
+
+def step_of(
     cell: CellId,
     resolved: dict[str, Any],
     model: Architecture,
     gpu: Gpu,
     gpus: int,
     assumptions: Assumptions,
-) -> _Step:
+) -> Step:
+    """A step of the cell on so many GPUs. Raises ConfigError for a model that does not fit them."""
     verl = resolved["verl"]
     longest = verl["data.max_response_length"]
     prompt, response = _prompt(resolved, assumptions), longest * _response_share(cell, assumptions).value
@@ -312,10 +325,10 @@ def _step(
     uses_reference = verl.get("actor_rollout_ref.actor.use_kl_loss") or verl.get("algorithm.use_kl_in_reward")
     checkpointing = verl.get("actor_rollout_ref.model.enable_gradient_checkpointing", True)
     epochs = verl.get("actor_rollout_ref.actor.ppo_epochs", 1)
-    return _Step(
+    return Step(
         generate=decode + pass_seconds(model, gpu, gpus, prompts, prompt),
         logprob=forward * (2 if uses_reference else 1),
-        update=forward * epochs * update_factor(checkpointing, _lora(resolved)),
+        update=forward * epochs * update_factor(checkpointing, uses_lora(resolved)),
         generated=generated * response,
         trained=tokens,
     )

@@ -109,9 +109,9 @@ def checkpoint_model(cell: dict[str, Any], folder: Path, step: int) -> Path:
         f"Training has reached step {reached} of {total}. Type: entrobench train {cell['cell']} "
         f"--scale {cell['scale']}"
         if reached < step <= total
-        else f"Training makes {total} steps and keeps the last checkpoints only (trainer.save_freq, "
-        f"trainer.max_actor_ckpt_to_keep), and those that its experiment names: add the step to `milestones` "
-        f"in configs/papers/{cell['paper']}/protocol.yaml before the cell is trained."
+        else f"Training makes {total} steps and keeps a model of the last and of those that its experiment "
+        f"names: add the step to `milestones` in configs/papers/{cell['paper']}/protocol.yaml before the "
+        f"cell is trained."
     )
     raise MissingInput(
         f"{checkpoints}: no checkpoint of step {step}, there are {', '.join(map(str, there)) or 'none'}.\n"

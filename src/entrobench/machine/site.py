@@ -13,6 +13,8 @@ from entrobench.configs import Strict, load_yaml
 from entrobench.errors import MissingInput
 
 SITE_FILE = "site.yaml"
+# What a stopped run leaves of the scheduler's notice, for ending its processes and tidying up
+CLEAN_UP_SECONDS = 60
 
 
 class Slurm(Strict):
@@ -32,6 +34,11 @@ class Slurm(Strict):
     @property
     def partition_without_gpus(self) -> str:
         return self.cpu_partition or self.partition
+
+    @property
+    def stop_seconds(self) -> float:
+        """What a run that is asked to stop has for the rest of its step and its checkpoint."""
+        return max(self.signal_seconds - CLEAN_UP_SECONDS, self.signal_seconds / 2)
 
 
 class Gpus(Strict):

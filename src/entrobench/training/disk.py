@@ -1,6 +1,6 @@
 """How much disk a training run will take, from its cell and its model's shapes; checked before it starts.
 
-The size of one checkpoint is cost.arithmetic.checkpoint_bytes.
+The size of one checkpoint is cost.arithmetic.checkpoint_bytes, that of its model export_bytes.
 """
 
 import json
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from entrobench.cost.arithmetic import checkpoint_bytes, checkpoints_at_once
+from entrobench.cost.arithmetic import checkpoint_bytes, checkpoints_at_once, export_bytes
 from entrobench.errors import NotEnoughSpace
 from entrobench.runs.checkpoints import checkpoint_folders
 
@@ -29,7 +29,9 @@ Shapes = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class DiskNeed:
-    """Bytes. checkpoint: one. peak: all checkpoints while one more is written. rest: samples and records."""
+    """Bytes. checkpoint: one that holds no model for evaluation. peak: all checkpoints while one more is
+    written, with the models in them. rest: samples and records.
+    """
 
     checkpoint: int
     peak: int
@@ -77,10 +79,12 @@ def disk_need(cell: dict[str, Any], shapes: Shapes) -> DiskNeed:
     precision = PRECISION_BYTES[verl.get("actor_rollout_ref.actor.fsdp_config.model_dtype", "fp32")]
     targets = verl.get("actor_rollout_ref.model.target_modules", "all-linear")
     adapter = adapter_count(shapes, verl.get("actor_rollout_ref.model.lora_rank", 0), targets)
+    milestones = cell.get("milestones", [])
     checkpoint = checkpoint_bytes(parameter_count(shapes), adapter, precision)
-    at_once = checkpoints_at_once(verl, cell.get("milestones", []))
+    peak = checkpoints_at_once(verl, milestones) * checkpoint
+    peak += (1 + len(milestones)) * export_bytes(parameter_count(shapes), adapter, precision)
     merged = 4 * parameter_count(shapes) if adapter else 0
-    return DiskNeed(checkpoint, at_once * checkpoint + merged, _sample_bytes(cell) + _record_bytes(cell))
+    return DiskNeed(checkpoint, peak + merged, _sample_bytes(cell) + _record_bytes(cell))
 
 
 def _sample_bytes(cell: dict[str, Any]) -> int:

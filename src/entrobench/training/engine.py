@@ -40,8 +40,10 @@ REFUSED = {
 
 # Key of the model's override_config: the head's logits are computed and kept in fp32 (REPO, App. A.1)
 FULL_PRECISION_LOGITS = "entrobench_full_precision_logits"
-# Keys of the override_config that say how the trainer computes: nobody could load a model that carried them
-OF_THE_TRAINER = (FULL_PRECISION_LOGITS, "attn_implementation")
+# Key of the same: steps whose checkpoints hold the model in Hugging Face's format too; all by default
+EXPORT_STEPS = "entrobench_export_steps"
+# Keys of the override_config that say what the trainer does: nobody could load a model that carried them
+OF_THE_TRAINER = (FULL_PRECISION_LOGITS, EXPORT_STEPS, "attn_implementation")
 
 # Of a checkpoint, beside verl's files
 GRADIENT_SCALER = "gradient_scaler.json"
@@ -80,11 +82,22 @@ class TokenStatsEngine(FSDPEngineWithLMHead):
             self.scaler = ShardedGradScaler(device="cpu", growth_interval=GROWTH_INTERVAL)
         return built
 
-    def save_checkpoint(self, local_path: str, *args: Any, **kwargs: Any) -> None:
-        """verl's checkpoint and, in FP16, the state of the gradient scaler, which verl forgets: a resumed run
-        would begin with a scale that overflows, and skip updates until it has come down again.
+    def save_checkpoint(
+        self, local_path: str, hdfs_path: str | None = None, global_step: int = 0, *args: Any, **kwargs: Any
+    ) -> None:
+        """verl's checkpoint, with the model for evaluation at EXPORT_STEPS only and, in FP16, the state of
+        the gradient scaler, which verl forgets: a resumed run would begin with a scale that overflows, and
+        skip updates until it has come down again.
         """
-        super().save_checkpoint(local_path, *args, **kwargs)
+        manager = self.checkpoint_manager
+        contents = manager.checkpoint_save_contents
+        export_steps = self.model_config.override_config.get(EXPORT_STEPS)
+        if export_steps is not None and global_step not in export_steps:
+            manager.checkpoint_save_contents = [name for name in contents if name != "hf_model"]
+        try:
+            super().save_checkpoint(local_path, hdfs_path, global_step, *args, **kwargs)
+        finally:
+            manager.checkpoint_save_contents = contents
         if self.scaler is not None and self.rank == 0:
             write_json(Path(local_path) / GRADIENT_SCALER, self.scaler.state_dict())
 

@@ -27,8 +27,6 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_OFFLINE": "1",
 }
-# What a stopped run leaves of the scheduler's notice, for ending its processes and tidying up
-CLEAN_UP_SECONDS = 60
 FRUITLESS_LIVES = 3
 
 
@@ -66,8 +64,7 @@ def guard_limits(cell: dict[str, Any], site: Site | None) -> Limits:
     limits = Limits(**cell["guard"])
     if site is None:
         return limits
-    notice = site.slurm.signal_seconds
-    return replace(limits, stop=max(notice - CLEAN_UP_SECONDS, notice / 2))
+    return replace(limits, stop=site.slurm.stop_seconds)
 
 
 def _require_progress(run_dir: Path, stopped: Unfinished) -> None:

@@ -52,6 +52,9 @@ def run_overrides(cell: dict[str, Any], run_dir: Path) -> dict[str, Any]:
         "data.val_files": train_file,  # verl wants a validation set; evaluation is a step of its own here
         "trainer.default_local_dir": str(run_dir / "checkpoints"),
     }
+    overrides["actor_rollout_ref.model.override_config.entrobench_export_steps"] = sorted(
+        {cell["verl"]["trainer.total_training_steps"], *cell.get("milestones", [])}
+    )
     if cell["trainer"]["full_precision_logits"]:
         overrides["actor_rollout_ref.model.override_config.entrobench_full_precision_logits"] = True
     if os.environ.get("ENTROBENCH_ROLLOUT") == "hf_cpu":
