@@ -266,6 +266,7 @@ def test_targets_are_groups_of_listed_cells():
         "papo_explore",
         "papo_polarity",
         "papo_exploit",
+        "dapo",
     ]
     seeds = target_cells("papo_table1", CONFIGS, seeds=3)
     assert len(seeds) == 2 * (1 + 4 * 3), "the base model is not trained and has no seeds"

@@ -65,6 +65,25 @@ def test_controller_follows_algorithm_1_through_every_branch(seed):
     assert trace[-1] == (1.0, 1.0, False), "gate closed at the end"
 
 
+@pytest.mark.parametrize(
+    ("settings", "early", "late"),
+    [
+        # Explore: expansion favoured early, contraction hardly ever; exploit: contraction only
+        ({"omega_min": 0.99, "omega_max": 1.06}, 1.06, 0.99),
+        ({"omega_min": 0.96, "omega_max": 1.0}, 1.0, 0.96),
+    ],
+)
+def test_the_other_reading_bounds_the_weight_of_expansion(settings, early, late):
+    controller = PhaseController(bounded="expansion", warmup_steps=2, beta_warm=0.0, beta_run=0.0, **settings)
+    assert [controller.update(h) for h in (2.0, 1.9)] == [1.0, 1.0]
+    assert 1 / controller.update(1.6) == pytest.approx(early), "the entropy falls faster than in the warm-up"
+    middle = early - (early - late) * 0.25
+    assert 1 / controller.update(1.55) == pytest.approx(middle), "half as fast: p = 0.5"
+    assert 1 / controller.update(1.75) == pytest.approx(late), "it rises"
+    with pytest.raises(ValueError, match="bounded contraction or expansion, found both"):
+        PhaseController(bounded="both")
+
+
 def test_progress_is_clipped_at_zero_where_entropy_falls_faster_than_in_the_warm_up():
     # N_w = 2, beta = 0: s_2 = -0.1 = s_ref; s_3 = -0.3 -> (s_3 - s_ref) / -s_ref = -2 -> p = 0 -> omega_min
     controller = PhaseController(warmup_steps=2, beta_warm=0.0, beta_run=0.0, gate_ratio=0.0)

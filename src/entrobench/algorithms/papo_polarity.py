@@ -21,11 +21,15 @@ Where the paper is silent:
      run and the metric papo/s_ref_not_negative says so.
   5. h_k runs over the response tokens of the training batch (after dynamic sampling), whatever the number of
      ranks.
+Where it contradicts itself: line 15 bounds the weight of entropy-lowering updates by omega_min and omega_max;
+App. B.6 speaks of bounds on the weight of entropy-raising ones ("expansion"). `bounded: contraction` is line
+15. `bounded: expansion` is App. B.6: omega_pos = omega_max - (omega_max - omega_min) p_k^2, so that it falls
+as the entropy comes to rest, as in line 15, and omega_neg = 1 / omega_pos.
 Edge cases: P = 0 keeps its advantage; a step without response tokens is an error, because h_k would be NaN.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -46,6 +50,7 @@ class PhaseController(Checkpointed):
     beta_run: float = 0.9
     warmup_steps: int = 20
     gate_ratio: float = 0.3
+    bounded: Literal["contraction", "expansion"] = "contraction"
 
     step: int = state(0)
     slope: float = state(0.0)
@@ -60,6 +65,8 @@ class PhaseController(Checkpointed):
             raise ValueError(f"expected 0 < omega_min <= omega_max, found {self.omega_min}, {self.omega_max}")
         if not (0 <= self.beta_warm < 1 and 0 <= self.beta_run < 1):
             raise ValueError(f"expected 0 <= beta < 1, found {self.beta_warm}, {self.beta_run}")
+        if self.bounded not in ("contraction", "expansion"):
+            raise ValueError(f"expected bounded contraction or expansion, found {self.bounded}")
         if self.warmup_steps < 1 or self.gate_ratio < 0:
             raise ValueError(
                 f"expected warmup_steps >= 1 and gate_ratio >= 0, found {self.warmup_steps}, "
@@ -94,7 +101,10 @@ class PhaseController(Checkpointed):
         if self.slope_ref is None or self.slope_ref >= 0:
             return 1.0
         progress = min(max((self.slope - self.slope_ref) / -self.slope_ref, 0.0), 1.0)
-        return self.omega_min + (self.omega_max - self.omega_min) * progress**2
+        range_passed = (self.omega_max - self.omega_min) * progress**2
+        if self.bounded == "expansion":
+            return 1.0 / (self.omega_max - range_passed)
+        return self.omega_min + range_passed
 
     @property
     def is_reference_unusable(self) -> bool:
