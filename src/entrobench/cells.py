@@ -213,15 +213,14 @@ def previous_cell(cell: CellId, configs: Configs) -> CellId | None:
 
 
 def devices_of(cell: CellId, scale: Scale, configs: Configs) -> tuple[int, int]:
-    """Nodes and GPUs of each that training the cell takes at this scale; (1, 0) on a CPU."""
+    """Nodes and GPUs of each that training the cell takes at this scale; on a CPU no GPUs."""
     method = configs.method(cell.method)
-    if scale.device == "cpu":
-        return 1, 0
     layers = _verl_layers(
         method, configs.protocol(cell.paper), _experiment(cell, configs), scale, cell, configs
     )
     merged = {key: setting.value for _, key, setting in layers if key in DEVICE_KEYS}
-    return merged[DEVICE_KEYS[0]], merged[DEVICE_KEYS[1]]
+    nodes, gpus = (merged[key] for key in DEVICE_KEYS)
+    return nodes, 0 if scale.device == "cpu" else gpus
 
 
 def evaluated_milestones(cell: CellId, scale: Scale, configs: Configs) -> list[int]:

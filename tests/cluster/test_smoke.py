@@ -41,12 +41,13 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def write_short_scale(folder: Path, steps: int, save_every: int) -> None:
+def write_short_scale(folder: Path, steps: int, save_every: int, nodes: int) -> None:
     scale = yaml.safe_load((PROJECT / "configs/scales/smoke.yaml").read_text())
     scale["scale"] = "short"
     scale["benchmarks"] = {"math500": "smoke_easy"}
     scale["verl"]["trainer.total_training_steps"]["value"] = steps
     scale["verl"]["trainer.save_freq"]["value"] = save_every
+    scale["verl"]["trainer.nnodes"] = {"value": nodes}
     scale["evaluation"]["n_samples"] = 2
     scale["recording"] = None
     (folder / "configs/scales/short.yaml").write_text(yaml.safe_dump(scale))
@@ -77,17 +78,19 @@ def environment(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def run_cell(queue: Cluster, start, checkout: Path):
-    """run_cell(cell, images, save_every, mark): start eight steps of training and the evaluation in SLURM
-    and wait until the training has made the file `mark`; the cell's folder, the controller and the job.
+    """run_cell(cell, images, save_every, mark, nodes): start eight steps of training, a process on each node,
+    and the evaluation in SLURM and wait until the training has made the file `mark`; the cell's folder, the
+    controller and the job.
     """
 
-    def run(cell: str, images: Path | None, save_every: int, mark: str):
+    def run(cell: str, images: Path | None, save_every: int, mark: str, nodes: int = 1):
         write_site(checkout, images)
-        write_short_scale(checkout, steps=8, save_every=save_every)
+        write_short_scale(checkout, steps=8, save_every=save_every, nodes=nodes)
         folder = checkout / "results/short" / cell
         # What the other test has made stays, though it was made in an image or without one
         arguments = [f"results/short/{cell}/scores.csv", "--rerun-triggers", "mtime"]
-        controller = start(checkout, *arguments, **environment(checkout))
+        # The interface between the nodes: their names resolve to nothing here
+        controller = start(checkout, *arguments, **environment(checkout), GLOO_SOCKET_IFNAME="eth0")
         queue.wait_until(lambda: (folder / mark).exists() or controller.process.poll() is not None, 500, mark)
         assert (folder / mark).exists(), controller.text()[-8000:]
         [job] = queue.jobs()
@@ -109,7 +112,7 @@ def check_cell(folder: Path, controller) -> None:
 
 def test_a_cell_in_images_goes_on_after_a_signal_in_the_same_job(queue: Cluster, run_cell) -> None:
     # The signal is what the launcher sends ahead of the time limit too; no checkpoint but the one it asks for
-    folder, controller, job = run_cell(PAPO, cpu_images(), 100, "metrics.jsonl")
+    folder, controller, job = run_cell(PAPO, None if os.environ.get("TRY") else cpu_images(), 100, "metrics.jsonl", nodes=2)
     queue.run("scancel", "--signal=USR1", "--full", job)
     check_cell(folder, controller)
     lives = json.loads((folder / "train.done.json").read_text())["lives"]

@@ -83,7 +83,7 @@ def test_the_smoke_scale_shows_its_cells_and_the_paper_scale_all():
     smoke = LOCAL.scores_of("smoke", ["papo"])
     assert [path.parts[3] for path in smoke] == ["7b-math"] * len(smoke)
     scores = LOCAL.scores_of("paper", CONFIGS.papers())
-    assert len(scores) == 241
+    assert len(scores) == 246
     controls = LOCAL.scores_of_controls("paper", CONFIGS.papers())
     assert controls == [path for path in scores if path.parts[-3] == "base"]
     assert RESULTS / "paper/papo/control-7b-instruct/base/seed0/scores.csv" in controls
