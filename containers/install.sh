@@ -26,6 +26,15 @@ for lock in "$@"; do
     install -r "$locks/$lock"
   fi
 done
+# The packages of CUDA's libraries lack the names that a linker asks for, and the folder where it looks for them
+for home in "$environment"/lib/python3*/site-packages/nvidia/cu13; do
+  [ -d "$home/lib" ] || continue
+  ln -sfn lib "$home/lib64"
+  for library in "$home"/lib/lib*.so.*; do
+    name="${library%%.so.*}.so"
+    [ -e "$name" ] || ln -s "${library##*/}" "$name"
+  done
+done
 rm -r /opt/uv-cache
 "$environment/bin/pip" uninstall --quiet --yes uv
 # Compiled here, since the image is read-only when it runs; by content, so that two builds give the same files.

@@ -110,15 +110,22 @@ def check_cell(folder: Path, controller) -> None:
     assert "smoke_easy" in set(pd.read_csv(folder / "scores.csv")["benchmark"])
 
 
-def test_a_cell_in_images_goes_on_after_a_signal_in_the_same_job(queue: Cluster, run_cell) -> None:
+def test_a_cell_on_two_nodes_in_images_goes_on_after_a_signal_in_the_same_job(
+    queue: Cluster, run_cell
+) -> None:
     # The signal is what the launcher sends ahead of the time limit too; no checkpoint but the one it asks for
-    folder, controller, job = run_cell(PAPO, None if os.environ.get("TRY") else cpu_images(), 100, "metrics.jsonl", nodes=2)
+    folder, controller, job = run_cell(PAPO, cpu_images(), 100, "metrics.jsonl", nodes=2)
     queue.run("scancel", "--signal=USR1", "--full", job)
     check_cell(folder, controller)
     lives = json.loads((folder / "train.done.json").read_text())["lives"]
     assert [life["exit"] for life in lives] == ["stopped by SIGUSR1", "finished"]
     assert {life["job"] for life in lives} == {job}, "requeued, not submitted again"
     assert 0 < lives[1]["from_step"] < 8
+    # Each node holds half of the weights and of the moments, and generates with all of the weights
+    assert len(list((folder / "checkpoints/global_step_8/actor").glob("model_world_size_2_rank_*.pt"))) == 2
+    curve = pd.read_parquet(folder / "metrics.parquet")
+    assert (curve["token_stats/log_prob_mismatch_max"] < 1e-4).all()
+    assert (curve["training/rollout_probs_diff_max"] < 1e-3).all()
 
 
 def test_a_cell_in_the_environment_resumes_after_scancel(queue: Cluster, run_cell) -> None:

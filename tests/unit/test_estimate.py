@@ -122,13 +122,18 @@ def test_sequences_that_do_not_fit_wait_and_models_that_do_not_fit_are_refused()
     assert many > 6 * few
 
 
-def test_a_server_has_no_more_gpus_than_the_experiment():
-    # 15.2 GB of weights and 0.5 GB of cache in 80 % of 3 GB a GPU: 8 GPUs would hold them, 2, 4 and 6 do not
+def test_a_step_runs_at_the_settings_that_fit_and_one_that_cannot_is_refused():
     resolved = resolve(DAPO, "paper", CONFIGS, Path("results"))
     model = Architecture.of(CONFIGS.model("qwen2_5_7b").architecture, "")
-    small = replace(H100, gb=3)
-    with pytest.raises(ConfigError, match="do not fit on 6 x h100 of 3 GB"):
-        step_of(CellId.parse(DAPO, CONFIGS), resolved, model, small, 6, load_assumptions(CONFIGS))
+
+    def step_on(gb):
+        gpu = replace(H100, gb=gb)
+        return step_of(CellId.parse(DAPO, CONFIGS), resolved, model, gpu, 16, load_assumptions(CONFIGS))
+
+    assert step_on(24).generate != step_on(80).generate, "servers of more GPUs"
+    assert step_on(24).update == step_on(80).update
+    with pytest.raises(ConfigError, match="does not fit on 16 GPUs of 3 GB"):
+        step_on(3)
 
 
 def test_an_update_of_full_training_and_lora():

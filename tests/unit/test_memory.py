@@ -226,6 +226,20 @@ def test_memory_changes_performance_and_never_the_run(paper):
         assert chosen != memory_settings(resolved, published(resolved["model"]["name"]), 40)
 
 
+@pytest.mark.parametrize(
+    ("cell", "model", "gb", "sequences"),
+    [
+        # 198 of 10,240 tokens are held, three times as many at a third of that
+        ("papo/7b-math/dapo/seed0", "qwen2_5_7b", 80, 512),
+        ("papo/7b-math/dapo/seed0", "qwen2_5_7b", 141, 1024),
+        ("papo/14b-math/dapo/seed0", "qwen2_5_14b", 80, 256),
+    ],
+)
+def test_a_server_answers_as_many_at_once_as_its_cache_usually_holds(cell, model, gb, sequences):
+    chosen = memory_settings(resolve(cell, "paper", CONFIGS, RESULTS), published(model), gb)
+    assert chosen["actor_rollout_ref.rollout.max_num_seqs"] == sequences
+
+
 def test_nothing_that_a_released_rule_depends_on_is_changed():
     resolved = resolve("opefo/math-7b/clip_cov_released/seed0", "paper", CONFIGS, RESULTS)
     chosen = memory_settings(resolved, published("qwen2_5_math_7b"), 80)

@@ -355,8 +355,8 @@ def node_command(
     ray = {
         "address": address,
         "min-nodes": len(job.nodes),
-        # On a CPU both are slots for actors, not devices
-        "num-cpus": verl.get("ray_kwargs.ray_init.num_cpus", threads) if is_cpu else threads,
+        # Slots for actors, not devices; so are GPUs on a CPU
+        "num-cpus": verl.get("ray_kwargs.ray_init.num_cpus", threads),
         "num-gpus": gpus,
         "object-store-memory": verl.get("ray_kwargs.ray_init.object_store_memory")
         or object_store_bytes(memory, shutil.disk_usage(SHARED_MEMORY).free),

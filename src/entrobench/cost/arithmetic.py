@@ -23,7 +23,7 @@ from typing import Any
 from entrobench.errors import ConfigError
 
 BYTES = 2  # of a weight and of a cached key or value while decoding: bf16 and fp16
-MAX_SEQUENCES = 1024  # that one vLLM server decodes at once
+MAX_SEQUENCES = 1024  # that one vLLM server decodes at once, where nothing else is asked for
 
 
 @dataclass(frozen=True)
@@ -131,11 +131,12 @@ def decode_seconds(
     prompt: float,
     response: float,
     longest: float,
+    most: int = MAX_SEQUENCES,
 ) -> float:
     """Seconds in which one server of `gpus` GPUs answers `sequences` prompts.
 
     prompt, response: mean tokens; longest: tokens of the longest response; memory_share: of the GPUs' memory
-    for weights and cache. Raises ConfigError for a model that does not fit.
+    for weights and cache; most: sequences decoded at once. Raises ConfigError for a model that does not fit.
     """
     if not fits(model, gpu, gpus, memory_share, prompt + longest):
         raise ConfigError(
@@ -144,7 +145,7 @@ def decode_seconds(
         )
     context = prompt + response / 2
     room = gpus * gpu.gb * 1e9 * memory_share - BYTES * model.parameters
-    at_once = min(MAX_SEQUENCES, room / (context * model.kv_bytes))
+    at_once = min(most, room / (context * model.kv_bytes))
     tokens = sequences * response
     steps = max(longest, tokens / at_once)
     read = steps * BYTES * model.parameters + tokens * context * model.kv_bytes

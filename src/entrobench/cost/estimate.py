@@ -23,6 +23,7 @@ from entrobench.cost.arithmetic import (
     servers,
     update_factor,
 )
+from entrobench.cost.memory import memory_settings
 from entrobench.cost.targets import earlier_cells, target_cells
 from entrobench.errors import ConfigError, MissingInput, UnsupportedPlatform
 from entrobench.files import read_json
@@ -298,16 +299,17 @@ def step_of(
     gpus: int,
     assumptions: Assumptions,
 ) -> Step:
-    """A step of the cell on so many GPUs. Raises ConfigError for a model that does not fit them."""
-    verl = resolved["verl"]
+    """A step of the cell on so many GPUs, at the settings that it runs with on them (cost/memory.py).
+
+    Raises ConfigError for a cell that does not fit them.
+    """
+    verl = resolved["verl"] | memory_settings(resolved, model, gpu.gb)
     longest = verl["data.max_response_length"]
     prompt, response = _prompt(resolved, assumptions), longest * _response_share(cell, assumptions).value
     trained = verl["data.train_batch_size"] * verl["actor_rollout_ref.rollout.n"]
     generated = trained * generation_factor(verl, assumptions.tied_share.value)
     per_server = min(verl["actor_rollout_ref.rollout.tensor_model_parallel_size"], gpus)
     share = verl["actor_rollout_ref.rollout.gpu_memory_utilization"]
-    while not fits(model, gpu, per_server, share, prompt + longest) and per_server < gpus:
-        per_server = min(2 * per_server, gpus)
     decode = decode_seconds(
         model,
         gpu,
@@ -317,6 +319,7 @@ def step_of(
         prompt,
         response,
         longest,
+        verl["actor_rollout_ref.rollout.max_num_seqs"],
     )
     # A prompt is read once for its whole group
     prompts = generated / verl["actor_rollout_ref.rollout.n"] * prompt

@@ -20,6 +20,7 @@ Bytes:
 tests/unit/test_memory.py traces them.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -139,6 +140,14 @@ def cached_sequences(work: Workload, settings: Settings, cards: Cards) -> float:
     servers_share = settings.memory_share * cards.gb * GIB - SERVER
     cache = settings.tensor_parallel * servers_share - BYTES * work.model.parameters
     return cache / (work.longest * work.model.kv_bytes)
+
+
+def sequences_at_once(work: Workload, settings: Settings, cards: Cards) -> int:
+    """Sequences that one vLLM server is told to answer at once: those that its cache holds at a third of the
+    longest (configs/estimate.yaml: response_share), as a power of two from 256 to 1,024.
+    """
+    held = 3 * cached_sequences(work, settings, cards)
+    return 2 ** min(max(int(math.log2(max(held, 1))), 8), 10)
 
 
 def over(work: Workload, settings: Settings, cards: Cards) -> dict[str, float]:
@@ -264,7 +273,7 @@ def memory_settings(resolved: dict[str, Any], model: Architecture, gb: float) ->
     settings = fitting(work, wanted, cards)
     if settings is None:
         raise ConfigError(f"{resolved['cell']}: {why_not(work, wanted, cards)}")
-    return as_verl(settings, work)
+    return as_verl(settings, work, cards)
 
 
 def why_not(work: Workload, wanted: Settings, cards: Cards) -> str:
@@ -285,7 +294,7 @@ def why_not(work: Workload, wanted: Settings, cards: Cards) -> str:
     )
 
 
-def as_verl(settings: Settings, work: Workload) -> dict[str, Any]:
+def as_verl(settings: Settings, work: Workload, cards: Cards) -> dict[str, Any]:
     """The settings by verl's names."""
     return {
         ACTOR + "fsdp_config.ulysses_sequence_parallel_size": settings.ranks_per_sequence,
@@ -294,6 +303,7 @@ def as_verl(settings: Settings, work: Workload) -> dict[str, Any]:
         ROLLOUT + "tensor_model_parallel_size": settings.tensor_parallel,
         ROLLOUT + "gpu_memory_utilization": settings.memory_share,
         ROLLOUT + "max_model_len": work.longest,
+        ROLLOUT + "max_num_seqs": sequences_at_once(work, settings, cards),
         ACTOR + "ppo_max_token_len_per_gpu": settings.update_tokens,
         ROLLOUT + "log_prob_max_token_len_per_gpu": settings.log_prob_tokens,
     }

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from entrobench.gpu_check.triton import ARCHITECTURES
 
-# Headers of the runtime and of cccl, and a symbol of the runtime's library
+# Headers of the runtime and of cccl, and a symbol of the runtime's library, which is looked for where torch's
+# and flashinfer's builds look, in lib64
 SOURCE = """\
 #include <cuda/std/type_traits>
 #include <cuda_bf16.h>
@@ -43,7 +44,7 @@ def check_nvcc() -> dict[str, float]:
                 "-cudart",
                 "shared",
             ]
-            command += [f"-L{Path(nvcc).parents[1] / 'lib'}", "-o", str(library), str(source)]
+            command += [f"-L{Path(nvcc).parents[1] / 'lib64'}", "-o", str(library), str(source)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             assert done.returncode == 0, f"{' '.join(command)}: {done.stderr.strip()}"
             figures[f"sm_{architecture}: bytes of a library"] = float(library.stat().st_size)

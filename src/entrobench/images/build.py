@@ -22,7 +22,15 @@ from entrobench.errors import (
 )
 from entrobench.files import sha256_file, sha256_text, write_atomic
 from entrobench.images.lint import SHARED_WITH_HOST, lint_definition
-from entrobench.images.sif import LOCKS, SHARED_FILES, LockedImage, recipe_digest, record, requirement_digests
+from entrobench.images.sif import (
+    LOCKS,
+    SHARED_FILES,
+    LockedImage,
+    exec_prefix,
+    recipe_digest,
+    record,
+    requirement_digests,
+)
 from entrobench.paths import repository_root
 
 DEBIAN_SUITE = "bookworm"  # whose Python is 3.11, which the locks are for
@@ -174,6 +182,8 @@ def _build(image: str, work: Path, folder: Path, lock: Path, debian: dict[str, s
     (work / "unpacked").mkdir(exist_ok=True)
     settings = {"APPTAINER_TMPDIR": str(work / "unpacked"), "APPTAINER_CACHEDIR": str(work / "cache")}
     _run([*command, str(sif), f"{name}.def"], log, settings)
+    if device == "cuda":
+        _check_inside(sif, plan / "scratch", folder / f"{image}.check.log")
     packages = describe(sif, "packages")
     entry = LockedImage(
         sha256=sha256_file(sif),
@@ -195,6 +205,16 @@ def _build(image: str, work: Path, folder: Path, lock: Path, debian: dict[str, s
     record(image, entry, lock)
     shutil.rmtree(plan)
     _say(f"{image}: {entry.bytes / 1e9:.2f} GB, {entry.seconds} s, sha256 {entry.sha256}")
+
+
+def _check_inside(sif: Path, scratch: Path, log: Path) -> None:
+    """Run what `entrobench gpu-check` has for the image's packages in it, here and without a GPU: kernels are
+    compiled, a model trained and sampled. Raises EntrobenchError with the stage that fails.
+    """
+    _say(f"checking it from inside; log: {log}")
+    scratch.mkdir()
+    prefix = exec_prefix(sif, nv=False, binds=[], environment={}, scratch=scratch)
+    _run([*prefix, "entrobench", "gpu-check"], log, {})
 
 
 def _machine_folder(folder: Path) -> list[str]:
