@@ -262,7 +262,7 @@ def test_a_cell_without_evaluated_checkpoints_is_scored_as_before(scored):
 
 def test_a_benchmark_of_one_problem_is_left_out_of_the_choice(capsys):
     values = {step: {"one": {"p": 1.0}, "two": {"p": 0.0, "q": 1.0}} for step in (1, 2)}
-    chosen = selection(values, ["one", "two"])
+    chosen = selection(values, ["one", "two"], {"one": 1, "two": 1})
     assert list(chosen["benchmark"].unique()) == ["two"]
     assert "in_domain: a benchmark of one problem" in capsys.readouterr().out
 

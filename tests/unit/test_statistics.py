@@ -1,13 +1,9 @@
-"""pass@k against brute force, votes by hand, and the coverage and memory of the bootstrap interval."""
+"""pass@k against brute force, and votes by hand."""
 
 import itertools
-import math
-import tracemalloc
 
-import numpy as np
 import pytest
 
-from entrobench.statistics.bootstrap import cluster_bootstrap
 from entrobench.statistics.metrics import maj_at_k, mean_at_k, pass_at_k, pass_first_at_k, value_of
 
 
@@ -85,64 +81,3 @@ def test_the_names_of_the_papers():
     assert value_of("combined@4", is_correct) == (1 / 4 + 1) / 2
     with pytest.raises(ValueError, match="found 'best@4'"):
         value_of("best@4", is_correct)
-
-
-def test_interval_covers_the_true_mean_as_often_as_it_says():
-    # 60 problems with difficulties ~ Beta(1, 2) (mean 1/3), 8 samples each; 200 repetitions.
-    # 95 % coverage has a standard error of 1.5 points; 89..99 % is 4 of them below and the rest above.
-    generator = np.random.default_rng(0)
-    hits = 0
-    for repetition in range(200):
-        shares = generator.binomial(8, generator.beta(1, 2, size=60)) / 8
-        low, high = cluster_bootstrap([shares], seed=repetition, draws=1000)
-        hits += low <= 1 / 3 <= high
-    assert 0.89 <= hits / 200 <= 0.99
-
-
-def test_interval_width_is_that_of_the_standard_error_over_problems():
-    shares = np.random.default_rng(1).random(400)
-    low, high = cluster_bootstrap([shares], seed=0)
-    assert (high - low) / 2 == pytest.approx(1.96 * shares.std() / math.sqrt(400), rel=0.05)
-
-
-def test_macro_average_has_the_interval_of_an_average():
-    # Var((X + Y) / 2) = (Var X + Var Y) / 4
-    a, b = np.random.default_rng(2).random((2, 300))
-    low, high = cluster_bootstrap([a, b], seed=0)
-    expected = 1.96 * math.sqrt((a.var() / 300 + b.var() / 300) / 4)
-    assert (high - low) / 2 == pytest.approx(expected, rel=0.05)
-
-
-def test_the_interval_is_that_of_drawing_problems_one_by_one():
-    # The bootstrap as it is defined, against counts of distinct values; both have 20,000 draws, whose
-    # percentiles of a mean with standard error 0.029 are known to about 1 % of it
-    values = np.random.default_rng(3).binomial(8, 0.3, size=60) / 8
-    rows = np.random.default_rng(4).integers(60, size=(20_000, 60))
-    expected = np.percentile(values[rows].mean(axis=1), [2.5, 97.5])
-    assert cluster_bootstrap([values], seed=5, draws=20_000) == pytest.approx(expected, abs=0.002)
-
-
-@pytest.mark.parametrize("distinct", [11, 2000])
-def test_the_bootstrap_takes_little_memory(distinct):
-    values = np.random.default_rng(6).integers(distinct, size=12_032) / distinct
-    tracemalloc.start()
-    cluster_bootstrap([values], seed=0, draws=2000)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    # One draw of each problem at a time would take 2,000 x 12,032 x 8 bytes = 193 MB
-    assert peak < 50e6
-
-
-def test_groups_count_by_their_weights():
-    # Var(0.9 X + 0.1 Y) = 0.81 Var X + 0.01 Var Y
-    a, b = np.random.default_rng(7).random((2, 300))
-    low, high = cluster_bootstrap([a, b], seed=0, weights=[0.9, 0.1])
-    expected = 1.96 * math.sqrt((0.81 * a.var() + 0.01 * b.var()) / 300)
-    assert (high - low) / 2 == pytest.approx(expected, rel=0.05)
-    assert low < 0.9 * a.mean() + 0.1 * b.mean() < high
-
-
-def test_a_sure_result_has_no_width_and_an_empty_group_is_refused():
-    assert cluster_bootstrap([[1.0, 1.0]], seed=0) == (1.0, 1.0)
-    with pytest.raises(ValueError, match="at least one problem"):
-        cluster_bootstrap([[0.5], []], seed=0)

@@ -26,7 +26,7 @@ from entrobench.evaluation.places import Place, evaluated_steps
 from entrobench.evaluation.samples import Sample, stream_samples
 from entrobench.evaluation.scores import IN_DOMAIN, score
 from entrobench.files import read_csv, read_json, write_atomic
-from entrobench.statistics.bootstrap import cluster_bootstrap
+from entrobench.statistics.intervals import mean_of, weighted
 from entrobench.statistics.selection import best, held_out, means
 
 CHECKPOINTS, SELECTION = "checkpoints.csv", "selection.csv"
@@ -65,8 +65,10 @@ def score_checkpoints(folder: Path) -> None:
     frames[last] = read_csv(folder / "scores.csv")[SCORE_COLUMNS]
     curve = pd.concat([frame.assign(step=step)[["step", *SCORE_COLUMNS]] for step, frame in frames.items()])
     write_atomic(folder / CHECKPOINTS, curve.to_csv(index=False))
-    chosen = selection({step: _values(place, asks) for step, place in places.items()}, cell["in_domain"])
     means_at = frames[last].drop_duplicates("benchmark").set_index("benchmark")
+    values = {step: _values(place, asks) for step, place in places.items()}
+    n_samples = {str(name): int(n) for name, n in means_at["n_samples"].items()}
+    chosen = selection(values, cell["in_domain"], n_samples)
     for column in ("metric", "n_samples"):
         chosen[column] = chosen["benchmark"].map(means_at[column])
     write_atomic(folder / SELECTION, chosen.to_csv(index=False))
@@ -103,25 +105,27 @@ def _values(place: Place, asks: dict[str, str]) -> Values:
     return {name: found.by_problem(f"mean@{found.n_samples}") for name, found in outcomes.items()}
 
 
-def selection(values: dict[int, Values], in_domain: Sequence[str], seed: int = 0) -> pd.DataFrame:
+def selection(
+    values: dict[int, Values], in_domain: Sequence[str], n_samples: dict[str, int], seed: int = 0
+) -> pd.DataFrame:
     """selection.csv: a row per rule, for each benchmark and for the in-domain mean where all of it was run.
 
-    values: by step in ascending order, the last one's last; the same problems in each. seed: of the halves
-    and of the intervals' bootstrap. A benchmark of one problem has no halves and no rows. Columns: step, of
-    HELD_OUT the one that most halves chose; share, of halves that chose it; candidates, the steps that the
-    rules had to choose from. score_checkpoints adds the metric, mean@n, and n.
+    values: by step in ascending order, the last one's last; the same problems in each. n_samples: of a
+    problem, by benchmark. seed: of the halves. A benchmark of one problem has no halves and no rows.
+    Columns: step, of HELD_OUT the one that most halves chose; share, of halves that chose it; candidates, the
+    steps that the rules had to choose from. score_checkpoints adds the metric, mean@n, and n.
     """
     benchmarks = list(next(iter(values.values())))
     targets = {name: [name] for name in benchmarks}
     if in_domain and set(in_domain) <= set(benchmarks):
         targets[IN_DOMAIN] = [name for name in benchmarks if name in in_domain]
-    rows = [row for name, parts in targets.items() for row in _rules(name, parts, values, seed)]
+    rows = [row for name, parts in targets.items() for row in _rules(name, parts, values, n_samples, seed)]
     columns = ["benchmark", "rule", "step", "share", "value", "ci_low", "ci_high", "optimism", "candidates"]
     return pd.DataFrame(rows, columns=[*columns, "n_problems"])
 
 
 def _rules(
-    name: str, benchmarks: Sequence[str], values: dict[int, Values], seed: int
+    name: str, benchmarks: Sequence[str], values: dict[int, Values], n_samples: dict[str, int], seed: int
 ) -> list[dict[str, Any]]:
     scores = [_table(benchmark, values) for benchmark in benchmarks]
     if any(of_benchmark.shape[1] < 2 for of_benchmark in scores):
@@ -134,10 +138,13 @@ def _rules(
     fixed |= {"n_problems": sum(of_benchmark.shape[1] for of_benchmark in scores)}
 
     def row(rule: str, index: int, share: float, by_problem: list[np.ndarray]) -> dict[str, Any]:
-        low, high = cluster_bootstrap([part.tolist() for part in by_problem], seed)
-        value = float(np.mean([part.mean() for part in by_problem]))
-        found = {"rule": rule, "step": steps[index], "share": share, "value": value}
-        return fixed | found | {"ci_low": low, "ci_high": high}
+        estimates = [
+            mean_of(part[None], n_samples[benchmark])
+            for part, benchmark in zip(by_problem, benchmarks, strict=True)
+        ]
+        found = weighted(estimates, [1 / len(estimates)] * len(estimates))
+        chosen = {"rule": rule, "step": steps[index], "share": share}
+        return fixed | chosen | {"value": found.value, "ci_low": found.low, "ci_high": found.high}
 
     optimism = float(means(scores)[highest]) - halves.value
     return [

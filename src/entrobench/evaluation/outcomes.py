@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
+import numpy as np
+
 from entrobench.evaluation.samples import NOT_ASKED, Sample
 from entrobench.rewards.answer_grade import Verdict
 from entrobench.rewards.answer_kinds import AnswerKind, Equality, answer_kind
 from entrobench.rewards.pool import pool_size
-from entrobench.statistics.bootstrap import cluster_bootstrap
+from entrobench.statistics.intervals import mean_of, weighted
 from entrobench.statistics.metrics import value_of
 
 # Which samples count as correct: by the grader that decides; by the second opinion; by both; and what the
@@ -157,8 +159,26 @@ class Outcomes:
         return [one for seeds in self.attempts.values() for one in seeds]
 
     def by_problem(self, metric: str, reading: Reading = "first") -> dict[str, float]:
-        """The metric of each problem, averaged over seeds; in [0, 1], but for instruction@n, whose mean over
-        problems is. Raises ValueError as value_of.
+        """The metric of each problem, averaged over seeds; see by_seed."""
+        return {
+            problem: sum(of_seeds) / len(of_seeds)
+            for problem, of_seeds in self.by_seed(metric, reading).items()
+        }
+
+    def matrix(self, metric: str) -> np.ndarray:
+        """The metric as seeds x problems; see by_seed. Raises ValueError for seeds with other problems."""
+        of_problems = self.by_seed(metric)
+        uneven = [problem for problem, of_seeds in of_problems.items() if len(of_seeds) != self.n_seeds]
+        if uneven:
+            raise ValueError(
+                f"{self.benchmark}: expected every problem in all of {self.n_seeds} seeds, found {uneven[0]} "
+                f"in {len(of_problems[uneven[0]])}"
+            )
+        return np.array(list(of_problems.values())).T
+
+    def by_seed(self, metric: str, reading: Reading = "first") -> dict[str, list[float]]:
+        """The metric of each problem in each seed; in [0, 1], but for instruction@n, whose mean over problems
+        is. Raises ValueError as value_of.
         """
         if metric.startswith("instruction@"):
             return self._instruction_level(reading)
@@ -166,14 +186,13 @@ class Outcomes:
         values = {}
         for problem, seeds in self.attempts.items():
             votes: list[Votes | None] = list(self._votes[problem]) if is_vote else [None] * len(seeds)
-            of_seeds = [
+            values[problem] = [
                 value_of(metric, one.is_correct(reading), _votes_as_read(one, groups, reading))
                 for one, groups in zip(seeds, votes, strict=True)
             ]
-            values[problem] = sum(of_seeds) / len(of_seeds)
         return values
 
-    def _instruction_level(self, reading: Reading) -> dict[str, float]:
+    def _instruction_level(self, reading: Reading) -> dict[str, list[float]]:
         """Of each problem its instructions that a sample follows, over the mean number of instructions: the
         mean over problems is the share of all instructions, lm-eval's inst_level_acc.
         """
@@ -185,10 +204,7 @@ class Outcomes:
             counts = [undecided if pair is None else pair[column] for pair in one.followed]
             return sum(counts) / len(counts) / per_problem
 
-        return {
-            problem: sum(mean(problem, one) for one in seeds) / len(seeds)
-            for problem, seeds in self.attempts.items()
-        }
+        return {problem: [mean(problem, one) for one in seeds] for problem, seeds in self.attempts.items()}
 
     @cached_property
     def _votes(self) -> dict[str, list[Votes]]:
@@ -242,21 +258,18 @@ class Score:
     n_errors: int
 
 
-def measure(
-    parts: Sequence[tuple[Outcomes, str]], seed: int = 0, weights: Sequence[float] | None = None
-) -> Score:
-    """Score of (benchmark, metric), or the mean of several. seed: of the interval's bootstrap. weights: of
-    the parts, with the sum 1; equal by default.
+def measure(parts: Sequence[tuple[Outcomes, str]], weights: Sequence[float] | None = None) -> Score:
+    """Score of (benchmark, metric), or the mean of several. weights: of the parts, with the sum 1; equal by
+    default. Raises ValueError as Outcomes.matrix.
     """
-    groups = [list(outcomes.by_problem(metric).values()) for outcomes, metric in parts]
-    weights = weights or [1 / len(groups)] * len(groups)
-    low, high = cluster_bootstrap(groups, seed, weights=weights)
+    estimates = [mean_of(outcomes.matrix(metric), outcomes.n_samples) for outcomes, metric in parts]
+    found = weighted(estimates, weights or [1 / len(parts)] * len(parts))
     every = [outcomes for outcomes, _ in parts]
     return Score(
-        value=sum(weight * sum(group) / len(group) for weight, group in zip(weights, groups, strict=True)),
-        ci_low=low,
-        ci_high=high,
-        n_problems=sum(map(len, groups)),
+        value=found.value,
+        ci_low=found.low,
+        ci_high=found.high,
+        n_problems=sum(len(outcomes.attempts) for outcomes in every),
         n_samples=every[0].n_samples,
         n_seeds=min(outcomes.n_seeds for outcomes in every),
         n_errors=sum(outcomes.n_errors for outcomes in every),

@@ -40,28 +40,26 @@ def score(
     samples_by_benchmark: Mapping[str, Iterable[Sample]],
     in_domain: list[str],
     dirty: Mapping[str, set[str]] | None = None,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """scores.csv: one row per benchmark and metric (statistics/metrics.py), and pooled over `in_domain` as a
     macro average, where all of them were run.
 
     dirty: of each benchmark that was compared with the training set, the problems that stand in it. Columns:
-    COLUMNS; ci_low and ci_high of a 95 % cluster bootstrap over problems, n_samples per problem; empty where
+    COLUMNS; ci_low and ci_high of 95 % (statistics/intervals.py), n_samples per problem; empty where
     there is nothing to say. Values in [0, 1]; metrics of k samples are shown for the k that n allows.
     Raises MissingInput where answers need a grader that is not installed.
     """
     outcomes = {name: Outcomes.of([samples]) for name, samples in samples_by_benchmark.items()}
     rows = []
     for name, found in outcomes.items():
-        rows += [_row(name, metric, [(found, metric)], dirty or {}, seed) for metric in metrics_of(found)]
-        rows += _official_rows(name, found, dirty or {}, seed)
+        rows += [_row(name, metric, [(found, metric)], dirty or {}) for metric in metrics_of(found)]
+        rows += _official_rows(name, found, dirty or {})
     if in_domain and set(in_domain) <= set(outcomes):
-        # In the order of the samples, which decides over the bootstrap's draws
         inside = [found for name, found in outcomes.items() if name in in_domain]
         pooled = [[(found, f"mean@{found.n_samples}") for found in inside]]
         if all(found.n_samples >= COMBINED_AT for found in inside):
             pooled.append([(found, f"combined@{COMBINED_AT}") for found in inside])
-        rows += [_row(IN_DOMAIN, parts[0][1], parts, dirty or {}, seed) for parts in pooled]
+        rows += [_row(IN_DOMAIN, parts[0][1], parts, dirty or {}) for parts in pooled]
     frame = pd.DataFrame(rows, columns=COLUMNS)
     return frame.astype({"n_errors_second": "Int64", "n_problems_clean": "Int64"})
 
@@ -76,9 +74,7 @@ def metrics_of(found: Outcomes) -> list[str]:
     return [*names, f"maj@{n}"] if n > 1 and found.kind.are_equal is not None else names
 
 
-def _official_rows(
-    name: str, found: Outcomes, dirty: Mapping[str, set[str]], seed: int
-) -> list[dict[str, Any]]:
+def _official_rows(name: str, found: Outcomes, dirty: Mapping[str, set[str]]) -> list[dict[str, Any]]:
     """The row of the authors' mean over categories; none for a benchmark without one, nor for a slice of it
     that lacks a category.
     """
@@ -93,7 +89,7 @@ def _official_rows(
         return []
     metric = f"mean@{found.n_samples}"
     parts = [(part, metric) for part in by_category.values()]
-    return [_row(name, OFFICIAL, parts, dirty, seed, weigh)]
+    return [_row(name, OFFICIAL, parts, dirty, weigh)]
 
 
 def _category_weights(official: Callable[[Any], float], categories: Sequence[str | None]) -> Weigh:
@@ -121,11 +117,10 @@ def _row(
     metric: str,
     parts: Sequence[Part],
     dirty: Mapping[str, set[str]],
-    seed: int,
     weigh: Weigh = _equal,
 ) -> dict[str, Any]:
     every = [outcomes for outcomes, _ in parts]
-    found = measure(parts, seed, weigh([len(outcomes.attempts) for outcomes in every]))
+    found = measure(parts, weigh([len(outcomes.attempts) for outcomes in every]))
     row: dict[str, Any] = {
         "benchmark": name,
         "metric": metric,

@@ -182,8 +182,9 @@ class Table:
         models = ", ".join(f"{self.model_run(model).title} for {model}" for model in self.experiments)
         text = [
             f"{self.artifact.title} of the PAPO paper (arXiv {self.configs.protocol(self.paper).arxiv}), "
-            f"scale `{self.scale.scale}`. Values in percent; brackets hold the 95 % interval of a cluster "
-            "bootstrap over problems; n = problems x samples x training seeds."
+            f"scale `{self.scale.scale}`. Values in percent; brackets hold the 95 % interval (over "
+            "problems, and over training seeds where there are several); n = problems x samples x training "
+            "seeds."
         ]
         stand_ins = [c for c in self.columns if c.label != c.published_as]
         if stand_ins:
@@ -205,10 +206,6 @@ class Table:
             )
         for key, setting in self.scale.method_exceptions.items():
             text.append(f"Unlike the method, this scale sets {key} = {setting.value}: {setting.note}.")
-        if (self.tidy["n_seeds"].dropna() > 1).any():
-            text.append(
-                "With several seeds a problem's value is its mean over them; the interval is over problems."
-            )
         if (self.tidy["n_seeds"].dropna() == 1).any():
             text.append("Each cell is a single training seed.")
         return " ".join(text)
