@@ -77,7 +77,7 @@ def needed(design: Design, gap: float, what: str) -> int | None:
         raise ValueError(f"expected problems, samples or seeds, found {what!r}")
 
     def is_enough(number: int) -> bool:
-        return mde(replace(design, **{what: number})) <= gap  # type: ignore[arg-type]
+        return mde(replace(design, **{what: number})) <= gap
 
     if not is_enough(MOST):
         return None
