@@ -24,6 +24,7 @@ def add_to(app: typer.Typer) -> None:
         ("grade", grade),
         ("import-samples", import_samples),
         ("controls", controls),
+        ("audit", audit),
         ("report", report),
         ("export", export),
         ("import", import_table),
@@ -85,6 +86,24 @@ def controls(
         return
     print(as_text(found))
     raise typer.Exit(int(any(control.verdict == "missed" for control in found)))
+
+
+def audit(
+    paper: Annotated[str, typer.Argument(help="A paper; default: all of them.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Write the page to this file.")] = None,
+) -> None:
+    """What the printed tables of a paper say against themselves and against its text."""
+    from entrobench.files import write_atomic
+    from entrobench.report import audit as audits
+
+    configs = checkout_configs()
+    papers = [paper] if paper else configs.papers()
+    page = audits.as_markdown({name: audits.audit(name, configs) for name in papers})
+    if out is None:
+        print(page)
+    else:
+        write_atomic(out, page)
+        print(out)
 
 
 def report(

@@ -30,6 +30,7 @@ FILES = {
     "protocol": ["papers/*/protocol.yaml"],
     "cells": ["papers/*/cells.yaml"],
     "artifacts": ["papers/*/artifacts.yaml"],
+    "publication": ["papers/*/publication.yaml"],
 }
 
 
@@ -69,6 +70,7 @@ def models() -> dict[str, type["BaseModel"]]:
     from entrobench.data.verification import OtherFiles
     from entrobench.machine.site import Site
     from entrobench.report.artifacts import Artifacts
+    from entrobench.report.publication import Publication
 
     return {
         "config": configs.RunConfig,
@@ -86,4 +88,5 @@ def models() -> dict[str, type["BaseModel"]]:
         "protocol": configs.Protocol,
         "cells": configs.CellList,
         "artifacts": Artifacts,
+        "publication": Publication,
     }
