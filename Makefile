@@ -13,7 +13,7 @@ export PYTHONUNBUFFERED := 1
 
 .PHONY: smoke slice eval-real test tests check lint style types cells cell methods methods-smoke verify-data contamination lock lock-check \
 	images images-check estimate cells-run doctor bench bench-kernels bench-steps bench-grading bench-scoring bench-dag \
-	bench-jobs cluster-test gpu-check
+	bench-jobs stats cluster-test gpu-check
 
 smoke: $(INSTALLED)
 	@$(SNAKEMAKE) --config scale=smoke
@@ -109,6 +109,11 @@ bench-grading: $(INSTALLED)
 # Memory and seconds of scoring MMLU-Pro at paper scale: 120,320 samples, 300 MB
 bench-scoring: $(INSTALLED)
 	@$(BIN)/python benchmarks/scoring.py
+
+# How sure the numbers are: coverage of the intervals, and which printed gaps the papers' protocols can find
+stats: $(INSTALLED)
+	@$(BIN)/python benchmarks/intervals.py
+	@echo; $(BIN)/entrobench resolution
 
 # Dry run of every cell with three seeds: seconds, memory, cost of parsing
 bench-dag: $(INSTALLED)

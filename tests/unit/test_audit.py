@@ -95,11 +95,14 @@ def test_a_mean_may_differ_by_rounding(made_up):
 
 
 def test_shares_are_percent_or_shares(made_up):
-    assert made_up("items: {x: 8}", ("a", "x", "0.125", "", "share"), ("b", "x", "12.5", "", "percent")) == []
-    ((kind, text),) = made_up("items: {x: 8}", ("a", "x", "0.130", "", "share"))
+    assert (
+        made_up("sampled: {x: [4, 2]}", ("a", "x", "0.125", "", "share"), ("b", "x", "12.5", "", "percent"))
+        == []
+    )
+    ((kind, text),) = made_up("sampled: {x: [4, 2]}", ("a", "x", "0.130", "", "share"))
     assert (kind, text) == (
         "share",
-        "m a, x x: 0.130 is no share of 8 samples; the nearest are 12.500 and 25.000",
+        "m a, x x: 0.130 is no share of 8 samples; the nearest are 12.5 and 25.0",
     )
 
 

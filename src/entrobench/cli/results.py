@@ -25,6 +25,7 @@ def add_to(app: typer.Typer) -> None:
         ("import-samples", import_samples),
         ("controls", controls),
         ("audit", audit),
+        ("resolution", resolution),
         ("report", report),
         ("export", export),
         ("import", import_table),
@@ -104,6 +105,17 @@ def audit(
     else:
         write_atomic(out, page)
         print(out)
+
+
+def resolution(
+    paper: Annotated[str, typer.Argument(help="A paper; default: all of them.")] = "",
+) -> None:
+    """The smallest gaps that a paper's protocol can find, beside those that its tables print."""
+    from entrobench.report.resolution import as_text, resolutions
+
+    configs = checkout_configs()
+    papers = [paper] if paper else configs.papers()
+    print(as_text({name: resolutions(name, configs) for name in papers}, configs))
 
 
 def report(

@@ -19,6 +19,7 @@ FILES = {
     "site": ["site.example.yaml"],
     "trainer": ["trainer.yaml"],
     "estimate": ["estimate.yaml"],
+    "statistics": ["statistics.yaml"],
     "other_files": ["other_files.yaml"],
     "scale": ["scales/*.yaml"],
     "device": ["devices/*.yaml"],
@@ -71,12 +72,14 @@ def models() -> dict[str, type["BaseModel"]]:
     from entrobench.machine.site import Site
     from entrobench.report.artifacts import Artifacts
     from entrobench.report.publication import Publication
+    from entrobench.report.resolution import StatisticsAssumptions
 
     return {
         "config": configs.RunConfig,
         "site": Site,
         "trainer": configs.Trainer,
         "estimate": Assumptions,
+        "statistics": StatisticsAssumptions,
         "other_files": OtherFiles,
         "scale": configs.Scale,
         "device": configs.Device,

@@ -127,10 +127,13 @@ def _averages(table: PublishedTable, rows: list[_Row]) -> Iterator[str]:
 
 
 def _shares(table: PublishedTable, frame: pd.DataFrame) -> Iterator[str]:
-    for column, items in table.items.items():
+    if table.seeds is None:
+        return
+    for column, (problems, samples) in table.sampled.items():
+        items = problems * samples * table.seeds
         for row in frame[frame["column"] == column].to_dict("records"):
-            scale = Decimal(100) if row["unit"] == "share" else Decimal(1)
-            printed = str(Decimal(row["value"]) * scale)
+            # Two places to the left: no digit more than is printed
+            printed = str(Decimal(row["value"]).scaleb(2 if row["unit"] == "share" else 0))
             if not reachable(printed, items):
                 low, high = nearest(printed, items)
                 yield (

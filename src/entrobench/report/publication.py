@@ -19,18 +19,23 @@ COLUMNS = ["model", "row", "column", "metric", "value", "spread", "bold", "unit"
 
 
 class PublishedTable(Strict):
-    """A printed table. setup: what its runs have in common and those of other tables have not, where the
-    paper says so: rows of one name are compared within it. items: column -> samples that a value is the share
-    of. means: column -> columns whose mean it is. bold: what bold type stands for. same_start: a column, and
-    one of its changes since a start that all rows of a model share.
+    """A printed table.
+
+    setup: what its runs have in common and those of other tables have not, where the paper says so; rows of
+    one name are compared within it. sampled: column -> (problems, samples of each), which a value is the
+    share of. seeds: training runs that a value is the mean of; None where that is not stated. means: column
+    -> columns whose mean it is. bold: what bold type stands for. same_start: a column, and one of its changes
+    since a start that all rows of a model share. compared: the paper's method -> what it is held against.
     """
 
     title: str
     setup: str = ""
-    items: dict[str, int] = Field(default_factory=dict)
+    sampled: dict[str, tuple[int, int]] = Field(default_factory=dict)
+    seeds: int | None = 1
     means: dict[str, list[str]] = Field(default_factory=dict)
     bold: Literal["highest"] | None = None
     same_start: tuple[str, str] | None = None
+    compared: dict[str, str] = Field(default_factory=dict)
 
 
 class Gain(Strict):
