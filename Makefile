@@ -18,7 +18,7 @@ export PYTHONUNBUFFERED := 1
 smoke: $(INSTALLED)
 	@$(SNAKEMAKE) --config scale=smoke
 	@echo; cat results/smoke/papo/table1.md; echo
-	@echo "Table 1:  results/smoke/papo/table1.md (.tex, .csv)"
+	@echo "Table 1:  results/smoke/papo/table1.md (.tex, .csv); Table 2 beside it"
 	@echo "Figure 5: results/smoke/papo/figure5.png (.pdf)"
 	@echo "Report:   results/smoke/papo/index.html"
 

@@ -10,6 +10,7 @@ from entrobench.paths import repository_root
 from entrobench.report.artifacts import load_artifacts
 from entrobench.report.controls import as_text, controls_of
 from entrobench.report.table import Table
+from entrobench.report.table_text import layout
 
 CONFIGS = Configs(repository_root() / "configs")
 BASE, INSTRUCT = CellId("papo", "7b-math", "base", 0), CellId("papo", "control-7b-instruct", "base", 0)
@@ -72,11 +73,14 @@ def test_a_value_beyond_the_interval_is_missed(tmp_path, capsys):
 )
 def test_a_column_with_a_missed_control_is_marked(tmp_path, cell, scores, marked):
     write_scores(tmp_path, cell, **scores)
-    table = Table(load_artifacts("papo", CONFIGS).table1, "papo", "paper", CONFIGS, tmp_path)
+    table = Table(
+        "table1", load_artifacts("papo", CONFIGS).tables["table1"], "papo", "paper", CONFIGS, tmp_path
+    )
     # Without samples every row is `not run`; the control is of the column all the same
     (tmp_path / "paper" / str(cell) / "eval.done.json").write_text('{"benchmarks": {}}')
-    headings = [block for block in table.blocks() if "control missed" in block["heading"]]
-    assert {block["model"].split("-")[1] for block in headings} == marked
-    assert all("IFEval" in block["heading"] for block in headings)
+    notes = [note for note in layout(table).notes if "control missed" in note]
+    assert all(note.startswith("IFEval: ") for note in notes)
+    assert len(notes) == bool(marked)
     shown = table.tidy[table.tidy["control"] == "missed"]
+    assert {model.split("-")[1] for model in shown["model"]} == marked
     assert set(shown["column"]) == ({"IFEval"} if marked else set())

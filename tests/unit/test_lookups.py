@@ -11,6 +11,7 @@ from entrobench.configs import Configs
 from entrobench.errors import ConfigError, UnknownName
 from entrobench.machine.site import Evaluation, Gpus, Site, Slurm
 from entrobench.paths import repository_root
+from entrobench.report.artifacts import artifact_cells
 from entrobench.workflow.lookups import Lookups
 
 CONFIGS = Configs(repository_root() / "configs")
@@ -143,9 +144,21 @@ def test_a_job_that_reads_samples_asks_for_memory_by_their_number():
         CLUSTER.score_job()["mem_mb"](wildcards("papo/7b-math/dapo/seed0", "smoke"))
         == 1500 + 4 * 72 * 8 * 2 // 1000
     )
-    report = SimpleNamespace(scale="paper", paper="papo")
-    seeds = max(cell.seed for cell in LOCAL.report_cells("paper", "papo")) + 1
-    assert LOCAL.report_job()["mem_mb"](report) == 1500 + seeds * samples * 2 // 1000
+    for job, wanted in ((LOCAL.report_job(), {"paper": "opefo"}), (LOCAL.report_job("opefo"), {})):
+        report = SimpleNamespace(scale="paper", **wanted)
+        per_cell = (30 + 30 + 40) * 32 + 500 + 272 + 675
+        cells = len(LOCAL.report_cells("paper", "opefo"))
+        assert job["mem_mb"](report) == 1500 + cells * per_cell * 2 // 1000
+
+
+def test_an_artifact_waits_for_the_cells_that_it_shows():
+    wanted = artifact_cells("opefo", "table2", "paper", CONFIGS)
+    scores = LOCAL.scores_among("paper", "opefo", wanted)
+    assert [path.parts[-3] for path in scores] == [
+        "grpo_on_policy", "opefo", "opefo_static", "opefo_rising_only", "opefo_falling_only",
+    ]  # fmt: skip
+    figure = artifact_cells("papo", "figure5", "smoke", CONFIGS)
+    assert figure == {("7b-math", "dapo"), ("7b-math", "papo_polarity")}, "what this scale has"
 
 
 def test_a_score_waits_for_the_audit_of_its_experiment_where_there_can_be_one():

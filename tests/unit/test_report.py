@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from entrobench.cells import resolve, write_cell
 from entrobench.configs import Configs
@@ -13,10 +14,11 @@ from entrobench.evaluation.samples import Sample, read_samples, write_samples
 from entrobench.evaluation.scores import score
 from entrobench.files import read_csv, write_json
 from entrobench.paths import published_folder, repository_root
-from entrobench.report.artifacts import load_artifacts
+from entrobench.report.artifacts import TableArtifact, artifact_files, load_artifacts
 from entrobench.report.build import build_report
 from entrobench.report.render import latex_escape, render
-from entrobench.report.table import COLUMNS, Table
+from entrobench.report.table import TIDY, Table
+from entrobench.report.table_text import CellText, Layout, layout
 
 CONFIGS = Configs(repository_root() / "configs")
 HOSTILE = "<script>alert('x')</script> \\boxed{3} </pre>"
@@ -59,8 +61,16 @@ def results(tmp_path):
     return tmp_path
 
 
-def make_table(results: Path, scale: str = "smoke") -> Table:
-    return Table(load_artifacts("papo", CONFIGS).table1, "papo", scale, CONFIGS, results)
+def make_table(results: Path, scale: str = "smoke", paper: str = "papo", name: str = "table1") -> Table:
+    return Table(name, load_artifacts(paper, CONFIGS).tables[name], paper, scale, CONFIGS, results)
+
+
+def shown(table: Table, column: str) -> dict[str, str]:
+    """Row -> "published / reproduced" of a column, of the first model."""
+    made = layout(table)
+    rows = next(iter(made.groups.values()))
+    place = made.columns.index(column)
+    return {row: f"{cells[place].published} / {cells[place].reproduced}" for row, cells in rows.items()}
 
 
 def test_published_values_are_those_of_the_paper():
@@ -81,7 +91,7 @@ def test_published_values_are_those_of_the_paper():
 
 def test_tidy_table_has_its_columns_and_what_was_not_run_has_no_number(results):
     tidy = make_table(results).tidy
-    assert list(tidy.columns) == COLUMNS
+    assert list(tidy.columns) == TIDY
     assert len(tidy) == 5 * (4 + 1), "five rows, four smoke benchmarks and their in-domain mean"
     not_run = tidy[tidy["row"].isin(["DAPO", "Ent-Reg", "80/20"])]
     assert (not_run["status"] == "not_run").all()
@@ -105,41 +115,69 @@ def test_a_benchmark_that_could_not_be_graded_is_not_run_and_leaves_no_mean(resu
     assert tidy["status"][cell["in_domain"][1]] == "measured"
 
 
-def test_stand_ins_show_gains_and_no_difference(results):
+def test_stand_ins_are_named_and_what_was_not_run_is_a_dash(results):
     table = make_table(results)
-    block = next(b for b in table.blocks() if b["heading"] == "smoke_easy (stands in for MATH)")
-    lines = {line["row"]: line for line in block["lines"]}
-    # gain here 87.5 - 37.5 = 50; published 65.90 - 50.90 = 15
-    assert lines["PAPO"]["gain"] == "+50.00"
-    assert lines["PAPO"]["gain_published"] == "+15.00"
-    assert lines["PAPO"]["difference"] == "n/a"
-    assert lines["DAPO"]["reproduced"] == "not run"
-    assert "smoke" in table.caption()
-    assert "smoke_hard for AIME24" in table.caption()
-    assert "no reproduction" in table.caption()
+    easy = shown(table, "smoke_easy (for MATH)")
+    assert easy["PAPO"].startswith("65.90 / 87.50 ± ")
+    assert easy["DAPO"] == "65.57 / –"
+    caption = layout(table).caption
+    assert "smoke_hard for AIME24" in caption
+    assert "no reproduction" in caption
 
 
-def test_at_paper_scale_the_difference_is_reproduced_minus_published(tmp_path):
+def test_at_paper_scale_the_columns_and_headings_are_the_papers(tmp_path):
     make_cell(tmp_path, "dapo", [4, 4], scale="paper")
-    blocks = make_table(tmp_path, "paper").blocks()
-    line = next(
-        line for b in blocks if (b["model"], b["heading"]) == ("Qwen2.5-7B-Base", "AMC")
-        for line in b["lines"] if line["row"] == "DAPO"
-    )  # fmt: skip
-    assert (line["published"], line["reproduced"], line["difference"]) == ("49.38", "50.00", "+0.62")
-    assert line["n"] == "2 x 8 x 1"
+    table = make_table(tmp_path, "paper")
+    assert shown(table, "AMC")["DAPO"].startswith("49.38 / 50.00 ± ")
+    made = layout(table)
+    assert made.headings == [("In-Domain Performance", 7), ("Out-of-Domain", 3)]
+    assert made.columns[6] == "in-domain mean"
+    assert list(made.groups) == ["Qwen2.5-7B-Base", "Qwen2.5-14B-Base"]
+    assert any(note.startswith("AMC: mean@8, 2 problems x 8 samples x 1 seeds") for note in made.notes)
 
 
-def test_no_gain_is_computed_over_a_base_that_could_not_be_graded(tmp_path):
-    folder = make_cell(tmp_path, "base", [2, 4])
+def test_a_cell_that_could_not_be_graded_is_marked_and_compared_with_nothing(tmp_path):
+    folder = make_cell(tmp_path, "dapo", [2, 4])
     make_cell(tmp_path, "papo_polarity", [6, 8])
     for path in folder.glob("eval/*/samples.jsonl"):
         path.write_text(path.read_text().replace('"incorrect"', '"error"'))
     table = make_table(tmp_path)
-    assert set(table.tidy.query("row == 'Base'")["status"]) == {"control_failed"}
-    line = next(line for line in table.blocks()[0]["lines"] if line["row"] == "PAPO")
-    assert line["gain"] == ""
-    assert line["reproduced"] == "87.50"
+    assert set(table.tidy.query("row == 'DAPO'")["status"]) == {"control_failed"}
+    easy = shown(table, "smoke_easy (for MATH)")
+    assert easy["DAPO"].endswith("(grader failed)")
+    assert easy["PAPO"].startswith("65.90 / 87.50 ± ")
+    assert table.tidy["difference"].isna().all()
+
+
+def test_differences_are_paired_tested_and_corrected_over_the_table(tmp_path):
+    # PAPO has 3 of 8 more on each of 20 problems; Ent-Reg the same as DAPO but for one
+    base = [1, 2, 3, 4] * 5
+    make_cell(tmp_path, "dapo", base)
+    make_cell(tmp_path, "papo_polarity", [right + 3 for right in base])
+    make_cell(tmp_path, "ent_reg", [2, *base[1:]])
+    table = make_table(tmp_path)
+    tidy = table.tidy.query("column == 'smoke_easy'").set_index("row")
+    assert tidy["difference"]["PAPO"] == pytest.approx(37.5)
+    assert tidy["difference_low"]["PAPO"] > 15
+    # Two rows, four columns and their mean: ten comparisons
+    assert tidy["p_holm"]["PAPO"] == pytest.approx(10 / 10_001)
+    assert tidy["p_holm"]["Ent-Reg"] == 1.0
+    assert tidy["among_best"].to_dict() == {row: row == "PAPO" for row in tidy.index}
+    easy = shown(table, "smoke_easy (for MATH)")
+    assert easy["PAPO"].endswith("†")
+    assert not easy["Ent-Reg"].endswith("†")
+    assert "over 10 comparisons" in " ".join(layout(table).notes)
+
+
+def test_where_no_row_can_be_told_from_the_highest_none_is_bold(results):
+    tidy = make_table(results).tidy.query("column != 'in-domain mean'")
+    assert not tidy["among_best"].any(), "of two problems each"
+
+
+def test_other_problems_are_not_compared(tmp_path):
+    make_cell(tmp_path, "dapo", [2, 4])
+    make_cell(tmp_path, "papo_polarity", [6, 8, 8])
+    assert make_table(tmp_path).tidy["difference"].isna().all()
 
 
 def test_a_folder_that_is_no_seed_is_left_out(results):
@@ -169,7 +207,8 @@ def test_report_is_complete_and_a_hostile_completion_or_setting_stays_text(resul
     manifest.write_text(yaml.safe_dump(cell))
     build_report("papo", "smoke", CONFIGS, results)
     folder = results / "smoke" / "papo"
-    for name in ("table1.csv", "table1.md", "table1.tex", "figure5.png", "figure5.pdf", "index.html"):
+    files = [name for of_artifact in artifact_files("papo", CONFIGS).values() for name in of_artifact]
+    for name in (*files, "index.html"):
         assert (folder / name).stat().st_size > 0, name
     page = (folder / "index.html").read_text()
     assert "<script" not in page
@@ -179,20 +218,74 @@ def test_report_is_complete_and_a_hostile_completion_or_setting_stays_text(resul
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page
     markdown = (folder / "table1.md").read_text()
-    assert "| PAPO    | 65.90 | 87.50 |" in markdown
-    assert "| DAPO    | 65.57 | not run |" in markdown
+    assert "| DAPO | 31.17 / – |" in markdown or "65.57 / – |" in markdown
+    assert "65.90 / 87.50 ± " in markdown
 
 
 def test_latex_is_escaped():
     assert latex_escape("80/20 & 5 % of a_b in `x_y`") == r"80/20 \& 5 \% of a\_b in \texttt{x\_y}"
-    line = dict.fromkeys(
-        ("published", "reproduced", "interval", "n", "difference", "gain_published", "gain"), ""
-    )
-    block = {"model": "M_1", "heading": "h", "metric": "mean@8", "lines": [{"row": "50 %"} | line]}
-    text = render("table.tex.j2", title="t", caption="c_d", blocks=[block])
-    assert r"M\_1" in text
-    assert r"50 \% &" in text
+    cell = CellText("1.0", "2.0 ± 0.1†", is_among_best=True, cell="c")
+    made = Layout(
+        title="t", caption="c_d", headings=[("a & b", 2)], columns=["x_1", "y"],
+        groups={"M_1": {"50 %": [cell, cell]}}, differences={}, baseline="b", notes=["100 %"],
+    )  # fmt: skip
+    text = render("table.tex.j2", t=made)
+    assert r"\multicolumn{3}{l}{\textit{M\_1}} \\" in text
+    assert r"50 \% & 1.0 / \textbf{2.0 $\pm$ 0.1\textdagger{}} & 1.0" in text
+    assert r"\multicolumn{2}{c}{a \& b} \\" in text
+    assert r"\begin{tabular}{lrr}" in text
     assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+
+
+@pytest.mark.parametrize("paper", ["opefo", "papo", "repo"])
+def test_every_table_is_laid_out_with_every_published_number(paper, tmp_path):
+    for name in load_artifacts(paper, CONFIGS).tables:
+        table = make_table(tmp_path, "paper", paper, name)
+        printed = {row: cells for rows in layout(table).groups.values() for row, cells in rows.items()}
+        assert all(cell.published != "–" for cells in printed.values() for cell in cells), name
+        tidy = table.tidy
+        assert (tidy["status"] == "not_run").all()
+        own = 2 * 5 if (paper, name) == ("papo", "table1") else 0  # the mean that PAPO does not print
+        frame = read_csv(published_folder() / paper / f"{name}.csv")
+        assert len(tidy) - own == len(frame), name
+
+
+def test_entropy_and_best_checkpoint_are_columns(tmp_path):
+    folder = tmp_path / "paper/repo/aime-8b/gspo"
+    for seed, last in ((0, 0.5), (1, 0.3)):
+        run = folder / f"seed{seed}"
+        run.mkdir(parents=True)
+        (run / "scores.csv").write_text("benchmark\n")
+        write_json(run / "eval.done.json", {"benchmarks": {}})
+        pd.DataFrame({"step": [1, 2], "entropy": [0.2, last]}).to_parquet(run / "metrics.parquet")
+        (run / "selection.csv").write_text(
+            f"benchmark,rule,value\naime24,best by the paper's rule,{last}\naime24,last,0.9\n"
+        )
+    tidy = make_table(tmp_path, "paper", "repo", "table3").tidy.query("row == 'GSPO'").set_index("column")
+    assert tidy.loc[["H", "dH"], "reproduced"].iloc[[0, 2]].tolist() == pytest.approx([0.4, 0.2])
+    artifact = load_artifacts("repo", CONFIGS).tables["table3"]
+    best = TableArtifact(
+        rows={"GSPO": "gspo"}, models={"Qwen3-8B": "aime-8b"}, baseline="GSPO",
+        columns={"AIME24@64": {"benchmark": "aime24", "best": True}},
+    )  # fmt: skip
+    assert artifact.baseline == "DAPO"
+    table = Table("table3", best, "repo", "paper", CONFIGS, tmp_path)
+    assert table.tidy["reproduced"].tolist() == [0.5], "of both seeds"
+    assert table.tidy["ci_low"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"baseline": "DPO"}, "baseline: expected one of the rows"),
+        ({"groups": {"a": ["AMCC"]}}, r"found \['AMCC'\]"),
+        ({"columns": {"x": {"metric": "mean@8"}}}, "expected a benchmark or a curve"),
+    ],
+)
+def test_an_artifact_that_cannot_be_is_refused(change, said):
+    table = load_artifacts("papo", CONFIGS).tables["table1"].model_dump()
+    with pytest.raises(ValidationError, match=said):
+        TableArtifact.model_validate(table | change)
 
 
 def test_a_damaged_samples_file_is_named(results):

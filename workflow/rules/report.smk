@@ -1,12 +1,66 @@
+REPORTED = {
+    paper: artifact_files(paper, CONFIGS)
+    for paper in CONFIGS.papers()
+    if has_artifacts(paper, CONFIGS)
+}
+
+
+def artifact_paths(scale, paper, name):
+    """Files of a table or figure."""
+    return [RESULTS / scale / paper / file for file in REPORTED[paper][name]]
+
+
+# A rule for each table and figure, so that one cell's result renders anew what shows it and nothing else;
+# `snakemake papo_table1` is the one at config["scale"]
+for paper, name in [(paper, name) for paper in REPORTED for name in REPORTED[paper]]:
+
+    rule:
+        name:
+            f"render_{paper}_{name}"
+        input:
+            scores=lambda w, paper=paper, name=name: LOOKUPS.scores_among(
+                w.scale, paper, artifact_cells(paper, name, w.scale, CONFIGS)
+            ),
+            artifacts=f"configs/papers/{paper}/artifacts.yaml",
+            publication=f"configs/papers/{paper}/publication.yaml",
+        output:
+            artifact_paths("{scale}", paper, name),
+        log:
+            RESULTS / "{scale}" / paper / f"logs/{name}.log",
+        benchmark:
+            RESULTS / "{scale}" / paper / f"logs/{name}.tsv"
+        container:
+            image("report")
+        resources:
+            **LOOKUPS.report_job(paper),
+        params:
+            results=RESULTS,
+            paper=paper,
+            name=name,
+        message:
+            f"Rendering {name} of {paper}"
+        shell:
+            "entrobench report {params.paper} --only {params.name} --scale {wildcards.scale}"
+            " --results {params.results} > {log} 2>&1"
+
+    rule:
+        name:
+            f"{paper}_{name}"
+        input:
+            artifact_paths(RUN.scale, paper, name),
+
+
 rule report:
-    """Table 1, Figure 5 and the page of a paper."""
+    """The page of a paper, with its tables and figures."""
     input:
         scores=lambda w: LOOKUPS.scores_of(w.scale, [w.paper]),
-        artifacts="configs/papers/{paper}/artifacts.yaml",
+        artifacts=lambda w: [
+            path
+            for name in REPORTED[w.paper]
+            for path in artifact_paths(w.scale, w.paper, name)
+        ],
     output:
         RESULTS / "{scale}/{paper}/index.html",
-        multiext(str(RESULTS / "{scale}/{paper}/table1"), ".csv", ".md", ".tex"),
-        multiext(str(RESULTS / "{scale}/{paper}/figure5"), ".png", ".pdf"),
     log:
         RESULTS / "{scale}/{paper}/logs/report.log",
     benchmark:

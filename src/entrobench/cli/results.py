@@ -119,14 +119,15 @@ def resolution(
 
 
 def report(
-    paper: Annotated[str, typer.Argument(help="A paper with artifacts: papo.")],
+    paper: Annotated[str, typer.Argument(help="A paper with artifacts: papo, repo, opefo.")],
     scale: Scale = "smoke",
     results: Results = Path("results"),
+    only: Annotated[str | None, typer.Option(help="One artifact, without the page: table1.")] = None,
 ) -> None:
-    """Render a paper's table, figure and page from what has run."""
+    """Render a paper's tables, figures and page from what has run."""
     from entrobench.report.build import build_report
 
-    build_report(paper, scale, checkout_configs(), results)
+    build_report(paper, scale, checkout_configs(), results, only)
 
 
 def export(

@@ -4,52 +4,81 @@ from pathlib import Path
 
 import pandas as pd
 
-from entrobench.cells import listed_cells
-from entrobench.configs import Configs
+from entrobench.cells import listed_cells, stand_in
+from entrobench.configs import Configs, require_known
 from entrobench.errors import CorruptFile
 from entrobench.files import read_parquet, write_atomic
-from entrobench.report.artifacts import experiments_at, load_artifacts, seed_folders
+from entrobench.report.artifacts import (
+    Artifacts,
+    artifact_files,
+    experiments_at,
+    figure_experiment,
+    load_artifacts,
+    seed_folders,
+)
 from entrobench.report.figure import draw_dynamics, save
 from entrobench.report.page import cell_section, render_page
 from entrobench.report.render import render
 from entrobench.report.table import Table
+from entrobench.report.table_text import Layout, layout
 
 
-def build_report(paper: str, scale: str, configs: Configs, results: Path) -> None:
-    """Write table1.{csv,md,tex}, figure5.{png,pdf} and index.html into results/<scale>/<paper>/.
+def build_report(paper: str, scale: str, configs: Configs, results: Path, only: str | None = None) -> None:
+    """Write each table (.csv, .md, .tex), each figure (.png, .pdf) and index.html into the paper's folder.
 
-    What was not run is shown as such. Raises CorruptFile for a damaged file, naming it.
+    What was not run is shown as such. only: this artifact alone, without the page. Raises UnknownName, or
+    CorruptFile for a damaged file, naming it.
     """
     artifacts = load_artifacts(paper, configs)
+    if only is not None:
+        listing = f"configs/papers/{paper}/artifacts.yaml"
+        require_known("artifact", only, list(artifact_files(paper, configs)), listing)
     folder = results / scale / paper
-    table = Table(artifacts.table1, paper, scale, configs, results)
-    blocks, caption = table.blocks(), table.caption()
-    title = f"{artifacts.table1.title}, scale {scale}"
-    write_atomic(folder / "table1.csv", table.tidy.to_csv(index=False))
-    for suffix in ("md", "tex"):
-        text = render(f"table.{suffix}.j2", title=title, caption=caption, blocks=blocks)
-        write_atomic(folder / f"table1.{suffix}", text)
-
-    figure5 = artifacts.figure5
-    # The paper's experiment if this scale has it, else the one that it has
-    experiment = experiments_at(scale, [figure5.experiment, *artifacts.table1.models.values()], configs)[0]
-    curves = {
-        configs.method(method).title: _curve(seed_folders(results / scale / paper / experiment / method))
-        for method in figure5.methods
+    layouts: list[Layout] = []
+    for name, artifact in artifacts.tables.items():
+        if only in (None, name):
+            layouts.append(_write_table(Table(name, artifact, paper, scale, configs, results), folder / name))
+    figures = {
+        _draw(name, artifacts, paper, scale, configs, results): folder / f"{name}.png"
+        for name in artifacts.figures
+        if only in (None, name)
     }
-    model = next(label for label, name in artifacts.table1.models.items() if name == experiment)
-    figure_title = f"{figure5.title} at scale {scale}: {table.model_label(model)}"
-    save(draw_dynamics(curves, figure_title), folder, "figure5")
-
-    shown = experiments_at(scale, list(artifacts.table1.models.values()), configs)
+    if only is not None:
+        return
+    shown = {experiment for table in artifacts.tables.values() for experiment in table.models.values()}
+    in_tables = experiments_at(scale, list(shown), configs)
     cells = [
         cell_section(results / scale / str(cell), cell, configs.method(cell.method).trains)
         for cell in listed_cells(paper, configs)
-        if cell.experiment in shown
+        if cell.experiment in in_tables
     ]
-    page_title = f"entrobench: {paper}, scale {scale}"
-    page = render_page(page_title, caption, blocks, folder / "figure5.png", figure_title, cells)
+    page = render_page(f"entrobench: {paper}, scale {scale}", layouts, figures, cells)
     write_atomic(folder / "index.html", page)
+
+
+def _write_table(table: Table, path: Path) -> Layout:
+    shown = layout(table)
+    write_atomic(path.with_suffix(".csv"), table.tidy.to_csv(index=False))
+    for suffix in ("md", "tex"):
+        write_atomic(path.with_suffix(f".{suffix}"), render(f"table.{suffix}.j2", t=shown))
+    return shown
+
+
+def _draw(name: str, artifacts: Artifacts, paper: str, scale: str, configs: Configs, results: Path) -> str:
+    """Write a figure; return its title."""
+    figure = artifacts.figures[name]
+    experiment = figure_experiment(figure, artifacts, scale, configs)
+    curves = {
+        configs.method(method).title: _curve(seed_folders(results / scale / paper / experiment / method))
+        for method in figure.methods
+    }
+    models = {of: model for table in artifacts.tables.values() for model, of in table.models.items()}
+    published = configs.protocol(paper).experiments[experiment].model
+    run = stand_in(published, configs.scale(scale).models)
+    model = f"{run} for {models[experiment]}" if run != published else models[experiment]
+    title = f"{figure.title} at scale {scale}: {model}"
+    save(draw_dynamics(curves, title), results / scale / paper, name)
+    return title
 
 
 def _curve(folders: list[Path]) -> pd.DataFrame | None:

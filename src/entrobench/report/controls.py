@@ -16,8 +16,8 @@ import pandas as pd
 from entrobench.cells import CellId, benchmark_of, listed_cells, model_of
 from entrobench.configs import Configs, Scale
 from entrobench.files import read_csv
-from entrobench.paths import published_folder
 from entrobench.report.artifacts import BASE_ROW, has_artifacts, load_artifacts
+from entrobench.report.publication import load_publication, printed_values
 
 Verdict = Literal["met", "missed", "not run"]
 
@@ -71,17 +71,27 @@ def _of_tables(cell: CellId, configs: Configs) -> Iterator[Control]:
     """What the paper's own table has for its base model."""
     if not has_artifacts(cell.paper, configs):
         return
-    table = load_artifacts(cell.paper, configs).table1
-    published = read_csv(published_folder() / cell.paper / table.published)
-    for model, experiment in table.models.items():
-        if experiment != cell.experiment:
+    publication = load_publication(cell.paper, configs)
+    for name, table in load_artifacts(cell.paper, configs).tables.items():
+        models = [model for model, experiment in table.models.items() if experiment == cell.experiment]
+        if not models or BASE_ROW not in table.rows:
             continue
-        rows = published[(published["model"] == model) & (published["row"] == BASE_ROW)]
-        for row in rows.to_dict("records"):
-            entry = table.columns[row["column"]]
-            benchmark = benchmark_of(entry, cell.paper, configs)
+        published = printed_values(cell.paper, name)
+        of_base = published[(published["row"] == BASE_ROW) & published["model"].isin(models)]
+        for label in table.columns:
+            column = table.column(label)
+            printed, metric = column.printed or (label, "")
+            rows = of_base[(of_base["column"] == printed) & (of_base["metric"].isin([metric]) | (not metric))]
+            if not column.benchmark or column.best or rows.empty:
+                continue
+            row = rows.iloc[0]
             yield Control(
-                cell, entry, benchmark, row["metric"], float(row["value"]), f"{table.title}, {BASE_ROW}"
+                cell,
+                column.benchmark,
+                benchmark_of(column.benchmark, cell.paper, configs),
+                column.metric or str(row["metric"]),
+                float(row["value"]) * (100 if row["unit"] == "share" else 1),
+                f"{publication.tables[name].title}, {BASE_ROW}",
             )
 
 

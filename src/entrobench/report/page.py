@@ -1,4 +1,4 @@
-"""One self-contained HTML page: table, figure, and each cell's settings, provenance, commands, scores."""
+"""One self-contained HTML page: tables, figures, and each cell's settings, provenance, commands, scores."""
 
 import base64
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 from entrobench.cells import CellId, read_cell, status_of
 from entrobench.files import read_csv, read_json, read_parquet
 from entrobench.report.render import render
+from entrobench.report.table_text import Layout
 
 
 def cell_section(folder: Path, cell: CellId, trains: bool) -> dict[str, Any]:
@@ -44,20 +45,10 @@ def _json_or_none(path: Path) -> Any:
 
 
 def render_page(
-    title: str,
-    caption: str,
-    blocks: list[dict[str, Any]],
-    figure: Path,
-    figure_title: str,
-    cells: list[dict[str, Any]],
+    title: str, tables: list[Layout], figures: dict[str, Path], cells: list[dict[str, Any]]
 ) -> str:
-    """The page as HTML text; the figure is inlined, so that nothing else is needed to read it."""
-    return render(
-        "page.html.j2",
-        title=title,
-        caption=caption,
-        blocks=blocks,
-        figure=base64.b64encode(figure.read_bytes()).decode(),
-        figure_title=figure_title,
-        cells=cells,
-    )
+    """The page as HTML text. figures: title -> PNG file, inlined, so that the page needs no other file."""
+    shown = [
+        {"title": name, "png": base64.b64encode(png.read_bytes()).decode()} for name, png in figures.items()
+    ]
+    return render("page.html.j2", title=title, tables=tables, figures=shown, cells=cells)

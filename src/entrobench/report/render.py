@@ -7,6 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "±": r"$\pm$", "†": r"\textdagger{}", "–": "--",
 }  # fmt: skip
 
 

@@ -1,61 +1,137 @@
-"""A table of a paper beside what was reproduced: tidy data first, then Markdown and LaTeX from it.
+"""A table of a paper beside what was reproduced, read from the cells' samples and curves.
 
 A scale may run other benchmarks or another model in the place of the paper's ("stand-ins"). Then the
-difference from the published value would compare two different things and is shown as n/a; what can be
-compared is the gain over Base.
+difference from the published value would compare two different things and is not shown; what can be compared
+is the difference from the table's baseline.
+
+Tests: each row is compared with the baseline on the same problems (statistics/comparisons.py), and Holm's
+correction is over all comparisons of the table. A value stands among the best of its column where the test
+cannot tell it from the highest, if it can tell some row from it.
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from entrobench.cells import benchmark_of, stand_in
 from entrobench.configs import Configs, Model, Scale
+from entrobench.errors import CorruptFile
 from entrobench.evaluation.outcomes import Outcomes, measure
 from entrobench.evaluation.samples import stream_samples
-from entrobench.files import read_csv, read_json
-from entrobench.paths import published_folder
-from entrobench.report.artifacts import BASE_ROW, TableArtifact, experiments_at, seed_folders
+from entrobench.files import read_csv, read_json, read_parquet
+from entrobench.report.artifacts import ColumnArtifact, TableArtifact, experiments_at, seed_folders
 from entrobench.report.controls import Control, controls_of
+from entrobench.report.publication import load_publication, printed_values
+from entrobench.statistics.comparisons import holm, sign_flip
+from entrobench.statistics.intervals import Estimate, difference_of, weighted
 
-COLUMNS = [
-    "model", "row", "column", "published", "reproduced", "ci_low", "ci_high",
-    "n_problems", "n_samples", "n_seeds", "status", "control", "cell",
+TIDY = [
+    "model", "row", "column", "published", "reproduced", "ci_low", "ci_high", "n_problems", "n_samples",
+    "n_seeds", "status", "difference", "difference_low", "difference_high", "p_holm", "among_best",
+    "control", "cell",
 ]  # fmt: skip
-IN_DOMAIN_LABEL = "in-domain mean"
+LEVEL = 0.05
 # A cell with a larger share of samples that the grader could not decide is no measurement
 MAX_ERROR_SHARE = 0.1
+BEST_RULE = "best by the paper's rule"  # of selection.csv
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column as this scale runs it. `label` is the paper's name, or the stand-in's."""
+    """A column as this scale runs it. label: the paper's name, or the stand-in's. source: None for a mean of
+    columns, whose names are `parts`.
+    """
 
+    name: str
     label: str
-    published_as: str
-    benchmark: str
+    source: ColumnArtifact | None
     metric: str
     is_stand_in: bool
-    in_domain: bool
+    parts: tuple[str, ...] = ()
+
+    @property
+    def benchmark(self) -> str:
+        """Whose samples the column is computed from; empty for none."""
+        return self.source.benchmark if self.source is not None and not self.source.best else ""
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A published value, in the unit and with the digits that are printed."""
+
+    value: float
+    digits: int
+    unit: str
+
+    @property
+    def scale(self) -> int:
+        """What a share of 1 is in this unit."""
+        return 100 if self.unit == "percent" else 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One number of the table, in the published one's unit. status: measured, not_run, or control_failed
+    where the grader could not decide too many samples. difference: from the baseline.
+    """
+
+    printed: Printed | None
+    status: str = "not_run"
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    problems: int | None = None
+    samples: int | None = None
+    seeds: int | None = None
+    difference: Estimate | None = None
+    p: float | None = None
+    is_among_best: bool = False
+    control: str = ""
+    cell: str = ""
+
+    @property
+    def is_measured(self) -> bool:
+        return self.status == "measured"
+
+    @property
+    def is_different(self) -> bool:
+        """From the baseline, after Holm's correction."""
+        return self.p is not None and self.p <= LEVEL
+
+
+Key = tuple[str, str, str]  # model, row, column, as in the paper
 
 
 class Table:
-    """One table of a paper at one scale, read from the cells' samples."""
+    """One table of a paper at one scale."""
 
     def __init__(
-        self, artifact: TableArtifact, paper: str, scale_name: str, configs: Configs, results: Path
+        self,
+        name: str,
+        artifact: TableArtifact,
+        paper: str,
+        scale_name: str,
+        configs: Configs,
+        results: Path,
     ) -> None:
         self.artifact = artifact
         self.paper = paper
         self.configs = configs
         self.results = results
         self.scale: Scale = configs.scale(scale_name)
-        self.published = read_csv(published_folder() / paper / artifact.published)
+        self.publication = load_publication(paper, configs).tables[name]
+        self.frame = printed_values(paper, name)
+
+    @property
+    def title(self) -> str:
+        """As in the paper."""
+        return self.publication.title
 
     @cached_property
     def experiments(self) -> dict[str, str]:
@@ -72,193 +148,267 @@ class Table:
         """The paper's name, or `<stand-in> for <paper's name>`."""
         return f"{self.model_run(model).model} for {model}" if self.scale.models else model
 
+    # -- columns ---------------------------------------------------------------------------------------------
+
     @cached_property
     def columns(self) -> list[Column]:
-        """The paper's columns that this scale runs, and the mean of those in-domain."""
-        experiment = self.configs.protocol(self.paper).experiments[next(iter(self.experiments.values()))]
-        metrics = dict(zip(self.published["column"], self.published["metric"], strict=True))
-        columns = []
-        for label, published in self.artifact.columns.items():
-            if self.scale.benchmarks == "as published":
-                run = published
-            elif published in self.scale.benchmarks:
-                run = self.scale.benchmarks[published]
-            else:
+        """The paper's columns that this scale runs, each mean of columns behind the last of them."""
+        columns = [
+            column
+            for name in self.artifact.columns
+            if (column := self._column(name, self.artifact.column(name))) is not None
+        ]
+        for label, parts in (self.publication.means | self.artifact.means).items():
+            names = [column.name for column in columns]
+            inside = [name for name in names if name in parts]
+            if len(inside) < 2 or (not self._is_replaced and len(inside) < len(parts)):
                 continue
-            columns.append(
-                Column(
-                    label if run == published else run,
-                    label,
-                    run,
-                    metrics[label],
-                    is_stand_in=run != published or bool(self.scale.models),
-                    in_domain=published in experiment.in_domain,
-                )
-            )
+            mean = Column(label, label, None, "mean of columns", self._is_replaced, tuple(inside))
+            columns.insert(names.index(inside[-1]) + 1, mean)
         return columns
+
+    @property
+    def _is_replaced(self) -> bool:
+        return self.scale.benchmarks != "as published" or bool(self.scale.models)
+
+    def _column(self, name: str, source: ColumnArtifact) -> Column | None:
+        """None for a benchmark that this scale does not run."""
+        of_column = self.frame[self.frame["column"] == (source.printed[0] if source.printed else name)]
+        metric = source.metric or str(of_column["metric"].iloc[0])
+        if source.curve:
+            return Column(name, name, source, source.curve, bool(self.scale.models))
+        run = source.benchmark
+        if self.scale.benchmarks != "as published":
+            if run not in self.scale.benchmarks:
+                return None
+            run = self.scale.benchmarks[run]
+        is_stand_in = run != source.benchmark or bool(self.scale.models)
+        label = name if run == source.benchmark else run
+        return Column(name, label, source.model_copy(update={"benchmark": run}), metric, is_stand_in)
+
+    def printed(self, model: str, row: str, column: Column) -> Printed | None:
+        """The published value, of a mean that is not printed that of its columns; None for none."""
+        stated = column.source.printed if column.source is not None else None
+        name = stated[0] if stated is not None else column.name
+        of_row = self.frame[(self.frame["model"] == model) & (self.frame["row"] == row)]
+        found = of_row[of_row["column"] == name]
+        if stated is not None:
+            found = found[found["metric"] == stated[1]]
+        if not found.empty:
+            text = str(found["value"].iloc[0])
+            return Printed(float(text), len(text.partition(".")[2]), str(found["unit"].iloc[0]))
+        of_parts = [self.printed(model, row, part) for part in self.columns if part.name in column.parts]
+        values = [each for each in of_parts if each is not None]
+        if not values or len(values) < len(of_parts):
+            return None
+        return replace(values[0], value=sum(each.value for each in values) / len(values))
+
+    # -- values ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def entries(self) -> dict[Key, Entry]:
+        """Every number of the table. Raises CorruptFile, naming the file."""
+        entries: dict[Key, Entry] = {}
+        for model, experiment in self.experiments.items():
+            for row, method in self.artifact.rows.items():
+                runs = self._runs(f"{self.paper}/{experiment}/{method}")
+                for column in self.columns:
+                    entries[model, row, column.name] = self._entry(model, row, column, runs)
+        return self._with_tests(entries)
+
+    def _runs(self, cell: str) -> list[Path]:
+        folders = seed_folders(self.results / self.scale.scale / cell)
+        return [folder for folder in folders if (folder / "scores.csv").exists()]
+
+    def _entry(self, model: str, row: str, column: Column, runs: list[Path]) -> Entry:
+        cell = f"{self.paper}/{self.experiments[model]}/{self.artifact.rows[row]}"
+        entry = Entry(
+            self.printed(model, row, column),
+            control=self._control(model, column),
+            cell=" ".join(f"{cell}/{run.name}" for run in runs) or f"{cell}/seed0",
+        )
+        factor = entry.printed.scale if entry.printed is not None else 100
+        if column.source is not None and column.source.best:
+            return _of_best(entry, column.source.benchmark, runs, factor)
+        if column.source is not None and column.source.curve:
+            return _of_curve(entry, column.source, runs)
+        parts = self._measured.get((model, row, column.name))
+        if parts is None:
+            return entry
+        found = measure(parts)
+        is_graded = all(of.n_errors <= MAX_ERROR_SHARE * of.n_graded for of, _ in parts)
+        return replace(
+            entry,
+            status="measured" if is_graded else "control_failed",
+            value=factor * found.value,
+            low=factor * found.ci_low,
+            high=factor * found.ci_high,
+            problems=found.n_problems,
+            samples=found.n_samples,
+            seeds=found.n_seeds,
+        )
+
+    @cached_property
+    def _measured(self) -> dict[Key, list[tuple[Outcomes, str]]]:
+        """The outcomes and metrics that a number is the mean of, where all of them were evaluated."""
+        measured: dict[Key, list[tuple[Outcomes, str]]] = {}
+        for model, experiment in self.experiments.items():
+            for row, method in self.artifact.rows.items():
+                runs = self._runs(f"{self.paper}/{experiment}/{method}")
+                # A benchmark may have no grader where a run was evaluated
+                done = {run: read_json(run / "eval.done.json")["benchmarks"] for run in runs}
+                read: dict[str, Outcomes] = {}
+                for column in self.columns:
+                    benchmark = column.benchmark
+                    evaluated = [run for run in runs if benchmark in done[run]]
+                    if not evaluated:
+                        continue
+                    if benchmark not in read:
+                        read[benchmark] = Outcomes.of(
+                            [stream_samples(run / "eval" / benchmark / "samples.jsonl") for run in evaluated]
+                        )
+                    if _allows(read[benchmark], column.metric):
+                        measured[model, row, column.name] = [(read[benchmark], column.metric)]
+                for column in self.columns:
+                    of_parts = [measured.get((model, row, part)) for part in column.parts]
+                    if of_parts and None not in of_parts:
+                        measured[model, row, column.name] = [each for part in of_parts for each in part or ()]
+        return measured
+
+    # -- tests -----------------------------------------------------------------------------------------------
+
+    def _with_tests(self, entries: dict[Key, Entry]) -> dict[Key, Entry]:
+        """With each row's difference from the baseline, and the rows among the best of each column."""
+        tested: dict[Key, Entry] = {}
+        for (model, row, column), entry in entries.items():
+            base = model, self.artifact.baseline, column
+            compared = self._compared((model, row, column), base, entries)
+            if row != self.artifact.baseline and compared is not None:
+                difference, p = compared
+                tested[model, row, column] = replace(entry, difference=difference, p=p)
+        corrected = holm([entry.p for entry in tested.values() if entry.p is not None])
+        for (key, entry), p in zip(tested.items(), corrected, strict=True):
+            entries[key] = replace(entry, p=p)
+        for model in self.experiments:
+            for name in [column.name for column in self.columns]:
+                for row in self._best_rows(model, name, entries):
+                    entries[model, row, name] = replace(entries[model, row, name], is_among_best=True)
+        return entries
+
+    def _compared(self, key: Key, other: Key, entries: dict[Key, Entry]) -> tuple[Estimate, float] | None:
+        """Difference of two entries on the same problems and its p; None where one is not measured, or had
+        other problems.
+        """
+        if key == other or not (entries[key].is_measured and entries[other].is_measured):
+            return None
+        if key not in self._measured or other not in self._measured:
+            return None
+        estimates, differences, weights = [], [], []
+        pairs = list(zip(self._measured[key], self._measured[other], strict=True))
+        for (ours, metric), (theirs, _) in pairs:
+            if set(ours.attempts) != set(theirs.attempts):
+                return None
+            a_KP, b_KP = (
+                np.array([of.by_seed(metric)[problem] for problem in ours.attempts]).T
+                for of in (ours, theirs)
+            )
+            estimates.append(difference_of(a_KP, b_KP, ours.n_samples, theirs.n_samples))
+            differences.append(a_KP.mean(axis=0) - b_KP.mean(axis=0))
+            weights.append(np.full(a_KP.shape[1], 1 / (len(pairs) * a_KP.shape[1])))
+        found = weighted(estimates, [1 / len(pairs)] * len(pairs))
+        printed = entries[key].printed
+        factor = printed.scale if printed is not None else 100
+        p = sign_flip(np.concatenate(differences), seed=0, weights_P=np.concatenate(weights))
+        return Estimate(factor * found.value, factor * found.low, factor * found.high), p
+
+    def _best_rows(self, model: str, column: str, entries: dict[Key, Entry]) -> list[str]:
+        rows = [row for row in self.artifact.rows if entries[model, row, column].is_measured]
+        if len(rows) < 2:
+            return []
+        highest = max(rows, key=lambda row: entries[model, row, column].value)
+        others = [row for row in rows if row != highest]
+        compared = [self._compared((model, highest, column), (model, row, column), entries) for row in others]
+        if any(each is None for each in compared):
+            return []
+        p_values = holm([each[1] for each in compared if each is not None])
+        alike = [row for row, p in zip(others, p_values, strict=True) if p > LEVEL]
+        return [highest, *alike] if len(alike) < len(others) else []
+
+    # -- controls --------------------------------------------------------------------------------------------
 
     @cached_property
     def _controls(self) -> list[Control]:
         return controls_of(self.paper, self.scale.scale, self.configs, self.results)
 
-    def _controls_of(self, model: str, column: Column) -> list[Control]:
+    def controls(self, model: str, column: Column) -> list[Control]:
         """The controls of a column: its own model's, and those of models that stand in no table."""
-        benchmark = benchmark_of(column.benchmark, self.paper, self.configs)
+        parts = [part for part in self.columns if part.name in column.parts] or [column]
+        benchmarks = {
+            benchmark_of(part.benchmark, self.paper, self.configs) for part in parts if part.benchmark
+        }
         others = set(self.artifact.models.values()) - {self.artifact.models[model]}
         return [
             control
             for control in self._controls
-            if control.benchmark == benchmark and control.cell.experiment not in others
+            if control.benchmark in benchmarks and control.cell.experiment not in others
         ]
+
+    def _control(self, model: str, column: Column) -> str:
+        """missed where one is, met where one is and none is missed; empty where there is none."""
+        verdicts = {control.verdict for control in self.controls(model, column)}
+        return next((verdict for verdict in ("missed", "met", "not run") if verdict in verdicts), "")
+
+    # -- data ------------------------------------------------------------------------------------------------
 
     @cached_property
     def tidy(self) -> pd.DataFrame:
-        """One row per model, row and column. Values in percent; what was not run has none."""
-        rows = [
-            {"model": self.model_label(model), "row": row} | values
-            for model, experiment in self.experiments.items()
-            for row, method in self.artifact.rows.items()
-            for values in self._values(model, row, f"{self.paper}/{experiment}/{method}")
-        ]
-        frame = pd.DataFrame(rows)[COLUMNS]
+        """One row per model, row and column, in the published value's unit; what was not run has none."""
+        frame = pd.DataFrame([dict(zip(TIDY, row, strict=True)) for row in self._tidy_rows()], columns=TIDY)
         return frame.astype(dict.fromkeys(["n_problems", "n_samples", "n_seeds"], "Int64"))
 
-    def _values(self, model: str, row: str, cell: str) -> Iterator[dict[str, Any]]:
-        """Published and reproduced value of each column of a row, and of the in-domain mean."""
-        folders = seed_folders(self.results / self.scale.scale / cell)
-        runs = [folder for folder in folders if (folder / "scores.csv").exists()]
-        names = " ".join(f"{cell}/{run.name}" for run in runs) or f"{cell}/seed0"
-        # A benchmark may have no grader where a run was evaluated
-        done = {run: read_json(run / "eval.done.json")["benchmarks"] for run in runs}
-        evaluated = {
-            column: [run for run in runs if column.benchmark in done[run]] for column in self.columns
-        }
-        measured = {column: _outcomes(of, column) for column, of in evaluated.items() if of}
-        published = {column: self._published(model, row, column.published_as) for column in self.columns}
-        groups = {column.label: [column] for column in self.columns}
-        inside = [column for column in self.columns if column.in_domain]
-        if len(inside) > 1:
-            groups[IN_DOMAIN_LABEL] = inside
-        for label, columns in groups.items():
-            mean = round(sum(published[column] for column in columns) / len(columns), 2)
-            is_run = all(column in measured for column in columns)
-            control = _verdict([each for column in columns for each in self._controls_of(model, column)])
-            parts = [(measured[column], column.metric) for column in columns if is_run]
-            result = _measured(parts) if is_run else _NOT_RUN
-            yield {"column": label, "cell": names, "published": mean, "control": control} | result
-
-    def _published(self, model: str, row: str, column: str) -> float:
-        found = self.published.query("model == @model and row == @row and column == @column")
-        return float(found["value"].iloc[0])
-
-    def blocks(self) -> list[dict[str, Any]]:
-        """What the templates show: one block per model and column, a line per row, every number formatted."""
-        blocks = []
-        columns = {column.label: column for column in self.columns}
-        labels = {self.model_label(model): model for model in self.experiments}
-        for (model, label), part in self.tidy.groupby(["model", "column"], sort=False):
-            column = columns.get(str(label))
-            stand_in = any(c.is_stand_in for c in self.columns) if column is None else column.is_stand_in
-            base = part.set_index("row").loc[BASE_ROW]
-            heading = str(label)
-            if column is not None and column.label != column.published_as:
-                heading += f" (stands in for {column.published_as})"
-            shown = [column] if column is not None else [c for c in self.columns if c.in_domain]
-            missed = [
-                _text(control)
-                for each in shown
-                for control in self._controls_of(labels[str(model)], each)
-                if control.verdict == "missed"
-            ]
-            if missed:
-                heading += f" (control missed: {'; '.join(missed)})"
-            metric = column.metric if column is not None else "mean of the in-domain columns"
-            lines = [_line(row, base.to_dict(), stand_in) for row in part.to_dict("records")]
-            blocks.append({"model": model, "heading": heading, "metric": metric, "lines": lines})
-        return blocks
-
-    def caption(self) -> str:
-        """What is shown, at which scale, with which model, and what that does not allow to be concluded."""
-        models = ", ".join(f"{self.model_run(model).title} for {model}" for model in self.experiments)
-        text = [
-            f"{self.artifact.title} of the PAPO paper (arXiv {self.configs.protocol(self.paper).arxiv}), "
-            f"scale `{self.scale.scale}`. Values in percent; brackets hold the 95 % interval (over "
-            "problems, and over training seeds where there are several); n = problems x samples x training "
-            "seeds."
-        ]
-        stand_ins = [c for c in self.columns if c.label != c.published_as]
-        if stand_ins:
-            names = ", ".join(f"{c.label} for {c.published_as}" for c in stand_ins)
-            text.append(
-                f"The columns are the {self.scale.scale} benchmarks (generated arithmetic), which stand in "
-                f"for the paper's: {names}."
-            )
-        if self.scale.models:
-            text.append(
-                f"Published values belong to the paper's model and benchmarks; what ran here is {models}. "
-                "So this is no reproduction: the difference is n/a, and only gains over Base can be set "
-                "side by side."
-            )
-        if self.scale.limits:
-            text.append(
-                "Benchmarks are seeded slices of a few problems. The scores show that the path works, no "
-                "more."
-            )
-        for key, setting in self.scale.method_exceptions.items():
-            text.append(f"Unlike the method, this scale sets {key} = {setting.value}: {setting.note}.")
-        if (self.tidy["n_seeds"].dropna() == 1).any():
-            text.append("Each cell is a single training seed.")
-        return " ".join(text)
+    def _tidy_rows(self) -> Iterator[Sequence[Any]]:
+        labels = {column.name: column.label for column in self.columns}
+        for (model, row, column), entry in self.entries.items():
+            difference = entry.difference or Estimate(math.nan, math.nan, math.nan)
+            yield (
+                self.model_label(model), row, labels[column],
+                math.nan if entry.printed is None else round(entry.printed.value, 2),
+                *(round(value, 3) for value in (entry.value, entry.low, entry.high)),
+                entry.problems, entry.samples, entry.seeds, entry.status,
+                *(round(value, 3) for value in (difference.value, difference.low, difference.high)),
+                math.nan if entry.p is None else entry.p, entry.is_among_best, entry.control, entry.cell,
+            )  # fmt: skip
 
 
-def _verdict(controls: list[Control]) -> str:
-    """missed where one is, met where one is and none is missed; empty where there is none."""
-    verdicts = {control.verdict for control in controls}
-    return next((verdict for verdict in ("missed", "met", "not run") if verdict in verdicts), "")
+def _allows(outcomes: Outcomes, metric: str) -> bool:
+    """Whether there are as many samples as a metric of k samples asks for."""
+    kind, _, number = metric.partition("@")
+    return kind not in ("pass", "pass_first", "maj", "combined") or int(number) <= outcomes.n_samples
 
 
-def _text(control: Control) -> str:
-    return (
-        f"{control.cell.experiment} {control.entry} {control.measured:.2f} "
-        f"[{control.low:.2f}, {control.high:.2f}], published {control.published:.2f}"
-    )
+def _of_best(entry: Entry, benchmark: str, runs: list[Path], factor: int) -> Entry:
+    """The highest score of any evaluated checkpoint of any seed: a maximum, so without an interval."""
+    found = []
+    for run in runs:
+        if (run / "selection.csv").exists():
+            chosen = read_csv(run / "selection.csv")
+            rows = chosen[(chosen["benchmark"] == benchmark) & (chosen["rule"] == BEST_RULE)]
+            found += [float(value) for value in rows["value"]]
+    return replace(entry, status="measured", value=factor * max(found), seeds=len(runs)) if found else entry
 
 
-_NOT_RUN: dict[str, Any] = dict.fromkeys(("reproduced", "ci_low", "ci_high"), math.nan) | {
-    "n_problems": None, "n_samples": None, "n_seeds": None, "status": "not_run",
-}  # fmt: skip
-
-
-def _outcomes(runs: list[Path], column: Column) -> Outcomes:
-    return Outcomes.of([stream_samples(run / "eval" / column.benchmark / "samples.jsonl") for run in runs])
-
-
-def _measured(parts: list[tuple[Outcomes, str]]) -> dict[str, Any]:
-    found = measure(parts)
-    is_graded = all(of.n_errors <= MAX_ERROR_SHARE * of.n_graded for of, _ in parts)
-    return {
-        "reproduced": round(100 * found.value, 2),
-        "ci_low": round(100 * found.ci_low, 2),
-        "ci_high": round(100 * found.ci_high, 2),
-        "n_problems": found.n_problems,
-        "n_samples": found.n_samples,
-        "n_seeds": found.n_seeds,
-        "status": "measured" if is_graded else "control_failed",
-    }
-
-
-def _line(row: dict[Any, Any], base: dict[Any, Any], is_stand_in: bool) -> dict[str, str]:
-    line = {"row": row["row"], "published": f"{row['published']:.2f}", "gain_published": "", "gain": ""}
-    if row["row"] != BASE_ROW:
-        line["gain_published"] = f"{row['published'] - base['published']:+.2f}"
-    if row["status"] == "not_run":
-        return line | {"reproduced": "not run", "interval": "", "n": "", "difference": ""}
-    if row["row"] != BASE_ROW and row["status"] == base["status"] == "measured":
-        line["gain"] = f"{row['reproduced'] - base['reproduced']:+.2f}"
-    failed = " (grader failed)" if row["status"] == "control_failed" else ""
-    return line | {
-        "reproduced": f"{row['reproduced']:.2f}{failed}",
-        "interval": f"[{row['ci_low']:.2f}, {row['ci_high']:.2f}]",
-        "n": f"{row['n_problems']} x {row['n_samples']} x {row['n_seeds']}",
-        "difference": "n/a" if is_stand_in or failed else f"{row['reproduced'] - row['published']:+.2f}",
-    }
+def _of_curve(entry: Entry, source: ColumnArtifact, runs: list[Path]) -> Entry:
+    """The mean over seeds of a curve's last value, or of how much it has changed since the first step."""
+    found = []
+    for run in runs:
+        path = run / "metrics.parquet"
+        if not path.exists():
+            continue
+        curve = read_parquet(path)
+        if source.curve not in curve:
+            raise CorruptFile(f"{path} lacks the column {source.curve}. Delete it and train the cell again.")
+        values = curve[source.curve].dropna()
+        found.append(float(values.iloc[-1] - (values.iloc[0] if source.change else 0)))
+    if not found:
+        return entry
+    return replace(entry, status="measured", value=sum(found) / len(found), seeds=len(found))

@@ -88,6 +88,14 @@ class Lookups:
         cells = (cell for paper in papers for cell in self.report_cells(scale, paper))
         return [self.cell_folder(scale, cell) / "scores.csv" for cell in cells]
 
+    def scores_among(self, scale: str, paper: str, wanted: set[tuple[str, str]]) -> list[Path]:
+        """Scores of those report_cells whose (experiment, method) is wanted."""
+        return [
+            self.cell_folder(scale, cell) / "scores.csv"
+            for cell in self.report_cells(scale, paper)
+            if (cell.experiment, cell.method) in wanted
+        ]
+
     def scores_of_controls(self, scale: str, papers: Iterable[str]) -> list[Path]:
         """Those of the cells among them that train nothing."""
         cells = (cell for paper in papers for cell in self.report_cells(scale, paper))
@@ -259,19 +267,19 @@ class Lookups:
         """Resources of scoring a cell; its memory is a function of the wildcards."""
         return self.small_job() | {"mem_mb": self._score_memory}
 
-    def report_job(self) -> Resources:
-        """Resources of a paper's report, which keeps the samples of one table row at a time, of all seeds."""
-        return self.small_job() | {"mem_mb": self._report_memory}
+    def report_job(self, paper: str | None = None) -> Resources:
+        """Resources of a paper's tables, which keep what scores are computed from of all their cells. paper:
+        by default the wildcard's.
+        """
+
+        def memory(wildcards: Any) -> int:
+            cells = self.report_cells(wildcards.scale, paper or wildcards.paper)
+            return score_memory(sum(self._samples_of(wildcards.scale, cell) for cell in cells))
+
+        return self.small_job() | {"mem_mb": memory}
 
     def _score_memory(self, wildcards: Any) -> int:
         return score_memory(self._samples_of(wildcards.scale, self._cell(wildcards)))
-
-    def _report_memory(self, wildcards: Any) -> int:
-        cells = self.report_cells(wildcards.scale, wildcards.paper)
-        seeds = max((cell.seed for cell in cells), default=0) + 1
-        return score_memory(
-            seeds * max((self._samples_of(wildcards.scale, cell) for cell in cells), default=0)
-        )
 
     def _samples_of(self, scale: str, cell: CellId) -> int:
         return self._samples(scale, cell.paper, cell.experiment)

@@ -1,0 +1,199 @@
+"""What the templates show of a table: every number formatted, laid out as the paper prints it."""
+
+from dataclasses import dataclass
+
+from entrobench.report.controls import Control
+from entrobench.report.table import Column, Entry, Printed, Table
+from entrobench.statistics.resolution import FACTOR
+
+NOT_RUN = "–"
+DIFFERENT = "†"
+# Of a 95 % interval's half width, which is 1.96 standard errors
+MDE_PER_HALF_WIDTH = FACTOR / 1.96
+
+
+@dataclass(frozen=True)
+class CellText:
+    """published: as printed. reproduced: with half of its interval and the mark of a difference."""
+
+    published: str
+    reproduced: str
+    is_among_best: bool
+    cell: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """headings: (text, columns below it), empty where the paper has none. groups: model -> row -> cells.
+    differences: model -> row -> texts.
+    """
+
+    title: str
+    caption: str
+    headings: list[tuple[str, int]]
+    columns: list[str]
+    groups: dict[str, dict[str, list[CellText]]]
+    differences: dict[str, dict[str, list[str]]]
+    baseline: str
+    notes: list[str]
+
+
+def layout(table: Table) -> Layout:
+    """The table as text. Raises CorruptFile, naming the file."""
+    entries, baseline = table.entries, table.artifact.baseline
+
+    def cells(model: str, row: str) -> list[CellText]:
+        return [_cell(entries[model, row, column.name]) for column in table.columns]
+
+    def differences(model: str, row: str) -> list[str]:
+        return [_difference(entries, (model, row, column.name), baseline, column) for column in table.columns]
+
+    labels = {model: table.model_label(model) for model in table.experiments}
+    rows = list(table.artifact.rows)
+    return Layout(
+        title=f"{table.title}, scale {table.scale.scale}",
+        caption=_caption(table),
+        headings=_headings(table),
+        columns=[_heading(column) for column in table.columns],
+        groups={labels[model]: {row: cells(model, row) for row in rows} for model in labels},
+        differences={
+            labels[model]: {row: differences(model, row) for row in rows if row != baseline}
+            for model in labels
+        },
+        baseline=baseline,
+        notes=_notes(table),
+    )
+
+
+def _cell(entry: Entry) -> CellText:
+    printed = entry.printed
+    published = NOT_RUN if printed is None else f"{printed.value:.{printed.digits}f}"
+    return CellText(published, _reproduced(entry), entry.is_among_best, entry.cell)
+
+
+def _reproduced(entry: Entry) -> str:
+    if entry.status == "not_run":
+        return NOT_RUN
+    digits = _digits(entry.printed)
+    text = f"{entry.value:.{digits}f}"
+    if entry.low == entry.low:  # a number
+        text += f" ± {(entry.high - entry.low) / 2:.{digits}f}"
+    mark = DIFFERENT if entry.is_different else ""
+    return text + mark + (" (grader failed)" if entry.status == "control_failed" else "")
+
+
+def _digits(printed: Printed | None) -> int:
+    return 2 if printed is None else printed.digits
+
+
+def _difference(
+    entries: dict[tuple[str, str, str], Entry], key: tuple[str, str, str], baseline: str, column: Column
+) -> str:
+    entry, base = entries[key], entries[key[0], baseline, key[2]]
+    digits = _digits(entry.printed)
+    published = NOT_RUN
+    if entry.printed is not None and base.printed is not None:
+        published = f"{entry.printed.value - base.printed.value:+.{digits}f}"
+    if entry.difference is None:
+        return f"{published} / {NOT_RUN}"
+    found = entry.difference
+    half = (found.high - found.low) / 2
+    return f"{published} / {found.value:+.{digits}f} ± {half:.{digits}f} (p {entry.p:.2g})"
+
+
+def _headings(table: Table) -> list[tuple[str, int]]:
+    """The paper's headings over the columns that are shown; empty where there are none."""
+    if not table.artifact.groups:
+        return []
+    heading_of = {name: heading for heading, names in table.artifact.groups.items() for name in names}
+    headings: list[tuple[str, int]] = []
+    for column in table.columns:
+        name = column.parts[-1] if column.parts else column.name
+        heading = heading_of.get(name, "")
+        if headings and headings[-1][0] == heading:
+            headings[-1] = heading, headings[-1][1] + 1
+        else:
+            headings.append((heading, 1))
+    return headings
+
+
+def _heading(column: Column) -> str:
+    return column.label if column.label == column.name else f"{column.label} (for {column.name})"
+
+
+def _caption(table: Table) -> str:
+    models = ", ".join(f"{table.model_run(model).title} for {model}" for model in table.experiments)
+    arxiv = table.configs.protocol(table.paper).arxiv
+    text = [
+        f"{table.title} of arXiv {arxiv} at scale `{table.scale.scale}`: published / reproduced ± half of "
+        "the 95 % interval."
+    ]
+    stand_ins = [column for column in table.columns if column.label != column.name]
+    if stand_ins:
+        names = ", ".join(f"{column.label} for {column.name}" for column in stand_ins)
+        text.append(f"The benchmarks are generated arithmetic in the place of the paper's: {names}.")
+    if table.scale.models:
+        text.append(
+            f"Published values belong to the paper's model and benchmarks; what ran here is {models}. So "
+            "this is no reproduction, and only differences between rows can be set side by side."
+        )
+    if table.scale.limits:
+        text.append("Benchmarks are seeded slices of a few problems: the path works, the scores say no more.")
+    for key, setting in table.scale.method_exceptions.items():
+        text.append(f"Unlike the method, this scale sets {key} = {setting.value}: {setting.note}.")
+    return " ".join(text)
+
+
+def _notes(table: Table) -> list[str]:
+    tested = [entry for entry in table.entries.values() if entry.p is not None]
+    notes = [
+        f"{DIFFERENT} differs from {table.artifact.baseline} (sign-flip test over problems, Holm's "
+        f"correction over {len(tested)} comparisons, p <= 0.05). Bold: among the best of its column, where "
+        f"the test can tell them from another row.",
+    ]
+    seeds = {entry.seeds for entry in table.entries.values() if entry.seeds is not None}
+    if seeds == {1}:
+        notes.append(
+            "Each cell is a single training seed: intervals and tests are of these models over problems."
+        )
+    elif seeds:
+        notes.append("Intervals are over problems and training seeds, tests over problems.")
+    notes += [_column_note(table, column) for column in table.columns]
+    return [note for note in notes if note]
+
+
+def _column_note(table: Table, column: Column) -> str:
+    entries = [
+        entry for (_, _, name), entry in table.entries.items() if name == column.name and entry.is_measured
+    ]
+    facts = []
+    if column.source is None:
+        facts.append(f"mean of {len(column.parts)} columns")
+    elif column.source.best:
+        facts.append(
+            "the highest of all checkpoints and seeds, chosen on the test set: too high as an estimate"
+        )
+    elif column.source.curve:
+        facts.append("of the training curve")
+    sizes = sorted({(e.problems, e.samples, e.seeds) for e in entries if e.problems is not None})
+    if column.benchmark and sizes:
+        facts += [f"{column.metric}, {p} problems x {n} samples x {k} seeds" for p, n, k in sizes]
+    halves = sorted((e.difference.high - e.difference.low) / 2 for e in entries if e.difference is not None)
+    if halves:
+        facts.append(f"MDE80 of a difference {MDE_PER_HALF_WIDTH * halves[len(halves) // 2]:.3g}")
+    missed = [
+        _control(control)
+        for model in table.experiments
+        for control in table.controls(model, column)
+        if control.verdict == "missed"
+    ]
+    if missed:
+        facts.append(f"control missed: {'; '.join(dict.fromkeys(missed))}")
+    return f"{_heading(column)}: {', '.join(facts)}." if facts else ""
+
+
+def _control(control: Control) -> str:
+    return (
+        f"{control.cell.experiment} {control.entry} {control.measured:.2f} "
+        f"[{control.low:.2f}, {control.high:.2f}], published {control.published:.2f}"
+    )
