@@ -96,7 +96,7 @@ def test_tidy_table_has_its_columns_and_what_was_not_run_has_no_number(results):
     not_run = tidy[tidy["row"].isin(["DAPO", "Ent-Reg", "80/20"])]
     assert (not_run["status"] == "not_run").all()
     assert not_run[["reproduced", "ci_low", "ci_high", "n_problems"]].isna().all(axis=None)
-    papo = tidy[(tidy["row"] == "PAPO") & (tidy["column"] == "smoke_easy")].iloc[0]
+    papo = tidy[(tidy["row"] == "PAPO") & (tidy["benchmark"] == "smoke_easy")].iloc[0]
     assert (papo["reproduced"], papo["n_problems"], papo["n_samples"], papo["n_seeds"]) == (87.5, 2, 8, 1)
     assert papo["ci_low"] <= 87.5 <= papo["ci_high"]
     assert papo["published"] == 65.90, "smoke_easy stands in for MATH"
@@ -110,9 +110,11 @@ def test_a_benchmark_that_could_not_be_graded_is_not_run_and_leaves_no_mean(resu
         cell = yaml.safe_load((folder / "cell.yaml").read_text())
         done = dict.fromkeys(name for name in cell["evaluation"] if name != cell["in_domain"][0])
         write_json(folder / "eval.done.json", {"benchmarks": done, "not_run": {cell["in_domain"][0]: "why"}})
-    tidy = make_table(results).tidy.query("row == 'PAPO'").set_index("column")
-    assert tidy["status"][cell["in_domain"][0]] == tidy["status"]["in-domain mean"] == "not_run"
-    assert tidy["status"][cell["in_domain"][1]] == "measured"
+    tidy = make_table(results).tidy.query("row == 'PAPO'")
+    by_benchmark = tidy.set_index("benchmark")["status"]
+    assert by_benchmark[cell["in_domain"][0]] == "not_run"
+    assert by_benchmark[cell["in_domain"][1]] == "measured"
+    assert tidy.set_index("column")["status"]["in-domain mean"] == "not_run"
 
 
 def test_stand_ins_are_named_and_what_was_not_run_is_a_dash(results):
@@ -156,7 +158,7 @@ def test_differences_are_paired_tested_and_corrected_over_the_table(tmp_path):
     make_cell(tmp_path, "papo_polarity", [right + 3 for right in base])
     make_cell(tmp_path, "ent_reg", [2, *base[1:]])
     table = make_table(tmp_path)
-    tidy = table.tidy.query("column == 'smoke_easy'").set_index("row")
+    tidy = table.tidy.query("benchmark == 'smoke_easy'").set_index("row")
     assert tidy["difference"]["PAPO"] == pytest.approx(37.5)
     assert tidy["difference_low"]["PAPO"] > 15
     # Two rows, four columns and their mean: ten comparisons
@@ -196,7 +198,7 @@ def test_seeds_are_averaged_problem_by_problem(tmp_path):
     # seed 0: 2/8, 4/8; seed 1: 4/8, 8/8 -> problems 3/8 and 6/8 -> 56.25 %
     make_cell(tmp_path, "base", [2, 4])
     make_cell(tmp_path, "base", [4, 8], seed=1)
-    tidy = make_table(tmp_path).tidy.query("row == 'Base' and column == 'smoke_easy'").iloc[0]
+    tidy = make_table(tmp_path).tidy.query("row == 'Base' and benchmark == 'smoke_easy'").iloc[0]
     assert (tidy["reproduced"], tidy["n_seeds"]) == (56.25, 2)
 
 

@@ -32,8 +32,8 @@ from entrobench.statistics.comparisons import holm, sign_flip
 from entrobench.statistics.intervals import Estimate, difference_of, weighted
 
 TIDY = [
-    "model", "row", "column", "published", "reproduced", "ci_low", "ci_high", "n_problems", "n_samples",
-    "n_seeds", "status", "difference", "difference_low", "difference_high", "p_holm", "among_best",
+    "model", "row", "column", "benchmark", "published", "reproduced", "ci_low", "ci_high", "n_problems",
+    "n_samples", "n_seeds", "status", "difference", "difference_low", "difference_high", "p_holm", "among_best",
     "control", "cell",
 ]  # fmt: skip
 LEVEL = 0.05
@@ -362,16 +362,19 @@ class Table:
 
     @cached_property
     def tidy(self) -> pd.DataFrame:
-        """One row per model, row and column, in the published value's unit; what was not run has none."""
+        """One row per model, row and column, in the published value's unit; what was not run has none.
+
+        column: the paper's. benchmark: whose samples it is computed from here, empty for none or several.
+        """
         frame = pd.DataFrame([dict(zip(TIDY, row, strict=True)) for row in self._tidy_rows()], columns=TIDY)
         return frame.astype(dict.fromkeys(["n_problems", "n_samples", "n_seeds"], "Int64"))
 
     def _tidy_rows(self) -> Iterator[Sequence[Any]]:
-        labels = {column.name: column.label for column in self.columns}
+        benchmarks = {column.name: column.benchmark for column in self.columns}
         for (model, row, column), entry in self.entries.items():
             difference = entry.difference or Estimate(math.nan, math.nan, math.nan)
             yield (
-                self.model_label(model), row, labels[column],
+                self.model_label(model), row, column, benchmarks[column],
                 math.nan if entry.printed is None else round(entry.printed.value, 2),
                 *(round(value, 3) for value in (entry.value, entry.low, entry.high)),
                 entry.problems, entry.samples, entry.seeds, entry.status,

@@ -132,7 +132,9 @@ def _caption(table: Table) -> str:
     if stand_ins:
         names = ", ".join(f"{column.label} for {column.name}" for column in stand_ins)
         text.append(f"The benchmarks are generated arithmetic in the place of the paper's: {names}.")
-    if table.scale.models:
+    if not table.experiments:
+        text.append("This scale runs none of its cells.")
+    elif table.scale.models:
         text.append(
             f"Published values belong to the paper's model and benchmarks; what ran here is {models}. So "
             "this is no reproduction, and only differences between rows can be set side by side."
