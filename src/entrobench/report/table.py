@@ -33,8 +33,8 @@ from entrobench.statistics.intervals import Estimate, difference_of, weighted
 
 TIDY = [
     "model", "row", "column", "benchmark", "published", "reproduced", "ci_low", "ci_high", "n_problems",
-    "n_samples", "n_seeds", "status", "difference", "difference_low", "difference_high", "p_holm", "among_best",
-    "control", "cell",
+    "n_samples", "n_seeds", "status", "difference", "difference_low", "difference_high", "p_holm",
+    "among_best", "control", "cell",
 ]  # fmt: skip
 LEVEL = 0.05
 # A cell with a larger share of samples that the grader could not decide is no measurement
