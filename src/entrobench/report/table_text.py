@@ -125,7 +125,7 @@ def _caption(table: Table) -> str:
     models = ", ".join(f"{table.model_run(model).title} for {model}" for model in table.experiments)
     arxiv = table.configs.protocol(table.paper).arxiv
     text = [
-        f"{table.title} of arXiv {arxiv} at scale `{table.scale.scale}`: published / reproduced ± half of "
+        f"{table.title} of arXiv {arxiv} at scale {table.scale.scale}: published / reproduced ± half of "
         "the 95 % interval."
     ]
     stand_ins = [column for column in table.columns if column.label != column.name]
