@@ -119,7 +119,7 @@ def test_what_the_light_verbs_write(tmp_path, capsys):
     assert (tmp_path / "results/smoke/data/smoke_arithmetic/train.parquet").exists()
     assert (tmp_path / "results/smoke/benchmarks/smoke_hard.jsonl").exists()
     assert entrobench("schemas", "--folder", tmp_path / "schemas") == 0
-    assert len(list((tmp_path / "schemas").iterdir())) == 17
+    assert len(list((tmp_path / "schemas").iterdir())) == 18
     assert entrobench("images", "check", "--folder", tmp_path / "images") == 0
 
 

@@ -26,6 +26,7 @@ def add_to(app: typer.Typer) -> None:
         ("controls", controls),
         ("audit", audit),
         ("resolution", resolution),
+        ("claims", claims),
         ("report", report),
         ("export", export),
         ("import", import_table),
@@ -116,6 +117,19 @@ def resolution(
     configs = checkout_configs()
     papers = [paper] if paper else configs.papers()
     print(as_text({name: resolutions(name, configs) for name in papers}, configs))
+
+
+def claims(
+    paper: Annotated[str, typer.Argument(help="A paper; default: all of them.")] = "",
+    scale: Scale = "paper",
+    results: Results = Path("results"),
+) -> None:
+    """What a paper says of its results, and whether the results here say so too."""
+    from entrobench.report.claims import answers, as_markdown
+
+    configs = checkout_configs()
+    papers = [paper] if paper else configs.papers()
+    print(as_markdown({name: answers(name, scale, configs, results) for name in papers}, scale))
 
 
 def report(

@@ -32,6 +32,7 @@ FILES = {
     "cells": ["papers/*/cells.yaml"],
     "artifacts": ["papers/*/artifacts.yaml"],
     "publication": ["papers/*/publication.yaml"],
+    "claims": ["papers/*/claims.yaml"],
 }
 
 
@@ -71,6 +72,7 @@ def models() -> dict[str, type["BaseModel"]]:
     from entrobench.data.verification import OtherFiles
     from entrobench.machine.site import Site
     from entrobench.report.artifacts import Artifacts
+    from entrobench.report.claims import Claims
     from entrobench.report.publication import Publication
     from entrobench.report.resolution import StatisticsAssumptions
 
@@ -92,4 +94,5 @@ def models() -> dict[str, type["BaseModel"]]:
         "cells": configs.CellList,
         "artifacts": Artifacts,
         "publication": Publication,
+        "claims": Claims,
     }

@@ -105,6 +105,14 @@ class Entry:
         return self.p is not None and self.p <= LEVEL
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """A difference of two rows on the same problems, in the published unit, and the p of its test."""
+
+    difference: Estimate
+    p: float
+
+
 Key = tuple[str, str, str]  # model, row, column, as in the paper
 
 
@@ -284,8 +292,7 @@ class Table:
             base = model, self.artifact.baseline, column
             compared = self._compared((model, row, column), base, entries)
             if row != self.artifact.baseline and compared is not None:
-                difference, p = compared
-                tested[model, row, column] = replace(entry, difference=difference, p=p)
+                tested[model, row, column] = replace(entry, difference=compared.difference, p=compared.p)
         corrected = holm([entry.p for entry in tested.values() if entry.p is not None])
         for (key, entry), p in zip(tested.items(), corrected, strict=True):
             entries[key] = replace(entry, p=p)
@@ -295,7 +302,11 @@ class Table:
                     entries[model, row, name] = replace(entries[model, row, name], is_among_best=True)
         return entries
 
-    def _compared(self, key: Key, other: Key, entries: dict[Key, Entry]) -> tuple[Estimate, float] | None:
+    def compare(self, model: str, row: str, other: str, column: str) -> Comparison | None:
+        """A row's difference from another; None where one is not measured, or had other problems."""
+        return self._compared((model, row, column), (model, other, column), self.entries)
+
+    def _compared(self, key: Key, other: Key, entries: dict[Key, Entry]) -> Comparison | None:
         """Difference of two entries on the same problems and its p; None where one is not measured, or had
         other problems.
         """
@@ -319,7 +330,7 @@ class Table:
         printed = entries[key].printed
         factor = printed.scale if printed is not None else 100
         p = sign_flip(np.concatenate(differences), seed=0, weights_P=np.concatenate(weights))
-        return Estimate(factor * found.value, factor * found.low, factor * found.high), p
+        return Comparison(Estimate(factor * found.value, factor * found.low, factor * found.high), p)
 
     def _best_rows(self, model: str, column: str, entries: dict[Key, Entry]) -> list[str]:
         rows = [row for row in self.artifact.rows if entries[model, row, column].is_measured]
@@ -330,7 +341,7 @@ class Table:
         compared = [self._compared((model, highest, column), (model, row, column), entries) for row in others]
         if any(each is None for each in compared):
             return []
-        p_values = holm([each[1] for each in compared if each is not None])
+        p_values = holm([each.p for each in compared if each is not None])
         alike = [row for row, p in zip(others, p_values, strict=True) if p > LEVEL]
         return [highest, *alike] if len(alike) < len(others) else []
 

@@ -1,0 +1,250 @@
+"""configs/papers/<paper>/claims.yaml: what a paper says of its results, and whether ours say so too.
+
+A claim about a table says that a row is better than others in some columns. It is supported where the test on
+the same problems finds each of these differences (Holm's correction within the claim), not supported where it
+finds one the other way round, and not separable where it finds neither: then the smallest difference that it
+could have found stands beside the gap. A claim about a training curve compares the means of the last tenth of
+two methods' steps: supported where every seed of the one ends above every seed of the other. With one seed
+each that says nothing of other seeds, and the numbers say so.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from entrobench.cells import listed_cells, resolve, status_of
+from entrobench.configs import Configs, Strict, load_yaml
+from entrobench.cost.estimate import architecture_of, cost_of, load_assumptions, site_gpu
+from entrobench.errors import ConfigError, CorruptFile
+from entrobench.files import read_parquet
+from entrobench.machine.site import Gpus, site_or_none
+from entrobench.report.artifacts import BASE_ROW, load_artifacts, seed_folders
+from entrobench.report.publication import printed_values
+from entrobench.report.table import LEVEL, Comparison, Table
+from entrobench.report.table_text import MDE_PER_HALF_WIDTH
+from entrobench.statistics.comparisons import holm
+
+Verdict = Literal["supported", "not supported", "not separable", "not run"]
+LAST_SHARE = 0.1
+
+
+class Claim(Strict):
+    """One claim. Of a table: model, row and columns as printed; over: rows that it is better than, by default
+    all but itself and the base model. Of a curve: experiment, curve (a column of metrics.parquet), and the
+    methods of which one ends higher and one lower.
+    """
+
+    place: str
+    says: str
+    table: str = ""
+    model: str = ""
+    row: str = ""
+    over: list[str] | None = None
+    columns: list[str] = Field(default_factory=list)
+    experiment: str = ""
+    curve: str = ""
+    higher: str = ""
+    lower: str = ""
+
+    @model_validator(mode="after")
+    def _is_of_one_kind(self) -> "Claim":
+        of_table = bool(self.table and self.model and self.row and self.columns)
+        of_curve = bool(self.experiment and self.curve and self.higher and self.lower)
+        if of_table == of_curve:
+            raise ValueError("expected table, model, row and columns, or experiment, curve, higher and lower")
+        return self
+
+
+class Claims(Strict):
+    """claims.yaml: name -> claim."""
+
+    claims: dict[str, Claim]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """numbers: what the verdict is from. printed: whether the paper's own numbers say so, empty where they
+    are not at hand.
+    """
+
+    name: str
+    claim: Claim
+    verdict: Verdict
+    numbers: str
+    printed: str
+
+
+def load_claims(paper: str, configs: Configs) -> dict[str, Claim]:
+    """A paper's claims. Raises UnknownName, ConfigError; that also for rows, columns, cells of no name."""
+    configs.protocol(paper)
+    where = f"configs/papers/{paper}/claims.yaml"
+    claims = load_yaml(configs.root / "papers" / paper / "claims.yaml", Claims).claims
+    cells = {(cell.experiment, cell.method) for cell in listed_cells(paper, configs)}
+    for name, claim in claims.items():
+        if claim.curve:
+            for method in (claim.higher, claim.lower):
+                if (claim.experiment, method) not in cells:
+                    raise ConfigError(f"{where}: {name}: no cell {paper}/{claim.experiment}/{method}")
+            continue
+        tables = load_artifacts(paper, configs).tables
+        if claim.table not in tables:
+            raise ConfigError(f"{where}: {name}: no table {claim.table}; there are {', '.join(tables)}")
+        table = tables[claim.table]
+        missing = [row for row in (claim.row, *(claim.over or ())) if row not in table.rows]
+        missing += [claim.model] if claim.model not in table.models else []
+        printed = set(printed_values(paper, claim.table)["column"]) | set(table.columns) | set(table.means)
+        missing += [column for column in claim.columns if column not in printed]
+        if missing:
+            raise ConfigError(f"{where}: {name}: {claim.table} has no {', '.join(missing)}")
+    return claims
+
+
+def answers(paper: str, scale: str, configs: Configs, results: Path) -> list[Answer]:
+    """Every claim of a paper with its verdict at a scale. Raises as load_claims, and CorruptFile."""
+    found = []
+    tables: dict[str, Table] = {}
+    for name, claim in load_claims(paper, configs).items():
+        if claim.curve:
+            verdict, numbers = _of_curve(claim, paper, scale, configs, results)
+            found.append(Answer(name, claim, verdict, numbers, ""))
+            continue
+        if claim.table not in tables:
+            artifact = load_artifacts(paper, configs).tables[claim.table]
+            tables[claim.table] = Table(claim.table, artifact, paper, scale, configs, results)
+        table = tables[claim.table]
+        verdict, numbers = _of_table(claim, table, results)
+        found.append(Answer(name, claim, verdict, numbers, _printed(claim, table)))
+    return found
+
+
+def as_markdown(found: Mapping[str, Sequence[Answer]], scale: str) -> str:
+    """A page with a table a paper."""
+    lines = [
+        f"# Claims, scale {scale}", "",
+        "What the papers say of their results, in our words. `printed`: whether their own numbers say so.",
+    ]  # fmt: skip
+    for paper, of_paper in found.items():
+        counts = [f"{sum(a.verdict == v for a in of_paper)} {v}" for v in ("supported", "not supported",
+                  "not separable", "not run")]  # fmt: skip
+        lines += ["", f"## {paper}", "", ", ".join(counts) + ".", ""]
+        lines += ["| | place | claim | printed | verdict | numbers |", "|---|---|---|---|---|---|"]
+        lines += [
+            f"| {a.name} | {a.claim.place} | {a.claim.says} | {a.printed} | {a.verdict} | {a.numbers} |"
+            for a in of_paper
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _rivals(claim: Claim, table: Table) -> list[str]:
+    if claim.over is not None:
+        return claim.over
+    return [row for row in table.artifact.rows if row not in (claim.row, BASE_ROW)]
+
+
+def _of_table(claim: Claim, table: Table, results: Path) -> tuple[Verdict, str]:
+    columns = {column.name for column in table.columns}
+    pairs = [(column, rival) for column in claim.columns for rival in _rivals(claim, table)]
+    if claim.model not in table.experiments or not set(claim.columns) <= columns:
+        return "not run", f"scale {table.scale.scale} does not run it"
+    compared = {pair: table.compare(claim.model, claim.row, pair[1], pair[0]) for pair in pairs}
+    if any(found is None for found in compared.values()):
+        rows = [claim.row, *_rivals(claim, table)]
+        methods = [table.artifact.rows[row] for row in rows]
+        return "not run", _hours(table, table.experiments[claim.model], methods, results)
+    known: dict[tuple[str, str], Comparison] = {
+        pair: one for pair, one in compared.items() if one is not None
+    }
+    p_values = dict(zip(known, holm([one.p for one in known.values()]), strict=True))
+    texts = [
+        _comparison(column, rival, known[column, rival], p_values[column, rival]) for column, rival in known
+    ]
+    decided = {pair: np.sign(one.difference.value) for pair, one in known.items() if p_values[pair] <= LEVEL}
+    if any(sign < 0 for sign in decided.values()):
+        return "not supported", "; ".join(texts)
+    return ("supported" if len(decided) == len(known) else "not separable"), "; ".join(texts)
+
+
+def _comparison(column: str, rival: str, one: Comparison, p: float) -> str:
+    found = one.difference
+    interval = f"[{found.low:.3g}, {found.high:.3g}]"
+    floor = MDE_PER_HALF_WIDTH * (found.high - found.low) / 2
+    return f"{column} over {rival} {found.value:+.3g} {interval}, p {p:.2g}, MDE80 {floor:.2g}"
+
+
+def _printed(claim: Claim, table: Table) -> str:
+    """Whether the printed values are higher than each rival's; empty where one is missing."""
+    columns = {column.name: column for column in table.columns}
+    if claim.model not in table.artifact.models or not set(claim.columns) <= set(columns):
+        return ""
+    gaps = []
+    for column in claim.columns:
+        own = table.printed(claim.model, claim.row, columns[column])
+        for rival in _rivals(claim, table):
+            other = table.printed(claim.model, rival, columns[column])
+            if own is None or other is None:
+                return ""
+            gaps.append((own.value - other.value, column, rival))
+    least, column, rival = min(gaps)
+    return f"{'yes' if least > 0 else 'no'}, {least:+.2f} over {rival} in {column}"
+
+
+def _of_curve(claim: Claim, paper: str, scale: str, configs: Configs, results: Path) -> tuple[Verdict, str]:
+    ends = {
+        method: list(_ends(results / scale / paper / claim.experiment / method, claim.curve))
+        for method in (claim.higher, claim.lower)
+    }
+    if not all(ends.values()):
+        return "not run", _hours_of(paper, claim.experiment, list(ends), scale, configs, results)
+    higher, lower = ends[claim.higher], ends[claim.lower]
+    numbers = f"{_list(higher)} against {_list(lower)}"
+    if min(len(higher), len(lower)) < 2:
+        verdict: Verdict = "supported" if min(higher) > max(lower) else "not supported"
+        return verdict, f"{numbers}; one seed each, so nothing says how sure that is"
+    if min(higher) > max(lower):
+        return "supported", numbers
+    return ("not supported" if max(higher) < min(lower) else "not separable"), numbers
+
+
+def _ends(method: Path, column: str) -> Iterator[float]:
+    """Of each finished seed the mean of a curve's last tenth."""
+    for folder in seed_folders(method):
+        if not (folder / "train.done.json").exists():
+            continue
+        curve = read_parquet(folder / "metrics.parquet")
+        if column not in curve:
+            raise CorruptFile(f"{folder / 'metrics.parquet'} lacks the column {column}")
+        values = curve[column].dropna()
+        yield float(values.iloc[-max(1, round(LAST_SHARE * len(values))) :].mean())
+
+
+def _list(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.3g}" for value in values)
+
+
+def _hours(table: Table, experiment: str, methods: Sequence[str], results: Path) -> str:
+    return _hours_of(table.paper, experiment, methods, table.scale.scale, table.configs, results)
+
+
+def _hours_of(
+    paper: str, experiment: str, methods: Sequence[str], scale: str, configs: Configs, results: Path
+) -> str:
+    """GPU-hours of the listed cells that are not done; empty where a scale has none."""
+    if configs.scale(scale).device != "cuda":
+        return ""
+    site = site_or_none(configs.root)
+    gpu = site_gpu(site.gpus if site is not None else Gpus())
+    assumptions, hours, cells = load_assumptions(configs), 0.0, 0
+    for cell in listed_cells(paper, configs):
+        if cell.experiment != experiment or cell.method not in methods:
+            continue
+        if status_of(results / scale / str(cell), configs.method(cell.method).trains) == "done":
+            continue
+        resolved = resolve(str(cell), scale, configs, results)
+        model = architecture_of(resolved["model"]["name"], scale, configs, results)
+        hours += cost_of(cell, resolved, model, configs, results, assumptions, True, gpu).gpu_hours
+        cells += 1
+    return f"{cells} cells, {hours:,.0f} GPU-hours"
