@@ -19,7 +19,7 @@ smoke: $(INSTALLED)
 	@$(SNAKEMAKE) --config scale=smoke
 	@echo; cat results/smoke/papo/table1.md; echo
 	@echo "Table 1:  results/smoke/papo/table1.md (.tex, .csv); Table 2 beside it"
-	@echo "Figure 5: results/smoke/papo/figure5.png (.pdf)"
+	@echo "Figure 5: results/smoke/papo/figure5.png (.pdf); Figures 7 and 9 beside it"
 	@echo "Report:   results/smoke/papo/index.html"
 
 # Real data, a real small model, the paper's configuration path; needs the folder of real data

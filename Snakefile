@@ -19,7 +19,12 @@ from entrobench.images.sif import (
     require_locked,
 )
 from entrobench.machine.site import export_paths, load_site, site_or_none
-from entrobench.report.artifacts import artifact_cells, artifact_files, has_artifacts
+from entrobench.report.artifacts import (
+    artifact_cells,
+    artifact_files,
+    artifacts_at,
+    has_artifacts,
+)
 from entrobench.workflow.lookups import Lookups
 
 min_version("9.27")

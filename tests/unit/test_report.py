@@ -7,15 +7,22 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from entrobench.cells import resolve, write_cell
+from entrobench.cells import listed_cells, resolve, write_cell
 from entrobench.configs import Configs
 from entrobench.errors import CorruptFile
 from entrobench.evaluation.samples import Sample, read_samples, write_samples
 from entrobench.evaluation.scores import score
 from entrobench.files import read_csv, write_json
 from entrobench.paths import published_folder, repository_root
-from entrobench.report.artifacts import TableArtifact, artifact_files, load_artifacts
+from entrobench.report.artifacts import (
+    TableArtifact,
+    artifact_cells,
+    artifact_files,
+    artifacts_at,
+    load_artifacts,
+)
 from entrobench.report.build import build_report
+from entrobench.report.figure import draw_curves
 from entrobench.report.render import latex_escape, render
 from entrobench.report.table import TIDY, Table
 from entrobench.report.table_text import CellText, Layout, layout
@@ -209,7 +216,9 @@ def test_report_is_complete_and_a_hostile_completion_or_setting_stays_text(resul
     manifest.write_text(yaml.safe_dump(cell))
     build_report("papo", "smoke", CONFIGS, results)
     folder = results / "smoke" / "papo"
-    files = [name for of_artifact in artifact_files("papo", CONFIGS).values() for name in of_artifact]
+    shown = artifacts_at("papo", "smoke", CONFIGS)
+    assert shown == ["table1", "table2", "figure5", "figure7", "figure9"], "what this scale has something of"
+    files = [file for name in shown for file in artifact_files("papo", CONFIGS)[name]]
     for name in (*files, "index.html"):
         assert (folder / name).stat().st_size > 0, name
     page = (folder / "index.html").read_text()
@@ -222,6 +231,34 @@ def test_report_is_complete_and_a_hostile_completion_or_setting_stays_text(resul
     markdown = (folder / "table1.md").read_text()
     assert "| DAPO | 31.17 / – |" in markdown or "65.57 / – |" in markdown
     assert "65.90 / 87.50 ± " in markdown
+
+
+def test_a_figure_has_a_line_a_method_a_band_over_seeds_and_says_what_was_not_run():
+    seeds = [
+        pd.DataFrame(
+            {"step": [1, 2], "entropy": [1.0, high], "omega_neg": [1.0, 0.98], "omega_pos": [1.0, 1.02]}
+        )
+        for high in (0.5, 0.7)
+    ]
+    figure = draw_curves({"PAPO": seeds, "DAPO": []}, [["entropy"], ["omega_pos", "omega_neg"]], "Figure 5")
+    entropy, weights = figure.axes
+    assert [text.get_text() for text in entropy.get_legend().get_texts()] == ["PAPO", "DAPO: not run"]
+    means = [line.get_ydata().tolist() for line in entropy.lines if len(line.get_ydata())]
+    assert means == [[1.0, pytest.approx(0.6)]]
+    (band,) = entropy.collections
+    assert band.get_paths()[0].vertices[:, 1].min() == 0.5
+    assert band.get_paths()[0].vertices[:, 1].max() == 1.0
+    assert len(weights.get_legend().get_texts()) == 2
+    assert 1.0 in [line.get_ydata()[0] for line in weights.lines if len(line.get_ydata())], (
+        "the neutral weight"
+    )
+
+
+@pytest.mark.parametrize("paper", CONFIGS.papers())
+def test_every_artifact_of_a_paper_is_of_cells_that_exist(paper):
+    listed = {(cell.experiment, cell.method) for cell in listed_cells(paper, CONFIGS)}
+    for name in artifact_files(paper, CONFIGS):
+        assert artifact_cells(paper, name, "paper", CONFIGS) <= listed, name
 
 
 def test_latex_is_escaped():

@@ -56,7 +56,7 @@ rule report:
         scores=lambda w: LOOKUPS.scores_of(w.scale, [w.paper]),
         artifacts=lambda w: [
             path
-            for name in REPORTED[w.paper]
+            for name in artifacts_at(w.paper, w.scale, CONFIGS)
             for path in artifact_paths(w.scale, w.paper, name)
         ],
     output:

@@ -65,17 +65,22 @@ class TableArtifact(Strict):
 
 
 class FigureArtifact(Strict):
-    """A figure of training curves: its methods, and the experiment that the paper shows."""
+    """A figure of training curves. experiment: the one that the paper shows; of several the first that a
+    scale has. panels: columns of metrics.parquet that stand in one panel each, or together. lacks: panels of
+    the paper's that are not drawn.
+    """
 
     title: str
     methods: list[str]
-    experiment: str
+    experiment: str | list[str]
+    panels: list[str | list[str]]
+    lacks: str = ""
 
 
 class Artifacts(Strict):
     """All artifacts of a paper, by the names of their files."""
 
-    tables: dict[str, TableArtifact]
+    tables: dict[str, TableArtifact] = Field(default_factory=dict)
     figures: dict[str, FigureArtifact] = Field(default_factory=dict)
 
 
@@ -104,14 +109,32 @@ def artifact_cells(paper: str, name: str, scale: str, configs: Configs) -> set[t
         table = artifacts.tables[name]
         return set(product(table.models.values(), table.rows.values()))
     figure = artifacts.figures[name]
-    experiment = figure_experiment(figure, artifacts, scale, configs)
+    experiment = figure_experiment(figure, scale, configs)
     return {(experiment, method) for method in figure.methods}
 
 
-def figure_experiment(figure: FigureArtifact, artifacts: Artifacts, scale: str, configs: Configs) -> str:
-    """The paper's experiment if this scale has it, else the first of the tables that it has."""
-    others = [experiment for table in artifacts.tables.values() for experiment in table.models.values()]
-    return experiments_at(scale, [figure.experiment, *others], configs)[0]
+def artifacts_at(paper: str, scale: str, configs: Configs) -> list[str]:
+    """Names of the artifacts that a scale has something of: of a table any cell, of a figure half of them."""
+    names = list(artifact_files(paper, configs))
+    shown = set(configs.scale(scale).cells)
+    if not shown:
+        return names
+    tables = load_artifacts(paper, configs).tables
+    found = []
+    for name in names:
+        cells = {
+            f"{experiment}/{method}" for experiment, method in artifact_cells(paper, name, scale, configs)
+        }
+        there = len(cells & shown)
+        if there and (name in tables or 2 * there >= len(cells)):
+            found.append(name)
+    return found
+
+
+def figure_experiment(figure: FigureArtifact, scale: str, configs: Configs) -> str:
+    """The first of a figure's experiments that this scale has; the first of all where it has none."""
+    wanted = [figure.experiment] if isinstance(figure.experiment, str) else figure.experiment
+    return next(iter(experiments_at(scale, wanted, configs)), wanted[0])
 
 
 def seed_folders(method: Path) -> list[Path]:
