@@ -22,6 +22,7 @@ import pandas as pd
 from entrobench.cells import benchmark_of, stand_in
 from entrobench.configs import Configs, Model, Scale
 from entrobench.errors import CorruptFile
+from entrobench.evaluation.milestones import BEST
 from entrobench.evaluation.outcomes import Outcomes, measure
 from entrobench.evaluation.samples import stream_samples
 from entrobench.files import read_csv, read_json, read_parquet
@@ -39,7 +40,6 @@ TIDY = [
 LEVEL = 0.05
 # A cell with a larger share of samples that the grader could not decide is no measurement
 MAX_ERROR_SHARE = 0.1
-BEST_RULE = "best by the paper's rule"  # of selection.csv
 
 
 @dataclass(frozen=True)
@@ -406,7 +406,7 @@ def _of_best(entry: Entry, benchmark: str, runs: list[Path], factor: int) -> Ent
     for run in runs:
         if (run / "selection.csv").exists():
             chosen = read_csv(run / "selection.csv")
-            rows = chosen[(chosen["benchmark"] == benchmark) & (chosen["rule"] == BEST_RULE)]
+            rows = chosen[(chosen["benchmark"] == benchmark) & (chosen["rule"] == BEST)]
             found += [float(value) for value in rows["value"]]
     return replace(entry, status="measured", value=factor * max(found), seeds=len(runs)) if found else entry
 
