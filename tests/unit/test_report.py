@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from entrobench.cells import listed_cells, resolve, write_cell
 from entrobench.configs import Configs
-from entrobench.errors import CorruptFile
+from entrobench.errors import ConfigError, CorruptFile
 from entrobench.evaluation.samples import Sample, read_samples, write_samples
 from entrobench.evaluation.scores import score
 from entrobench.files import read_csv, write_json
@@ -252,6 +252,15 @@ def test_a_figure_has_a_line_a_method_a_band_over_seeds_and_says_what_was_not_ru
     assert 1.0 in [line.get_ydata()[0] for line in weights.lines if len(line.get_ydata())], (
         "the neutral weight"
     )
+
+
+def test_a_column_that_is_not_printed_is_named(tmp_path):
+    table = TableArtifact(rows={"PAPO": "dapo"}, models={"Qwen2.5-7B-Base": "7b-math"}, baseline="PAPO",
+                          columns={"AMCC": "amc23"})  # fmt: skip
+    with pytest.raises(
+        ConfigError, match="Table 1: column AMCC: the published table has no AMCC, only Olymp"
+    ):
+        _ = Table("table1", table, "papo", "paper", CONFIGS, tmp_path).entries
 
 
 @pytest.mark.parametrize("paper", CONFIGS.papers())

@@ -21,7 +21,7 @@ import pandas as pd
 
 from entrobench.cells import benchmark_of, stand_in
 from entrobench.configs import Configs, Model, Scale
-from entrobench.errors import CorruptFile
+from entrobench.errors import ConfigError, CorruptFile
 from entrobench.evaluation.milestones import BEST
 from entrobench.evaluation.outcomes import Outcomes, measure
 from entrobench.evaluation.samples import stream_samples
@@ -52,7 +52,6 @@ class Column:
     label: str
     source: ColumnArtifact | None
     metric: str
-    is_stand_in: bool
     parts: tuple[str, ...] = ()
 
     @property
@@ -171,7 +170,7 @@ class Table:
             inside = [name for name in names if name in parts]
             if len(inside) < 2 or (not self._is_replaced and len(inside) < len(parts)):
                 continue
-            mean = Column(label, label, None, "mean of columns", self._is_replaced, tuple(inside))
+            mean = Column(label, label, None, "mean of columns", tuple(inside))
             columns.insert(names.index(inside[-1]) + 1, mean)
         return columns
 
@@ -180,19 +179,24 @@ class Table:
         return self.scale.benchmarks != "as published" or bool(self.scale.models)
 
     def _column(self, name: str, source: ColumnArtifact) -> Column | None:
-        """None for a benchmark that this scale does not run."""
-        of_column = self.frame[self.frame["column"] == (source.printed[0] if source.printed else name)]
-        metric = source.metric or str(of_column["metric"].iloc[0])
+        """None for a benchmark that this scale does not run. Raises ConfigError for what is not printed."""
+        printed = source.printed[0] if source.printed is not None else name
+        metrics = self.frame.loc[self.frame["column"] == printed, "metric"]
+        if metrics.empty:
+            raise ConfigError(
+                f"configs/papers/{self.paper}/artifacts.yaml: {self.title}: column {name}: the published "
+                f"table has no {printed}, only {', '.join(dict.fromkeys(self.frame['column']))}"
+            )
         if source.curve:
-            return Column(name, name, source, source.curve, bool(self.scale.models))
+            return Column(name, name, source, source.curve)
         run = source.benchmark
         if self.scale.benchmarks != "as published":
             if run not in self.scale.benchmarks:
                 return None
             run = self.scale.benchmarks[run]
-        is_stand_in = run != source.benchmark or bool(self.scale.models)
         label = name if run == source.benchmark else run
-        return Column(name, label, source.model_copy(update={"benchmark": run}), metric, is_stand_in)
+        replaced = source.model_copy(update={"benchmark": run})
+        return Column(name, label, replaced, source.metric or str(metrics.iloc[0]))
 
     def printed(self, model: str, row: str, column: Column) -> Printed | None:
         """The published value, of a mean that is not printed that of its columns; None for none."""
