@@ -105,7 +105,7 @@ def cpu_inputs(rows: int = CPU_ROWS, dtype: torch.dtype = torch.float32) -> Pair
 
 
 def peak_memory() -> int:
-    """Bytes of this program's peak resident memory. getrusage's would be its parent's where that is larger."""
+    """Bytes of this program's peak resident memory; getrusage has its parent's where that is larger."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])  # type: ignore[index]
 
