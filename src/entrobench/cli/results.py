@@ -27,6 +27,7 @@ def add_to(app: typer.Typer) -> None:
         ("audit", audit),
         ("resolution", resolution),
         ("claims", claims),
+        ("protocol", protocol),
         ("report", report),
         ("export", export),
         ("import", import_table),
@@ -130,6 +131,17 @@ def claims(
     configs = checkout_configs()
     papers = [paper] if paper else configs.papers()
     print(as_markdown({name: answers(name, scale, configs, results) for name in papers}, scale))
+
+
+def protocol(
+    paper: Annotated[str, typer.Argument(help="A paper: papo, exchange, repo, opefo.")],
+    scale: Scale = "paper",
+    results: Results = Path("results"),
+) -> None:
+    """What a paper says of training and evaluation, beside what its cells resolve to."""
+    from entrobench.report.protocol_audit import as_markdown, protocol_audit
+
+    print(as_markdown(paper, scale, protocol_audit(paper, scale, checkout_configs(), results)))
 
 
 def report(
