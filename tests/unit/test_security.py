@@ -17,6 +17,7 @@ from entrobench.files import read_json, sha256_file, write_json, write_jsonl
 from entrobench.models.check import UNSAFE, check_model
 from entrobench.paths import repository_root
 from entrobench.report.page import render_page
+from entrobench.report.table_text import CellText, Layout
 from entrobench.training import launch as launch_module
 
 pytestmark = pytest.mark.slow
@@ -144,7 +145,12 @@ def test_the_page_needs_no_other_machine_and_no_other_file(tmp_path):
         "name": hostile, "status": hostile, "notes": [hostile], "commands": [hostile],
         "scores": [{"benchmark": hostile}], "manifest": None, "done": {"train": {"note": hostile}},
     }  # fmt: skip
-    page = render_page(hostile, hostile, [], tmp_path / "figure.png", hostile, [cell])
+    table = Layout(
+        title=hostile, caption=hostile, headings=[(hostile, 1)], columns=[hostile], baseline=hostile,
+        groups={hostile: {hostile: [CellText(hostile, hostile, True, hostile)]}},
+        differences={hostile: {hostile: [hostile]}}, notes=[hostile],
+    )  # fmt: skip
+    page = render_page(hostile, [table], {hostile: tmp_path / "figure.png"}, [cell])
     assert "example.org" in page, "shown as text"
     assert requests(page) == []
     assert "data:image/png;base64," in page
