@@ -165,8 +165,11 @@ class Outcomes:
             for problem, of_seeds in self.by_seed(metric, reading).items()
         }
 
-    def matrix(self, metric: str) -> np.ndarray:
-        """The metric as seeds x problems; see by_seed. Raises ValueError for seeds with other problems."""
+    def matrix(self, metric: str, problems: Iterable[str] | None = None) -> np.ndarray:
+        """The metric as seeds x problems; see by_seed. problems: their order, by default that of the samples.
+
+        Raises ValueError for seeds with other problems.
+        """
         of_problems = self.by_seed(metric)
         uneven = [problem for problem, of_seeds in of_problems.items() if len(of_seeds) != self.n_seeds]
         if uneven:
@@ -174,7 +177,7 @@ class Outcomes:
                 f"{self.benchmark}: expected every problem in all of {self.n_seeds} seeds, found {uneven[0]} "
                 f"in {len(of_problems[uneven[0]])}"
             )
-        return np.array(list(of_problems.values())).T
+        return np.array([of_problems[problem] for problem in problems or of_problems]).T
 
     def by_seed(self, metric: str, reading: Reading = "first") -> dict[str, list[float]]:
         """The metric of each problem in each seed; in [0, 1], but for instruction@n, whose mean over problems

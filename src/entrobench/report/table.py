@@ -323,10 +323,7 @@ class Table:
         for (ours, metric), (theirs, _) in pairs:
             if set(ours.attempts) != set(theirs.attempts):
                 return None
-            a_KP, b_KP = (
-                np.array([of.by_seed(metric)[problem] for problem in ours.attempts]).T
-                for of in (ours, theirs)
-            )
+            a_KP, b_KP = (of.matrix(metric, ours.attempts) for of in (ours, theirs))
             estimates.append(difference_of(a_KP, b_KP, ours.n_samples, theirs.n_samples))
             differences.append(a_KP.mean(axis=0) - b_KP.mean(axis=0))
             weights.append(np.full(a_KP.shape[1], 1 / (len(pairs) * a_KP.shape[1])))
