@@ -272,7 +272,7 @@ def test_every_artifact_of_a_paper_is_of_cells_that_exist(paper):
 
 def test_latex_is_escaped():
     assert latex_escape("80/20 & 5 % of a_b in `x_y`") == r"80/20 \& 5 \% of a\_b in \texttt{x\_y}"
-    cell = CellText("1.0", "2.0 ± 0.1†", is_among_best=True, cell="c")
+    cell = CellText("1.0", "2.0 ± 0.1†", is_among_best=True)
     made = Layout(
         title="t", caption="c_d", headings=[("a & b", 2)], columns=["x_1", "y"],
         groups={"M_1": {"50 %": [cell, cell]}}, differences={}, baseline="b", notes=["100 %"],

@@ -147,7 +147,7 @@ def test_the_page_needs_no_other_machine_and_no_other_file(tmp_path):
     }  # fmt: skip
     table = Layout(
         title=hostile, caption=hostile, headings=[(hostile, 1)], columns=[hostile], baseline=hostile,
-        groups={hostile: {hostile: [CellText(hostile, hostile, True, hostile)]}},
+        groups={hostile: {hostile: [CellText(hostile, hostile, True)]}},
         differences={hostile: {hostile: [hostile]}}, notes=[hostile],
     )  # fmt: skip
     page = render_page(hostile, [table], {hostile: tmp_path / "figure.png"}, [cell])

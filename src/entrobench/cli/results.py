@@ -2,11 +2,14 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from entrobench.cli.options import Results, Scale, checkout_configs, complete_benchmark
+
+if TYPE_CHECKING:
+    from entrobench.configs import Configs
 
 
 class Form(StrEnum):
@@ -82,13 +85,18 @@ def controls(
     from entrobench.report.controls import as_text, controls_of
 
     configs = checkout_configs()
-    papers = [paper] if paper else configs.papers()
+    papers = _papers(paper, configs)
     found = [control for name in papers for control in controls_of(name, scale, configs, results)]
     if not found:
         print(f"no controls: scale {scale} runs other models or benchmarks than the published ones")
         return
     print(as_text(found))
     raise typer.Exit(int(any(control.verdict == "missed" for control in found)))
+
+
+def _papers(paper: str, configs: "Configs") -> list[str]:
+    """The paper that was named, else all of them."""
+    return [paper] if paper else configs.papers()
 
 
 def audit(
@@ -100,7 +108,7 @@ def audit(
     from entrobench.report import audit as audits
 
     configs = checkout_configs()
-    papers = [paper] if paper else configs.papers()
+    papers = _papers(paper, configs)
     page = audits.as_markdown({name: audits.audit(name, configs) for name in papers})
     if out is None:
         print(page)
@@ -116,7 +124,7 @@ def resolution(
     from entrobench.report.resolution import as_text, resolutions
 
     configs = checkout_configs()
-    papers = [paper] if paper else configs.papers()
+    papers = _papers(paper, configs)
     print(as_text({name: resolutions(name, configs) for name in papers}, configs))
 
 
@@ -129,7 +137,7 @@ def claims(
     from entrobench.report.claims import answers, as_markdown
 
     configs = checkout_configs()
-    papers = [paper] if paper else configs.papers()
+    papers = _papers(paper, configs)
     print(as_markdown({name: answers(name, scale, configs, results) for name in papers}, scale))
 
 

@@ -12,10 +12,10 @@ from itertools import combinations
 import pandas as pd
 
 from entrobench.configs import Configs
+from entrobench.report.artifacts import BASE_ROW
 from entrobench.report.publication import Gain, PublishedTable, load_publication, printed_values
 from entrobench.statistics.grim import nearest, reachable
 
-BASE = "Base"
 # Columns that two rows share, from which on it is no chance that all are equal
 ALIKE = 4
 Values = dict[str, Decimal]
@@ -181,20 +181,15 @@ def _repetitions(rows: list[_Row]) -> Iterator[tuple[_Row, _Row, str]]:
         if a.name != b.name and len(shared) >= ALIKE and not differing:
             yield a, b, f"{a.name} and {b.name} have the same {len(shared)} values"
         if a.name == b.name and a.setup == b.setup and len(differing) >= ALIKE:
-            yield (
-                a,
-                b,
-                (
-                    f"{a.name} stands in both with different values, such as {differing[0]} "
-                    f"{a.values[differing[0]]} and {b.values[differing[0]]}"
-                ),
-            )
+            column = differing[0]
+            example = f"{column} {a.values[column]} and {b.values[column]}"
+            yield a, b, f"{a.name} stands in both with different values, such as {example}"
 
 
 def _gains(gain: Gain, rows: list[_Row]) -> Iterator[str]:
     of_model = {row.row: row.values for row in rows if row.model == gain.model}
     own = of_model[gain.row]
-    others = {name: values for name, values in of_model.items() if name not in (gain.row, BASE)}
+    others = {name: values for name, values in of_model.items() if name not in (gain.row, BASE_ROW)}
     for column, stated in gain.stated.items():
         differences = {name: own[column] - values[column] for name, values in others.items()}
         least = min(differences, key=lambda name: differences[name])

@@ -25,8 +25,8 @@ from entrobench.machine.site import Gpus, site_or_none
 from entrobench.report.artifacts import BASE_ROW, load_artifacts, seed_folders
 from entrobench.report.publication import printed_values
 from entrobench.report.table import LEVEL, Comparison, Table
-from entrobench.report.table_text import MDE_PER_HALF_WIDTH
 from entrobench.statistics.comparisons import holm
+from entrobench.statistics.resolution import mde_of_interval
 
 Verdict = Literal["supported", "not supported", "not separable", "not run"]
 LAST_SHARE = 0.1
@@ -171,7 +171,7 @@ def _of_table(claim: Claim, table: Table, results: Path) -> tuple[Verdict, str]:
 def _comparison(column: str, rival: str, one: Comparison, p: float) -> str:
     found = one.difference
     interval = f"[{found.low:.3g}, {found.high:.3g}]"
-    floor = MDE_PER_HALF_WIDTH * (found.high - found.low) / 2
+    floor = mde_of_interval(found)
     return f"{column} over {rival} {found.value:+.3g} {interval}, p {p:.2g}, MDE80 {floor:.2g}"
 
 

@@ -17,7 +17,7 @@ from entrobench.cells import CellId, benchmark_of, listed_cells, model_of
 from entrobench.configs import Configs, Scale
 from entrobench.files import read_csv
 from entrobench.report.artifacts import BASE_ROW, has_artifacts, load_artifacts
-from entrobench.report.publication import load_publication, printed_values
+from entrobench.report.publication import load_publication, points_of, printed_values
 
 Verdict = Literal["met", "missed", "not run"]
 
@@ -90,7 +90,7 @@ def _of_tables(cell: CellId, configs: Configs) -> Iterator[Control]:
                 column.benchmark,
                 benchmark_of(column.benchmark, cell.paper, configs),
                 column.metric or str(row["metric"]),
-                float(row["value"]) * (100 if row["unit"] == "share" else 1),
+                float(row["value"]) * points_of(row["unit"]),
                 f"{publication.tables[name].title}, {BASE_ROW}",
             )
 

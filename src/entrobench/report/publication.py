@@ -73,6 +73,11 @@ def load_publication(paper: str, configs: Configs) -> Publication:
     return load_yaml(configs.root / "papers" / paper / "publication.yaml", Publication)
 
 
+def points_of(unit: str) -> int:
+    """What a number of this unit is multiplied with to be one of 100."""
+    return 100 if unit == "share" else 1
+
+
 def printed_values(paper: str, table: str) -> pd.DataFrame:
     """A table's CSV, all as text. Raises CorruptFile, MissingInput."""
     path = published_folder() / paper / f"{table}.csv"

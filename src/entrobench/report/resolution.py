@@ -7,7 +7,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from entrobench.configs import Configs, Setting, Strict, load_yaml
-from entrobench.report.publication import PublishedTable, load_publication, printed_values
+from entrobench.report.publication import PublishedTable, load_publication, points_of, printed_values
 from entrobench.statistics.resolution import Design, mde_of_mean
 
 
@@ -73,7 +73,7 @@ def _of_table(
     metric_of = dict(reversed(columns))
     for model, part in frame.groupby("model", sort=False):
         points = {
-            (row["row"], row["column"], row["metric"]): float(row["value"]) * _to_points(row["unit"])
+            (row["row"], row["column"], row["metric"]): float(row["value"]) * points_of(row["unit"])
             for row in part.to_dict("records")
         }
         for method, baseline in table.compared.items():
@@ -93,10 +93,6 @@ def _of_table(
                 )
                 shown = column if metric == metric_of[column] else f"{column} {metric}"
                 yield _resolution((table.title, str(model), shown, method, baseline), gap, designs)
-
-
-def _to_points(unit: str) -> int:
-    return 100 if unit == "share" else 1
 
 
 def _design(table: PublishedTable, column: str, mean: float, assumed: StatisticsAssumptions) -> Design:

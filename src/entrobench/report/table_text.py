@@ -3,13 +3,11 @@
 from dataclasses import dataclass
 
 from entrobench.report.controls import Control
-from entrobench.report.table import Column, Entry, Printed, Table
-from entrobench.statistics.resolution import FACTOR
+from entrobench.report.table import Column, Entry, Key, Printed, Table
+from entrobench.statistics.resolution import mde_of_interval
 
 NOT_RUN = "–"
 DIFFERENT = "†"
-# Of a 95 % interval's half width, which is 1.96 standard errors
-MDE_PER_HALF_WIDTH = FACTOR / 1.96
 
 
 @dataclass(frozen=True)
@@ -19,7 +17,6 @@ class CellText:
     published: str
     reproduced: str
     is_among_best: bool
-    cell: str
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ def layout(table: Table) -> Layout:
         return [_cell(entries[model, row, column.name]) for column in table.columns]
 
     def differences(model: str, row: str) -> list[str]:
-        return [_difference(entries, (model, row, column.name), baseline, column) for column in table.columns]
+        return [_difference(entries, (model, row, column.name), baseline) for column in table.columns]
 
     labels = {model: table.model_label(model) for model in table.experiments}
     rows = list(table.artifact.rows)
@@ -68,7 +65,7 @@ def layout(table: Table) -> Layout:
 def _cell(entry: Entry) -> CellText:
     printed = entry.printed
     published = NOT_RUN if printed is None else f"{printed.value:.{printed.digits}f}"
-    return CellText(published, _reproduced(entry), entry.is_among_best, entry.cell)
+    return CellText(published, _reproduced(entry), entry.is_among_best)
 
 
 def _reproduced(entry: Entry) -> str:
@@ -86,9 +83,7 @@ def _digits(printed: Printed | None) -> int:
     return 2 if printed is None else printed.digits
 
 
-def _difference(
-    entries: dict[tuple[str, str, str], Entry], key: tuple[str, str, str], baseline: str, column: Column
-) -> str:
+def _difference(entries: dict[Key, Entry], key: Key, baseline: str) -> str:
     entry, base = entries[key], entries[key[0], baseline, key[2]]
     digits = _digits(entry.printed)
     published = NOT_RUN
@@ -97,8 +92,7 @@ def _difference(
     if entry.difference is None:
         return f"{published} / {NOT_RUN}"
     found = entry.difference
-    half = (found.high - found.low) / 2
-    return f"{published} / {found.value:+.{digits}f} ± {half:.{digits}f} (p {entry.p:.2g})"
+    return f"{published} / {found.value:+.{digits}f} ± {found.half_width:.{digits}f} (p {entry.p:.2g})"
 
 
 def _headings(table: Table) -> list[tuple[str, int]]:
@@ -180,9 +174,9 @@ def _column_note(table: Table, column: Column) -> str:
     sizes = sorted({(e.problems, e.samples, e.seeds) for e in entries if e.problems is not None})
     if column.benchmark and sizes:
         facts += [f"{column.metric}, {p} problems x {n} samples x {k} seeds" for p, n, k in sizes]
-    halves = sorted((e.difference.high - e.difference.low) / 2 for e in entries if e.difference is not None)
-    if halves:
-        facts.append(f"MDE80 of a difference {MDE_PER_HALF_WIDTH * halves[len(halves) // 2]:.3g}")
+    floors = sorted(mde_of_interval(e.difference) for e in entries if e.difference is not None)
+    if floors:
+        facts.append(f"MDE80 of a difference {floors[len(floors) // 2]:.3g}")
     missed = [
         _control(control)
         for model in table.experiments

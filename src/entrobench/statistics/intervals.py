@@ -43,6 +43,11 @@ class Estimate:
     low: float
     high: float
 
+    @property
+    def half_width(self) -> float:
+        """Half of the interval's width."""
+        return (self.high - self.low) / 2
+
 
 def mean_of(values_KP: np.ndarray, n_samples: int) -> Estimate:
     """The mean over seeds (K) and problems (P) of values whose mean lies in [0, 1].

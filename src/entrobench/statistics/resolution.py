@@ -20,9 +20,12 @@ import numpy as np
 from scipy.special import betaincinv, ndtri
 
 from entrobench.statistics.comparisons import sign_flip
+from entrobench.statistics.intervals import Estimate
 
 LEVEL, POWER = 0.05, 0.8
 FACTOR = float(ndtri(1 - LEVEL / 2) + ndtri(POWER))
+# Of a 95 % interval's half width, which is 1.96 standard errors
+PER_HALF_WIDTH = FACTOR / float(ndtri(1 - LEVEL / 2))
 MOST = 10_000  # seeds, problems or samples that needed() asks for
 
 
@@ -67,6 +70,11 @@ def mde_of_mean(designs: Sequence[Design], weights: Sequence[float]) -> float:
     of_problems = sum(w**2 * design.of_problems for w, design in zip(weights, designs, strict=True))
     seed_sd = sum(w * design.seed_sd for w, design in zip(weights, designs, strict=True))
     return FACTOR * math.sqrt(of_problems + 2 * seed_sd**2 / designs[0].seeds)
+
+
+def mde_of_interval(difference: Estimate) -> float:
+    """MDE80 of a comparison whose difference has this interval, in its unit."""
+    return PER_HALF_WIDTH * difference.half_width
 
 
 def needed(design: Design, gap: float, what: str) -> int | None:
