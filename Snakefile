@@ -3,6 +3,7 @@
 Parsed again in every job of a cluster run: imports nothing heavy, touches no network.
 """
 
+import re
 import shutil
 from pathlib import Path
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from support import batch_of
 
-from entrobench.algorithms.health import MismatchGate, batch_health, clip_masks, mismatch
+from entrobench.algorithms.health import MismatchGate, batch_health, clip_masks, entropy_by_verdict, mismatch
 from entrobench.errors import TrainingFailed
 from entrobench.kernels.token_stats import TokenStats
 
@@ -28,6 +28,19 @@ def test_polarity_fractions_masses_and_weights_by_hand():
     assert metrics["polarity/weight_positive"] == pytest.approx(1.1)
     assert metrics["polarity/weight_negative"] == pytest.approx(0.9)
     assert metrics["entropy/q50"] == pytest.approx(low), "the median of (low, high, low)"
+    # dH = -A' (1 - p)^2 (log p + H) = -A' / 4 (.2, -.4, .2): (-.045, +.11, +.11)
+    assert metrics["flow/rising"] == pytest.approx(0.22)
+    assert metrics["flow/falling"] == pytest.approx(0.045)
+    assert metrics["flow/net"] == pytest.approx(0.175)
+
+
+def test_entropy_by_verdict_is_of_the_tokens_of_each():
+    batch = batch_of(
+        [[1.0, 1.0], [-1.0, -1.0]], [[-1.0] * 2] * 2, [[0.5, 9.0], [1.0, 2.0]], mask=[[1, 0], [1, 1]]
+    )
+    found = entropy_by_verdict(batch, torch.tensor([True, False]))
+    assert found == {"entropy/correct": pytest.approx(0.5), "entropy/wrong": pytest.approx(1.5)}
+    assert set(entropy_by_verdict(batch, torch.tensor([True, True]))) == {"entropy/correct"}
 
 
 def test_a_batch_without_advantages_has_neutral_weights():
@@ -43,7 +56,13 @@ def test_mismatch_by_hand():
     metrics = mismatch(trainer, rollout)
     assert metrics["mismatch/kl"] == pytest.approx((1 - math.log(2)) / 2)
     assert metrics["mismatch/max_ratio"] == pytest.approx(2.0)
-    assert mismatch(rollout, trainer)["mismatch/max_ratio"] == pytest.approx(2.0)
+    assert (metrics["mismatch/lowest_ratio"], metrics["mismatch/highest_ratio"]) == (
+        pytest.approx(1.0),
+        pytest.approx(2.0),
+    )
+    back = mismatch(rollout, trainer)
+    assert back["mismatch/max_ratio"] == pytest.approx(2.0)
+    assert back["mismatch/lowest_ratio"] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(

@@ -252,6 +252,15 @@ def test_upper_and_lower_clip_fractions_are_told_apart(actor_of):
     )
     assert metrics["actor/clip_fraction_upper"].aggregate() == pytest.approx(1 / 8)
     assert metrics["actor/clip_fraction_lower"].aggregate() == pytest.approx(2 / 8)
+    assert "actor/flow_clipped_upper" not in metrics, "without the entropy of the policy before"
+    # dH = -A (1 - p)² (log p + H), log p = -1. Above: A = 1, H = .5. Below: A = -1, H = 2
+    data["entropy"] = jagged(torch.tensor([[0.5] * 4, [2.0] * 4]))
+    _, metrics = StepLoss(functools.partial(ppo_loss, config=actor_of("dapo")), {})(
+        model_output=output, data=data
+    )
+    rest = (1 - math.exp(-1)) ** 2
+    assert metrics["actor/flow_clipped_upper"].aggregate() == pytest.approx(0.5 * rest)
+    assert metrics["actor/flow_clipped_lower"].aggregate() == pytest.approx(2 * rest)
 
 
 @pytest.mark.parametrize("sizes", [(4,), (2, 2), (1, 3), (1, 1, 1, 1)])

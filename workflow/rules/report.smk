@@ -50,6 +50,28 @@ for paper, name in [(paper, name) for paper in REPORTED for name in REPORTED[pap
             artifact_paths(RUN.scale, paper, name),
 
 
+# `snakemake repo_fig12`: all parts of a figure
+for paper, number in sorted(
+    {
+        (paper, match[1])
+        for paper in REPORTED
+        for name in REPORTED[paper]
+        if (match := re.match(r"figure(\d+)", name))
+    }
+):
+
+    rule:
+        name:
+            f"{paper}_fig{number}"
+        input:
+            [
+                path
+                for name in REPORTED[paper]
+                if re.match(rf"figure{number}(?!\d)", name)
+                for path in artifact_paths(RUN.scale, paper, name)
+            ],
+
+
 rule report:
     """The page of a paper, with its tables and figures."""
     input:

@@ -29,7 +29,12 @@ SMALLEST_FLOW = 1e-12
 
 def entropy_flow(advantages_BT: Tensor, stats: TokenStats) -> Tensor:
     """dH_t of Eq. 6 without eta, (B, T)."""
-    return -advantages_BT * (1 - stats.logp.exp()) ** 2 * (stats.logp + stats.entropy)
+    return flow_of(advantages_BT, stats.logp, stats.entropy)
+
+
+def flow_of(advantages_BT: Tensor, logp_BT: Tensor, entropy_BT: Tensor) -> Tensor:
+    """The same from log p of the sampled tokens and the entropy of their states."""
+    return -advantages_BT * (1 - logp_BT.exp()) ** 2 * (logp_BT + entropy_BT)
 
 
 def balance(rising: float, falling: float) -> float:

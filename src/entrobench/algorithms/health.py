@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from entrobench.algorithms.entropy_flow import entropy_flow
 from entrobench.algorithms.shaper import TokenBatch
 from entrobench.errors import TrainingFailed
 
@@ -17,7 +18,8 @@ def batch_health(batch: TokenBatch, shaped_BT: Tensor) -> dict[str, float]:
     """Metrics of the global batch: `shaped_BT` (B, T) is what the Shaper made of its advantages.
 
     polarity/fraction_* is the share of response tokens in a branch of P = A T, polarity/mass_* the share of
-    sum |P|, polarity/weight_* the mean of |shaped| / |A| there.
+    sum |P|, polarity/weight_* the mean of |shaped| / |A| there. flow/rising, falling, net: sums over
+    the batch of OPEFO's first-order entropy change (Eq. 6), of the shaped advantages.
     """
     mask_BT = batch.mask_BT
     polarity = batch.polarity_BT()[mask_BT].double()
@@ -32,11 +34,29 @@ def batch_health(batch: TokenBatch, shaped_BT: Tensor) -> dict[str, float]:
         metrics[f"polarity/weight_{branch}"] = (
             (after[is_in].abs() / before[is_in].abs()).mean().item() if is_in.any() else 1.0
         )
+    flow = entropy_flow(shaped_BT, batch.stats)[mask_BT].double()
+    rising, falling = flow.clamp(min=0).sum().item(), -flow.clamp(max=0).sum().item()
+    metrics |= {"flow/rising": rising, "flow/falling": falling, "flow/net": rising - falling}
     sample = entropy[:: entropy.numel() // QUANTILE_LIMIT + 1]
     quantiles = torch.quantile(sample, torch.tensor(ENTROPY_QUANTILES))
     for share, value in zip(ENTROPY_QUANTILES, quantiles.tolist(), strict=True):
         metrics[f"entropy/q{round(100 * share)}"] = value
     return metrics
+
+
+def entropy_by_verdict(batch: TokenBatch, is_correct_B: Tensor) -> dict[str, float]:
+    """entropy/correct, entropy/wrong: the token means over correct and over wrong responses (exchange, Fig.
+    2a); without the one that there is none of.
+
+    is_correct_B: bool (B,).
+    """
+    verdicts = {"correct": is_correct_B, "wrong": ~is_correct_B}
+    masks = {name: batch.mask_BT & is_in_B[:, None] for name, is_in_B in verdicts.items()}
+    return {
+        f"entropy/{name}": batch.stats.entropy[mask_BT].double().mean().item()
+        for name, mask_BT in masks.items()
+        if mask_BT.any()
+    }
 
 
 def group_rates(
@@ -61,12 +81,14 @@ def group_rates(
 def mismatch(trainer_logp: Tensor, rollout_logp: Tensor) -> dict[str, float]:
     """How far the rollout engine's log-probabilities (N,) are from the trainer's for the same tokens.
 
-    KL(rollout || trainer) by the estimator r - 1 - log r with r = p_trainer / p_rollout, and the largest
-    ratio either way.
+    KL(rollout || trainer) by the estimator r - 1 - log r with r = p_trainer / p_rollout; the lowest and the
+    highest r; and the largest ratio either way.
     """
     log_ratio = (trainer_logp - rollout_logp).double()
     return {
         "mismatch/kl": (log_ratio.expm1() - log_ratio).mean().item(),
+        "mismatch/lowest_ratio": log_ratio.min().exp().item(),
+        "mismatch/highest_ratio": log_ratio.max().exp().item(),
         "mismatch/max_ratio": log_ratio.abs().max().exp().item(),
     }
 

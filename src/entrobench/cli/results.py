@@ -31,6 +31,7 @@ def add_to(app: typer.Typer) -> None:
         ("resolution", resolution),
         ("claims", claims),
         ("protocol", protocol),
+        ("artifacts", artifacts),
         ("report", report),
         ("export", export),
         ("import", import_table),
@@ -152,8 +153,21 @@ def protocol(
     print(as_markdown(paper, scale, protocol_audit(paper, scale, checkout_configs(), results)))
 
 
+def artifacts(
+    paper: Annotated[str, typer.Argument(help="A paper; default: all of them.")] = "",
+    scale: Scale = "paper",
+    results: Results = Path("results"),
+) -> None:
+    """Every table and figure of the papers: what there is of it, and what the rest costs."""
+    from entrobench.report.states import artifact_states, as_text
+
+    configs = checkout_configs()
+    papers = _papers(paper, configs)
+    print(as_text({name: artifact_states(name, scale, configs, results) for name in papers}, scale))
+
+
 def report(
-    paper: Annotated[str, typer.Argument(help="A paper with artifacts: papo, repo, opefo.")],
+    paper: Annotated[str, typer.Argument(help="A paper: papo, exchange, repo, opefo.")],
     scale: Scale = "smoke",
     results: Results = Path("results"),
     only: Annotated[str | None, typer.Option(help="One artifact, without the page: table1.")] = None,

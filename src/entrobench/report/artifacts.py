@@ -2,10 +2,12 @@
 
 from itertools import product
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from entrobench.configs import Configs, Strict, load_yaml
+from entrobench.report.categories import CATEGORIES
 
 # The row of a table that shows the untrained model
 BASE_ROW = "Base"
@@ -18,6 +20,8 @@ class ColumnArtifact(Strict):
                          where none is named
     benchmark, best      the highest score of any checkpoint and seed, REPO's and OPEFO's rule
     curve, change        the last value of a column of the training curve, or how much that has changed
+    answers              of all answers to all benchmarks the mean number of tokens (`tokens`), or of words
+                         and symbols of a category (report/categories.py)
 
     printed: (column, metric) of results/published where they are others than the column's name.
     """
@@ -27,19 +31,23 @@ class ColumnArtifact(Strict):
     best: bool = False
     curve: str = ""
     change: bool = False
+    answers: str = ""
     printed: tuple[str, str] | None = None
 
     @model_validator(mode="after")
     def _has_one_source(self) -> "ColumnArtifact":
-        if bool(self.benchmark) == bool(self.curve):
-            raise ValueError("expected a benchmark or a curve")
+        if sum(map(bool, (self.benchmark, self.curve, self.answers))) != 1:
+            raise ValueError("expected a benchmark, a curve or answers")
+        if self.answers not in ("", "tokens", *CATEGORIES):
+            raise ValueError(f"answers: expected tokens or one of {CATEGORIES}, found {self.answers}")
         return self
 
 
 class TableArtifact(Strict):
     """A table, all named as in the paper. rows: row -> method. models: group of rows -> experiment. groups:
     heading -> columns below it. means: columns of ours that the paper does not print -> columns that they are
-    the mean of. baseline: the row that the others are compared with.
+    the mean of. baseline: the row that the others are compared with. lacks: as of a figure. A table whose
+    numbers our copy lacks names the metric of each column.
     """
 
     rows: dict[str, str]
@@ -48,6 +56,7 @@ class TableArtifact(Strict):
     groups: dict[str, list[str]] = Field(default_factory=dict)
     means: dict[str, list[str]] = Field(default_factory=dict)
     baseline: str
+    lacks: str = ""
 
     @model_validator(mode="after")
     def _names_exist(self) -> "TableArtifact":
@@ -64,17 +73,88 @@ class TableArtifact(Strict):
         return ColumnArtifact(benchmark=column) if isinstance(column, str) else column
 
 
+class Panel(Strict):
+    """One panel of a figure. kind, and what `of` then names:
+
+    curves        columns of metrics.parquet, over training steps
+    scores        benchmarks, whose mean score over evaluated checkpoints is drawn
+    trajectory    entropy or cumulative_entropy, then a benchmark: a point for each evaluated checkpoint
+    bars          benchmarks: the score of the trained model, with its interval
+    histogram     quantities of tokens (report/tokens.py)
+    density       two quantities of tokens, with the mean of the second in bins of the first
+    points        quantities of tokens that stand at the x axis, then the one that stands at the y axis
+    concentration a quantity of tokens: its magnitude by percentile, and the share of the sum above it
+    positions     a quantity of tokens: percentiles over the relative position in the response
+    tokens        a quantity of tokens: the tokens whose sum is largest, above and below 0
+    categories    a quantity of tokens: the share of each category of tokens in the highest fifth
+
+    split: correct or branch, of the recorded tokens apart. top: a quantity of tokens of which only the
+    highest fifth of the magnitudes are drawn. log: of the y axis.
+    """
+
+    kind: Literal[
+        "curves", "scores", "trajectory", "bars", "histogram", "density", "points", "concentration",
+        "positions", "tokens", "categories",
+    ] = "curves"  # fmt: skip
+    of: list[str]
+    split: Literal["", "correct", "branch"] = ""
+    top: str = ""
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _has_its_number(self) -> "Panel":
+        expected = {"density": 2, "concentration": 1, "positions": 1, "tokens": 1, "categories": 1}
+        if self.kind in expected and len(self.of) != expected[self.kind]:
+            raise ValueError(f"{self.kind}: expected {expected[self.kind]} names, found {self.of}")
+        if not self.of or (self.kind in ("trajectory", "points") and len(self.of) < 2):
+            raise ValueError(f"{self.kind}: expected more names, found {self.of}")
+        return self
+
+
 class FigureArtifact(Strict):
-    """A figure of training curves. experiment: the one that the paper shows; of several the first that a
-    scale has. panels: columns of metrics.parquet that stand in one panel each, or together. lacks: panels of
-    the paper's that are not drawn.
+    """A figure. experiment: the one that the paper shows; of several the first that a scale has. methods:
+    `method`, or `experiment/method` where a figure is of several experiments. panels: a name or names alone
+    are curves. lacks: what the paper's has and this one has not, and why.
     """
 
     title: str
     methods: list[str]
     experiment: str | list[str]
-    panels: list[str | list[str]]
+    panels: list[str | list[str] | Panel]
     lacks: str = ""
+
+    @property
+    def drawn(self) -> list[Panel]:
+        """The panels, each with its kind."""
+        return [
+            panel if isinstance(panel, Panel) else Panel(of=[panel] if isinstance(panel, str) else panel)
+            for panel in self.panels
+        ]
+
+
+class Place(Strict):
+    """Whose checkpoints, and by which benchmark they are scored."""
+
+    experiment: str
+    benchmark: str
+
+
+class InformationArtifact(Strict):
+    """A table of the mutual information of checkpoints' scores with their step, and with their cumulative
+    entropy (REPO, Table 6). rows: model -> row -> place, as printed. bins: of each axis of the histogram.
+    """
+
+    methods: list[str]
+    rows: dict[str, dict[str, Place]]
+    bins: int = 10
+    lacks: str = ""
+
+
+class NotDrawn(Strict):
+    """A table or figure of the paper that is not made here. why: `drawing` for one that only explains."""
+
+    title: str
+    why: str
 
 
 class Artifacts(Strict):
@@ -82,6 +162,8 @@ class Artifacts(Strict):
 
     tables: dict[str, TableArtifact] = Field(default_factory=dict)
     figures: dict[str, FigureArtifact] = Field(default_factory=dict)
+    information: dict[str, InformationArtifact] = Field(default_factory=dict)
+    not_drawn: dict[str, NotDrawn] = Field(default_factory=dict)
 
 
 def load_artifacts(paper: str, configs: Configs) -> Artifacts:
@@ -98,7 +180,8 @@ def has_artifacts(paper: str, configs: Configs) -> bool:
 def artifact_files(paper: str, configs: Configs) -> dict[str, list[str]]:
     """Name of an artifact of a paper -> its files, below results/<scale>/<paper>."""
     artifacts = load_artifacts(paper, configs)
-    tables = {name: [f"{name}.{suffix}" for suffix in ("csv", "md", "tex")] for name in artifacts.tables}
+    names = [*artifacts.tables, *artifacts.information]
+    tables = {name: [f"{name}.{suffix}" for suffix in ("csv", "md", "tex")] for name in names}
     return tables | {name: [f"{name}.png", f"{name}.pdf"] for name in artifacts.figures}
 
 
@@ -108,9 +191,11 @@ def artifact_cells(paper: str, name: str, scale: str, configs: Configs) -> set[t
     if name in artifacts.tables:
         table = artifacts.tables[name]
         return set(product(table.models.values(), table.rows.values()))
-    figure = artifacts.figures[name]
-    experiment = figure_experiment(figure, scale, configs)
-    return {(experiment, method) for method in figure.methods}
+    if name in artifacts.information:
+        information = artifacts.information[name]
+        experiments = {place.experiment for rows in information.rows.values() for place in rows.values()}
+        return set(product(experiments, information.methods))
+    return set(figure_lines(artifacts.figures[name], scale, configs))
 
 
 def artifacts_at(paper: str, scale: str, configs: Configs) -> list[str]:
@@ -135,6 +220,13 @@ def figure_experiment(figure: FigureArtifact, scale: str, configs: Configs) -> s
     """The first of a figure's experiments that this scale has; the first of all where it has none."""
     wanted = [figure.experiment] if isinstance(figure.experiment, str) else figure.experiment
     return next(iter(experiments_at(scale, wanted, configs)), wanted[0])
+
+
+def figure_lines(figure: FigureArtifact, scale: str, configs: Configs) -> list[tuple[str, str]]:
+    """(experiment, method) of each line of a figure, in its order."""
+    shown = figure_experiment(figure, scale, configs)
+    split = [method.rpartition("/") for method in figure.methods]
+    return [(experiment or shown, method) for experiment, _, method in split]
 
 
 def seed_folders(method: Path) -> list[Path]:

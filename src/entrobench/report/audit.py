@@ -68,7 +68,7 @@ def audit(paper: str, configs: Configs) -> list[Finding]:
         found.append(Finding(place, "contradiction", contradiction.finding.strip()))
     found += [
         Finding(title, "no values", "our copy of the paper has its caption only: nothing is checked")
-        for title in publication.without_values
+        for title in publication.without_values.values()
     ]
     return found
 

@@ -10,20 +10,20 @@ each that says nothing of other seeds, and the numbers say so.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from entrobench.cells import listed_cells, resolve, status_of
+from entrobench.cells import listed_cells
 from entrobench.configs import Configs, Strict, load_yaml
-from entrobench.cost.estimate import architecture_of, cost_of, load_assumptions, site_gpu
 from entrobench.errors import ConfigError, CorruptFile
 from entrobench.files import read_parquet
-from entrobench.machine.site import Gpus, site_or_none
 from entrobench.report.artifacts import BASE_ROW, load_artifacts, seed_folders
-from entrobench.report.publication import printed_values
+from entrobench.report.publication import load_publication
+from entrobench.report.states import at_scale, hours_left, runs_of
 from entrobench.report.table import LEVEL, Comparison, Table
 from entrobench.statistics.comparisons import holm
 from entrobench.statistics.resolution import mde_of_interval
@@ -96,7 +96,11 @@ def load_claims(paper: str, configs: Configs) -> dict[str, Claim]:
         table = tables[claim.table]
         missing = [row for row in (claim.row, *(claim.over or ())) if row not in table.rows]
         missing += [claim.model] if claim.model not in table.models else []
-        printed = set(printed_values(paper, claim.table)["column"]) | set(table.columns) | set(table.means)
+        printed = (
+            set(load_publication(paper, configs).values(paper, claim.table)["column"])
+            | set(table.columns)
+            | set(table.means)
+        )
         missing += [column for column in claim.columns if column not in printed]
         if missing:
             raise ConfigError(f"{where}: {name}: {claim.table} has no {', '.join(missing)}")
@@ -232,19 +236,5 @@ def _hours(table: Table, experiment: str, methods: Sequence[str], results: Path)
 def _hours_of(
     paper: str, experiment: str, methods: Sequence[str], scale: str, configs: Configs, results: Path
 ) -> str:
-    """GPU-hours of the listed cells that are not done; empty where a scale has none."""
-    if configs.scale(scale).device != "cuda":
-        return ""
-    site = site_or_none(configs.root)
-    gpu = site_gpu(site.gpus if site is not None else Gpus())
-    assumptions, hours, cells = load_assumptions(configs), 0.0, 0
-    for cell in listed_cells(paper, configs):
-        if cell.experiment != experiment or cell.method not in methods:
-            continue
-        if status_of(results / scale / str(cell), configs.method(cell.method).trains) == "done":
-            continue
-        resolved = resolve(str(cell), scale, configs, results)
-        model = architecture_of(resolved["model"]["name"], scale, configs, results)
-        hours += cost_of(cell, resolved, model, configs, results, assumptions, True, gpu).gpu_hours
-        cells += 1
-    return f"{cells} cells, {hours:,.0f} GPU-hours"
+    cells = runs_of(paper, product([experiment], methods), configs)
+    return hours_left(at_scale(cells, scale, configs), scale, configs, results)

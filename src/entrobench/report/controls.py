@@ -17,7 +17,7 @@ from entrobench.cells import CellId, benchmark_of, listed_cells, model_of
 from entrobench.configs import Configs, Scale
 from entrobench.files import read_csv
 from entrobench.report.artifacts import BASE_ROW, has_artifacts, load_artifacts
-from entrobench.report.publication import load_publication, points_of, printed_values
+from entrobench.report.publication import load_publication, points_of
 
 Verdict = Literal["met", "missed", "not run"]
 
@@ -76,7 +76,7 @@ def _of_tables(cell: CellId, configs: Configs) -> Iterator[Control]:
         models = [model for model, experiment in table.models.items() if experiment == cell.experiment]
         if not models or BASE_ROW not in table.rows:
             continue
-        published = printed_values(cell.paper, name)
+        published = publication.values(cell.paper, name)
         of_base = published[(published["row"] == BASE_ROW) & published["model"].isin(models)]
         for label in table.columns:
             column = table.column(label)
@@ -91,7 +91,7 @@ def _of_tables(cell: CellId, configs: Configs) -> Iterator[Control]:
                 benchmark_of(column.benchmark, cell.paper, configs),
                 column.metric or str(row["metric"]),
                 float(row["value"]) * points_of(row["unit"]),
-                f"{publication.tables[name].title}, {BASE_ROW}",
+                f"{publication.table(name).title}, {BASE_ROW}",
             )
 
 

@@ -59,12 +59,20 @@ class Contradiction(Strict):
 
 
 class Publication(Strict):
-    """publication.yaml of a paper. without_values: tables whose numbers our copy lacks."""
+    """publication.yaml of a paper. without_values: name -> title of tables whose numbers our copy lacks."""
 
     tables: dict[str, PublishedTable]
-    without_values: list[str] = Field(default_factory=list)
+    without_values: dict[str, str] = Field(default_factory=dict)
     gains: list[Gain] = Field(default_factory=list)
     contradictions: list[Contradiction] = Field(default_factory=list)
+
+    def table(self, name: str) -> PublishedTable:
+        """A table; of one whose numbers our copy lacks the title alone. Raises KeyError for no table."""
+        return self.tables.get(name) or PublishedTable(title=self.without_values[name])
+
+    def values(self, paper: str, name: str) -> pd.DataFrame:
+        """See printed_values; of a table whose numbers our copy lacks an empty one."""
+        return printed_values(paper, name) if name in self.tables else pd.DataFrame(columns=COLUMNS)
 
 
 def load_publication(paper: str, configs: Configs) -> Publication:

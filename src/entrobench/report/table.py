@@ -27,8 +27,9 @@ from entrobench.evaluation.outcomes import Outcomes, measure
 from entrobench.evaluation.samples import stream_samples
 from entrobench.files import read_csv, read_json, read_parquet
 from entrobench.report.artifacts import ColumnArtifact, TableArtifact, experiments_at, seed_folders
+from entrobench.report.categories import counts
 from entrobench.report.controls import Control, controls_of
-from entrobench.report.publication import load_publication, printed_values
+from entrobench.report.publication import load_publication
 from entrobench.statistics.comparisons import holm, sign_flip
 from entrobench.statistics.intervals import Estimate, difference_of, weighted
 
@@ -132,8 +133,8 @@ class Table:
         self.configs = configs
         self.results = results
         self.scale: Scale = configs.scale(scale_name)
-        self.publication = load_publication(paper, configs).tables[name]
-        self.frame = printed_values(paper, name)
+        self.publication = load_publication(paper, configs).table(name)
+        self.frame = load_publication(paper, configs).values(paper, name)
 
     @property
     def title(self) -> str:
@@ -171,7 +172,8 @@ class Table:
             if len(inside) < 2 or (not self._is_replaced and len(inside) < len(parts)):
                 continue
             mean = Column(label, label, None, "mean of columns", tuple(inside))
-            columns.insert(names.index(inside[-1]) + 1, mean)
+            is_of_one_group = len({self.heading_of(part) for part in inside}) == 1
+            columns.insert(names.index(inside[-1]) + 1 if is_of_one_group else len(columns), mean)
         return columns
 
     @property
@@ -182,13 +184,14 @@ class Table:
         """None for a benchmark that this scale does not run. Raises ConfigError for what is not printed."""
         printed = source.printed[0] if source.printed is not None else name
         metrics = self.frame.loc[self.frame["column"] == printed, "metric"]
-        if metrics.empty:
+        is_named = bool(self.frame.empty and (source.metric or source.curve or source.answers))
+        if metrics.empty and not is_named:
             raise ConfigError(
                 f"configs/papers/{self.paper}/artifacts.yaml: {self.title}: column {name}: the published "
                 f"table has no {printed}, only {', '.join(dict.fromkeys(self.frame['column']))}"
             )
-        if source.curve:
-            return Column(name, name, source, source.curve)
+        if source.curve or source.answers:
+            return Column(name, name, source, source.curve or source.answers)
         run = source.benchmark
         if self.scale.benchmarks != "as published":
             if run not in self.scale.benchmarks:
@@ -197,6 +200,10 @@ class Table:
         label = name if run == source.benchmark else run
         replaced = source.model_copy(update={"benchmark": run})
         return Column(name, label, replaced, source.metric or str(metrics.iloc[0]))
+
+    def heading_of(self, name: str) -> str:
+        """The paper's heading over a column; empty for none."""
+        return next((heading for heading, names in self.artifact.groups.items() if name in names), "")
 
     def printed(self, model: str, row: str, column: Column) -> Printed | None:
         """The published value, of a mean that is not printed that of its columns; None for none."""
@@ -244,6 +251,8 @@ class Table:
             return _of_best(entry, column.source.benchmark, runs, factor)
         if column.source is not None and column.source.curve:
             return _of_curve(entry, column.source, runs)
+        if column.source is not None and column.source.answers:
+            return _of_answers(entry, column.source.answers, runs)
         parts = self._measured.get((model, row, column.name))
         if parts is None:
             return entry
@@ -424,6 +433,24 @@ def _of_curve(entry: Entry, source: ColumnArtifact, runs: list[Path]) -> Entry:
             raise CorruptFile(f"{path} lacks the column {source.curve}. Delete it and train the cell again.")
         values = curve[source.curve].dropna()
         found.append(float(values.iloc[-1] - (values.iloc[0] if source.change else 0)))
+    if not found:
+        return entry
+    return replace(entry, status="measured", value=sum(found) / len(found), seeds=len(found))
+
+
+def _of_answers(entry: Entry, kind: str, runs: list[Path]) -> Entry:
+    """The mean over seeds of the mean over all answers to all benchmarks."""
+    found = []
+    for run in runs:
+        sizes: list[float] = []
+        for benchmark in read_json(run / "eval.done.json")["benchmarks"]:
+            for sample in stream_samples(run / "eval" / benchmark / "samples.jsonl"):
+                if kind == "tokens" and sample.n_tokens is not None:
+                    sizes.append(sample.n_tokens)
+                elif kind != "tokens":
+                    sizes.append(counts(sample.completion)[kind])
+        if sizes:
+            found.append(sum(sizes) / len(sizes))
     if not found:
         return entry
     return replace(entry, status="measured", value=sum(found) / len(found), seeds=len(found))

@@ -1,8 +1,10 @@
 """What the templates show of a table: every number formatted, laid out as the paper prints it."""
 
 from dataclasses import dataclass
+from itertools import product
 
 from entrobench.report.controls import Control
+from entrobench.report.states import at_scale, hours_left, runs_of
 from entrobench.report.table import Column, Entry, Key, Printed, Table
 from entrobench.statistics.resolution import mde_of_interval
 
@@ -99,11 +101,10 @@ def _headings(table: Table) -> list[tuple[str, int]]:
     """The paper's headings over the columns that are shown; empty where there are none."""
     if not table.artifact.groups:
         return []
-    heading_of = {name: heading for heading, names in table.artifact.groups.items() for name in names}
     headings: list[tuple[str, int]] = []
     for column in table.columns:
-        name = column.parts[-1] if column.parts else column.name
-        heading = heading_of.get(name, "")
+        over = {table.heading_of(name) for name in column.parts or (column.name,)}
+        heading = over.pop() if len(over) == 1 else ""
         if headings and headings[-1][0] == heading:
             headings[-1] = heading, headings[-1][1] + 1
         else:
@@ -154,6 +155,13 @@ def _notes(table: Table) -> list[str]:
         )
     elif seeds:
         notes.append("Intervals are over problems and training seeds, tests over problems.")
+    cells = product(table.experiments.values(), table.artifact.rows.values())
+    runs = at_scale(runs_of(table.paper, cells, table.configs), table.scale.scale, table.configs)
+    left = hours_left(runs, table.scale.scale, table.configs, table.results)
+    if left:
+        notes.append(f"Not run: {left}.")
+    if table.artifact.lacks:
+        notes.append(f"Not here: {table.artifact.lacks}.")
     notes += [_column_note(table, column) for column in table.columns]
     return [note for note in notes if note]
 
@@ -171,6 +179,8 @@ def _column_note(table: Table, column: Column) -> str:
         )
     elif column.source.curve:
         facts.append("of the training curve")
+    elif column.source.answers:
+        facts.append("a mean over all answers to all benchmarks")
     sizes = sorted({(e.problems, e.samples, e.seeds) for e in entries if e.problems is not None})
     if column.benchmark and sizes:
         facts += [f"{column.metric}, {p} problems x {n} samples x {k} seeds" for p, n, k in sizes]

@@ -11,6 +11,7 @@ from verl.utils.device import get_device_id
 from verl.utils.metric import AggregationType, Metric
 from verl.workers.utils.padding import no_padding_2_padding
 
+from entrobench.algorithms.entropy_flow import flow_of
 from entrobench.algorithms.health import clip_masks
 from entrobench.training.covariance_loss import CHOSEN_TOKENS
 
@@ -51,19 +52,24 @@ class StepLoss:
 
     def __call__(self, model_output: dict[str, Any], data: TensorDict, dp_group: Any = None) -> Any:
         """(loss, metrics) as verl's, with actor/clip_fraction_{upper,lower} over the tokens of the
-        mini-batch.
+        mini-batch, and actor/flow_clipped_{upper,lower}: OPEFO's first-order entropy change (Eq. 6, Fig. 2c)
+        summed over the tokens that the clip takes from a mini-batch, by the policy before the step.
         """
         if CHOSEN_TOKENS in data:
             chosen = data.select(CHOSEN_TOKENS).to_padded_tensor()[CHOSEN_TOKENS].bool()
             object.__setattr__(self.config, "chosen_tokens_BT", chosen)
         loss, metrics = self.loss(model_output=model_output, data=data, dp_group=dp_group)
         masks = self._clip_masks(model_output, data)
+        flow_BT = _entropy_flow(data)
         tokens = tu.get_non_tensor_data(data=data, key="batch_num_tokens", default=None)
         dp_size = tu.get_non_tensor_data(data=data, key="dp_size", default=1)
         for side, is_clipped_BT in zip(("upper", "lower"), masks, strict=True):
             # A sum over micro-batches and a mean over ranks, as verl aggregates its own token means
             share = is_clipped_BT.sum().item() * dp_size / tokens
             metrics[f"actor/clip_fraction_{side}"] = Metric(value=share, aggregation=AggregationType.SUM)
+            if flow_BT is not None:
+                flow = flow_BT[is_clipped_BT].sum().item() * dp_size
+                metrics[f"actor/flow_clipped_{side}"] = Metric(value=flow, aggregation=AggregationType.SUM)
         # What the updates really ran with: a controller's value has arrived when it stands here
         for key in ("clip_ratio_high", "entropy_coeff"):
             value = float(getattr(self.config, key))
@@ -84,3 +90,12 @@ class StepLoss:
             self.config.clip_ratio_high,
             self.config.policy_loss.loss_mode,
         )
+
+
+@torch.no_grad()
+def _entropy_flow(data: TensorDict) -> torch.Tensor | None:
+    """OPEFO's Eq. 6 of each token, (B, T), by the policy before the step; None without its entropy."""
+    if "entropy" not in data:
+        return None
+    batch = data.select("old_log_probs", "advantages", "entropy").to_padded_tensor()
+    return flow_of(batch["advantages"], batch["old_log_probs"], batch["entropy"])

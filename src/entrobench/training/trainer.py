@@ -28,7 +28,14 @@ from verl.workers.utils.padding import response_from_nested, response_to_nested
 
 from entrobench.algorithms import SHAPERS, Shaped, Shaper, TokenBatch
 from entrobench.algorithms.covariance import choose_tokens
-from entrobench.algorithms.health import MismatchGate, batch_health, clip_masks, group_rates, mismatch
+from entrobench.algorithms.health import (
+    MismatchGate,
+    batch_health,
+    clip_masks,
+    entropy_by_verdict,
+    group_rates,
+    mismatch,
+)
 from entrobench.errors import ConfigError, TrainingFailed
 from entrobench.kernels.token_stats import TokenStats
 from entrobench.runs.checkpoints import load_controller, prune, save_controller
@@ -210,6 +217,7 @@ class EntropyTrainer(PPOTrainerSync):
                 fields=TensorDict(fields, batch_size=len(batch)),
             )
         self._step_metrics |= shaped.metrics | batch_health(token_batch, shaped.advantages_BT)
+        self._step_metrics |= entropy_by_verdict(token_batch, step.reward_B > 0)
         self._step_metrics |= self._sampling_metrics(batch)
         surplus = int(metrics.get(SURPLUS_KEY, 0))
         self._step_metrics |= group_rates(token_batch, step.reward_B > 0, self._tied, surplus)

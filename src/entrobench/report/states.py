@@ -1,0 +1,139 @@
+"""What there is of every table and figure of a paper at a scale, and what the rest costs."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from entrobench.cells import CellId, listed_cells, resolve, status_of
+from entrobench.configs import Configs
+from entrobench.cost.estimate import architecture_of, cost_of, load_assumptions, site_gpu
+from entrobench.errors import ConfigError
+from entrobench.machine.site import Gpus, site_or_none
+from entrobench.report.artifacts import artifact_cells, load_artifacts
+from entrobench.report.publication import load_publication
+
+State = Literal["complete", "partial", "not run", "not at this scale", "not drawn"]
+
+
+@dataclass(frozen=True)
+class ArtifactState:
+    """done of `cells` runs (a cell and seed each) are evaluated; the paper's has `of_paper`. left: what the
+    others cost, in words. lacks: what the paper's has and ours has not.
+    """
+
+    paper: str
+    name: str
+    title: str
+    state: State
+    done: int = 0
+    cells: int = 0
+    of_paper: int = 0
+    left: str = ""
+    lacks: str = ""
+
+    @property
+    def text(self) -> str:
+        """The state and its numbers."""
+        if self.state in ("not drawn", "not at this scale"):
+            return self.state
+        if self.state == "not run":
+            return f"not run: {self.left}"
+        text = f"{self.state}: {self.done} of {self.cells} runs"
+        if self.of_paper > self.cells:
+            text += f" that this scale has, of {self.of_paper}"
+        return f"{text}; not run: {self.left}" if self.left else text
+
+
+def artifact_states(paper: str, scale: str, configs: Configs, results: Path) -> list[ArtifactState]:
+    """Every table and figure that the paper has, in the order of their names. Raises UnknownName."""
+    artifacts = load_artifacts(paper, configs)
+    publication = load_publication(paper, configs)
+    found = [
+        ArtifactState(paper, name, each.title, "not drawn", lacks=each.why)
+        for name, each in artifacts.not_drawn.items()
+    ]
+    titles = {
+        name: (publication.table(name).title, table.lacks)
+        for name, table in (artifacts.tables | artifacts.information).items()
+    }
+    titles |= {name: (figure.title, figure.lacks) for name, figure in artifacts.figures.items()}
+    for name, (title, lacks) in titles.items():
+        of_paper = runs_of(paper, artifact_cells(paper, name, scale, configs), configs)
+        cells = at_scale(of_paper, scale, configs)
+        done = sum(is_done(cell, scale, configs, results) for cell in cells)
+        state: State = "complete" if done == len(cells) else "partial" if done else "not run"
+        if not cells:
+            state = "not at this scale"
+        left = hours_left(cells, scale, configs, results)
+        found.append(ArtifactState(paper, name, title, state, done, len(cells), len(of_paper), left, lacks))
+    return sorted(found, key=lambda each: _order(each.name))
+
+
+def _order(name: str) -> tuple[bool, list[tuple[int, str]]]:
+    """Tables first, then by number."""
+    parts = name.replace("table", "").replace("figure", "").split("_")
+    digits = "".join(c for c in parts[0] if c.isdigit())
+    return not name.startswith("table"), [(int(digits or 0), name)]
+
+
+def runs_of(paper: str, cells: Iterable[tuple[str, str]], configs: Configs) -> list[CellId]:
+    """The listed runs, cells and seeds, of (experiment, method)."""
+    wanted = set(cells)
+    return [cell for cell in listed_cells(paper, configs) if (cell.experiment, cell.method) in wanted]
+
+
+def at_scale(cells: Iterable[CellId], scale: str, configs: Configs) -> list[CellId]:
+    """Those that a report at this scale shows."""
+    shown = set(configs.scale(scale).cells)
+    return [cell for cell in cells if not shown or f"{cell.experiment}/{cell.method}" in shown]
+
+
+def is_done(cell: CellId, scale: str, configs: Configs, results: Path) -> bool:
+    """Trained and evaluated."""
+    return status_of(results / scale / str(cell), configs.method(cell.method).trains) == "done"
+
+
+def hours_left(cells: Sequence[CellId], scale: str, configs: Configs, results: Path) -> str:
+    """`N cells, H GPU-hours` of those that are not done; empty where all are, or the scale has no GPU."""
+    left = [cell for cell in cells if not is_done(cell, scale, configs, results)]
+    if not left:
+        return ""
+    if configs.scale(scale).device != "cuda":
+        return f"{len(left)} runs"
+    hours = [gpu_hours(cell, scale, configs, results) for cell in left]
+    unknown = sum(value is None for value in hours)
+    text = f"{len(left)} cells, {sum(value or 0 for value in hours):,.0f} GPU-hours"
+    return f"{text} and {unknown} that cannot be estimated" if unknown else text
+
+
+@lru_cache(maxsize=2048)
+def gpu_hours(cell: CellId, scale: str, configs: Configs, results: Path) -> float | None:
+    """Of a cell on the site's GPUs, else on the default ones; None for one that does not fit there."""
+    site = site_or_none(configs.root)
+    gpu = site_gpu(site.gpus if site is not None else Gpus())
+    try:
+        resolved = resolve(str(cell), scale, configs, results)
+        model = architecture_of(resolved["model"]["name"], scale, configs, results)
+        return cost_of(
+            cell, resolved, model, configs, results, load_assumptions(configs), True, gpu
+        ).gpu_hours
+    except ConfigError:
+        return None
+
+
+def as_text(found: Mapping[str, Sequence[ArtifactState]], scale: str) -> str:
+    """A block a paper, a line an artifact."""
+    lines = []
+    for paper, states in found.items():
+        lines.append(f"{paper} at scale {scale}")
+        for each in states:
+            lines.append(f"  {each.name:<22}{each.title}: {each.text}")
+            if each.lacks:
+                lines.append(
+                    f"  {'':<22}  without {each.lacks}"
+                    if each.state != "not drawn"
+                    else f"  {'':<22}  {each.lacks}"
+                )
+    return "\n".join(lines)
