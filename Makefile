@@ -11,16 +11,16 @@ SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --profile workflow/profile
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONUNBUFFERED := 1
 
-.PHONY: smoke slice eval-real test tests check lint style types cells cell methods methods-smoke verify-data contamination lock lock-check \
+.PHONY: smoke site slice eval-real test tests check lint style types cells cell methods methods-smoke verify-data contamination lock lock-check \
 	images images-check estimate cells-run doctor bench bench-kernels bench-steps bench-grading bench-scoring bench-dag \
 	bench-jobs stats cluster-test gpu-check
 
 smoke: $(INSTALLED)
-	@$(SNAKEMAKE) --config scale=smoke
-	@echo; cat results/smoke/papo/table1.md; echo
-	@echo "Table 1:  results/smoke/papo/table1.md (.tex, .csv); Table 2 beside it"
-	@echo "Figure 5: results/smoke/papo/figure5.png (.pdf); Figures 7 and 9 beside it"
-	@echo "Report:   results/smoke/papo/index.html"
+	@bash workflow/scripts/smoke.sh
+
+# Pages to browse what a scale has: make site SCALE=paper
+site: $(INSTALLED)
+	@$(BIN)/entrobench site --scale $(SCALE)
 
 # Real data, a real small model, the paper's configuration path; needs the folder of real data
 slice: $(INSTALLED)

@@ -46,7 +46,7 @@ export_paths(site_or_none(CONFIGS.root))
 
 wildcard_constraints:
     scale="[a-z]+",
-    paper="[a-z]+",
+    paper="|".join(CONFIGS.papers()),
     experiment=r"[\w.-]+",
     cell=r"[a-z]+/[\w.-]+/\w+/seed\d+",
     dataset=r"\w+",
@@ -73,10 +73,10 @@ localrules:
 
 
 rule all:
-    """The report of every paper in config["papers"] at config["scale"]."""
+    """The report of every paper in config["papers"] at config["scale"], and the site."""
     default_target: True
     input:
-        [RESULTS / RUN.scale / paper / "index.html" for paper in RUN.papers],
+        RESULTS / RUN.scale / "site/index.html",
 
 
 rule cells:

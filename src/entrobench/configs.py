@@ -205,7 +205,8 @@ class Scale(Strict):
 
     cells: <experiment>/<method> of the cells that a report at this scale makes; empty for all that a paper
     lists. limits: rows or problems that a seeded slice of a data set or benchmark keeps. evaluation_of: what
-    it sets for one entry of the paper's evaluation only.
+    it sets for one entry of the paper's evaluation only. expected_seconds: of a rule's job, for
+    `snakemake --logger entrobench`.
     """
 
     scale: str
@@ -221,6 +222,7 @@ class Scale(Strict):
     evaluation_of: dict[str, dict[str, Any]] = {}
     recording: Recording | None = None
     mismatch: MismatchLimit = MismatchLimit()
+    expected_seconds: dict[str, float] = {}
     guard: Guard
 
 

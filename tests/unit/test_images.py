@@ -98,8 +98,12 @@ def test_the_report_image_has_the_projects_own_requirements():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     wanted = {re.split("[<>=]", x)[0] for x in [*project["dependencies"], *extras["data"], *extras["report"]]}
-    lines = (ROOT / "requirements" / "report.in").read_text().splitlines()
-    assert {line for line in lines if line[0] != "#"} == wanted - {"snakemake"}
+    lines = [
+        line
+        for name in ("report.in", "site.in")
+        for line in (ROOT / "requirements" / name).read_text().splitlines()
+    ]
+    assert {line for line in lines if line[0] not in "#-"} == wanted - {"snakemake"}
     evaluate = (ROOT / "requirements" / "evaluate.in").read_text()
     assert all(re.split("[<>=]", x)[0] in evaluate for x in extras["eval"])
 

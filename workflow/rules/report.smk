@@ -94,7 +94,29 @@ rule report:
     params:
         results=RESULTS,
     message:
-        "Rendering the report of {wildcards.paper} at scale {wildcards.scale}"
+        "Writing the page of {wildcards.paper} at scale {wildcards.scale}"
     shell:
         "entrobench report {wildcards.paper} --scale {wildcards.scale}"
         " --results {params.results} > {log} 2>&1"
+
+
+rule site:
+    """Pages to browse everything that a scale has: results/<scale>/site/index.html."""
+    input:
+        lambda w: [RESULTS / w.scale / paper / "index.html" for paper in RUN.papers],
+    output:
+        RESULTS / "{scale}/site/index.html",
+    log:
+        RESULTS / "{scale}/logs/site.log",
+    benchmark:
+        RESULTS / "{scale}/logs/site.tsv"
+    container:
+        image("report")
+    resources:
+        **LOOKUPS.site_job(),
+    params:
+        results=RESULTS,
+    message:
+        "Writing the site of scale {wildcards.scale}"
+    shell:
+        "entrobench site --scale {wildcards.scale} --results {params.results} > {log} 2>&1"

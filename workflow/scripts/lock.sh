@@ -23,7 +23,7 @@ gpu requirements/cuda.in pyproject.toml --extra train --extra eval --extra data 
 gpu requirements/evaluate-cuda.in -c requirements/cuda.lock -o requirements/evaluate-cuda.lock
 compile requirements/evaluate-cpu.in -c requirements/cpu.lock --excludes requirements/excludes.txt \
   -o requirements/evaluate-cpu.lock
-compile requirements/report.in -c requirements/cpu.lock -o requirements/report.lock
+compile requirements/site.in -c requirements/cpu.lock -o requirements/report.lock
 compile requirements/build.in -o requirements/build.lock
 # uv gives no hash for a file in a folder of wheels, where torch's CPU build may come from
 "$python" -m pip download --quiet --progress-bar off ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} --no-deps --dest wheels \

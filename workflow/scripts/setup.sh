@@ -5,8 +5,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 started=$SECONDS
-say() { printf '[setup %4d s] %s\n' $((SECONDS - started)) "$*"; }
-fail() { printf 'setup: %s\n' "$@" >&2; exit 1; }
+# What installers say goes to a log, which is shown where one fails
+log=$PWD/.setup.log
+exec 3>&1 4>&2 > "$log" 2>&1
+say() { printf '[setup %4d s] %s\n' $((SECONDS - started)) "$*" >&3; }
+fail() { trap - ERR; printf 'setup: %s\n' "$@" >&4; exit 1; }
+trap 'tail -n 20 "$log" >&4; printf "setup: failed; all that was said: %s\n" "$log" >&4' ERR
 
 python=${PYTHON:-$(command -v python3.11 || command -v python3 || true)}
 [ -n "$python" ] || fail "no Python found. Install Python 3.11, or name it: make PYTHON=/path/to/python3.11"

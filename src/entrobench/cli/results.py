@@ -33,6 +33,7 @@ def add_to(app: typer.Typer) -> None:
         ("protocol", protocol),
         ("artifacts", artifacts),
         ("report", report),
+        ("site", site),
         ("export", export),
         ("import", import_table),
     ):
@@ -176,6 +177,15 @@ def report(
     from entrobench.report.build import build_report
 
     build_report(paper, scale, checkout_configs(), results, only)
+
+
+def site(scale: Scale = "smoke", results: Results = Path("results")) -> None:
+    """Write pages to browse the results of a scale with: results/SCALE/site."""
+    from entrobench.website.build import as_text, build_site
+
+    written = build_site(scale, checkout_configs(), results)
+    print(as_text(written, results / scale / "site"))
+    raise typer.Exit(int(bool(written.damaged)))
 
 
 def export(

@@ -1,6 +1,8 @@
 """Running cells: on this machine, in a job, or as a group through SLURM."""
 
 import os
+import sys
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -42,7 +44,7 @@ ChatTemplate = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Add this group's verbs."""
-    for verb in (train, evaluate, sample, grade_cell, score, launch, submit, methods_smoke):
+    for verb in (train, watch, evaluate, sample, grade_cell, score, launch, submit, methods_smoke):
         app.command(rich_help_panel="Run")(verb)
 
 
@@ -56,6 +58,28 @@ def train(
     from entrobench.training.launch import launch
 
     launch(_folder_to_run(cell, scale, results, allow_dirty))
+
+
+def watch(
+    cell: Cell,
+    scale: Scale = "smoke",
+    results: Results = Path("results"),
+    once: Annotated[bool, typer.Option("--once", help="Show it once, do not go on.")] = False,
+) -> None:
+    """A run's curve in the terminal, until the run ends or Ctrl-C."""
+    from rich.live import Live
+    from rich.text import Text
+
+    from entrobench.runs.watch import is_finished, view
+
+    folder = results / scale / cell
+    if once or not sys.stdout.isatty():
+        print(view(folder))
+        return
+    with Live(Text(view(folder)), auto_refresh=False) as live:
+        while not is_finished(folder):
+            time.sleep(2)
+            live.update(Text(view(folder)), refresh=True)
 
 
 def evaluate(

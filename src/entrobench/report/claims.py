@@ -107,10 +107,15 @@ def load_claims(paper: str, configs: Configs) -> dict[str, Claim]:
     return claims
 
 
-def answers(paper: str, scale: str, configs: Configs, results: Path) -> list[Answer]:
-    """Every claim of a paper with its verdict at a scale. Raises as load_claims, and CorruptFile."""
+def answers(
+    paper: str, scale: str, configs: Configs, results: Path, tables: dict[str, Table] | None = None
+) -> list[Answer]:
+    """Every claim of a paper with its verdict at a scale. Raises as load_claims, and CorruptFile.
+
+    tables: those of the paper that are there already; what else is needed is added.
+    """
     found = []
-    tables: dict[str, Table] = {}
+    tables = {} if tables is None else tables
     for name, claim in load_claims(paper, configs).items():
         if claim.curve:
             verdict, numbers = _of_curve(claim, paper, scale, configs, results)

@@ -11,7 +11,7 @@ from entrobench.configs import Configs
 from entrobench.cost.estimate import architecture_of, cost_of, load_assumptions, site_gpu
 from entrobench.errors import ConfigError
 from entrobench.machine.site import Gpus, site_or_none
-from entrobench.report.artifacts import artifact_cells, load_artifacts
+from entrobench.report.artifacts import artifact_cells, artifacts_at, load_artifacts
 from entrobench.report.publication import load_publication
 
 State = Literal["complete", "partial", "not run", "not at this scale", "not drawn"]
@@ -54,6 +54,7 @@ def artifact_states(paper: str, scale: str, configs: Configs, results: Path) -> 
         ArtifactState(paper, name, each.title, "not drawn", lacks=each.why)
         for name, each in artifacts.not_drawn.items()
     ]
+    shown = artifacts_at(paper, scale, configs)
     titles = {
         name: (publication.table(name).title, table.lacks)
         for name, table in (artifacts.tables | artifacts.information).items()
@@ -64,7 +65,7 @@ def artifact_states(paper: str, scale: str, configs: Configs, results: Path) -> 
         cells = at_scale(of_paper, scale, configs)
         done = sum(is_done(cell, scale, configs, results) for cell in cells)
         state: State = "complete" if done == len(cells) else "partial" if done else "not run"
-        if not cells:
+        if name not in shown:
             state = "not at this scale"
         left = hours_left(cells, scale, configs, results)
         found.append(ArtifactState(paper, name, title, state, done, len(cells), len(of_paper), left, lacks))

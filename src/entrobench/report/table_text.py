@@ -14,11 +14,15 @@ DIFFERENT = "†"
 
 @dataclass(frozen=True)
 class CellText:
-    """published: as printed. reproduced: with half of its interval and the mark of a difference."""
+    """published: as printed. reproduced: with half of its interval and the mark of a difference. runs: the
+    cells that it is of. order: what a column is sorted by.
+    """
 
     published: str
     reproduced: str
     is_among_best: bool
+    runs: tuple[str, ...] = ()
+    order: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,8 @@ def layout(table: Table) -> Layout:
 def _cell(entry: Entry) -> CellText:
     printed = entry.printed
     published = NOT_RUN if printed is None else f"{printed.value:.{printed.digits}f}"
-    return CellText(published, _reproduced(entry), entry.is_among_best)
+    order = entry.value if entry.status != "not_run" else printed.value if printed is not None else None
+    return CellText(published, _reproduced(entry), entry.is_among_best, tuple(entry.cell.split()), order)
 
 
 def _reproduced(entry: Entry) -> str:

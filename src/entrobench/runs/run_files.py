@@ -48,17 +48,20 @@ class Curve:
         """
         if not self.jsonl.exists():
             return 0
-        kept = [row for row in self._rows() if row["step"] <= step]
+        kept = [row for row in self.rows() if row["step"] <= step]
         write_jsonl(self.jsonl, kept)
         return kept[-1]["step"] if kept else 0
 
     def last_step(self) -> int:
         """The last step whose row is there, 0 for none."""
-        rows = self._rows() if self.jsonl.exists() else []
+        rows = self.rows()
         return rows[-1]["step"] if rows else 0
 
-    def _rows(self) -> list[dict[str, Any]]:
-        rows = []
+    def rows(self) -> list[dict[str, Any]]:
+        """The steps that are there; of a line that is being written nothing."""
+        rows: list[dict[str, Any]] = []
+        if not self.jsonl.exists():
+            return rows
         for line in self.jsonl.read_text(encoding="utf-8").split("\n"):
             try:
                 rows.append(json.loads(line))

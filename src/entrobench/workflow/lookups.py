@@ -273,10 +273,21 @@ class Lookups:
         """
 
         def memory(wildcards: Any) -> int:
-            cells = self.report_cells(wildcards.scale, paper or wildcards.paper)
-            return score_memory(sum(self._samples_of(wildcards.scale, cell) for cell in cells))
+            return self._report_memory(wildcards.scale, paper or wildcards.paper)
 
         return self.small_job() | {"mem_mb": memory}
+
+    def site_job(self) -> Resources:
+        """Resources of the site, which is written a paper at a time."""
+
+        def memory(wildcards: Any) -> int:
+            return max(self._report_memory(wildcards.scale, paper) for paper in self.configs.papers())
+
+        return self.small_job() | {"mem_mb": memory}
+
+    def _report_memory(self, scale: str, paper: str) -> int:
+        cells = self.report_cells(scale, paper)
+        return score_memory(sum(self._samples_of(scale, cell) for cell in cells))
 
     def _score_memory(self, wildcards: Any) -> int:
         return score_memory(self._samples_of(wildcards.scale, self._cell(wildcards)))

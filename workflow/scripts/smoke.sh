@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# smoke.sh: the main job on CPU, a line a step; everything else goes to a log, which is named where a step fails.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+results=results/smoke log=$PWD/results/smoke/logs/smoke.log
+mkdir -p "$(dirname "$log")"
+export PATH=$PWD/.venv/bin:$PATH ENTROBENCH_PROGRESS_FD=3
+echo "Everything that is not shown: $log; a run's curve while it trains: entrobench watch papo/7b-math/dapo/seed0"
+if ! snakemake --profile workflow/profiles/local --logger entrobench \
+  --logger-entrobench-expected configs/scales/smoke.yaml --config scale=smoke 3>&1 > "$log" 2>&1; then
+  printf '\nThe end of %s:\n' "$log"
+  tail -n 30 "$log"
+  exit 1
+fi
+printf '\n%s\n' "$(cat $results/papo/table1.md)"
+printf '\n%-10s%s\n' "Table 1:" "$results/papo/table1.md (.tex, .csv); Table 2 beside it" \
+  "Figures:" "$results/papo/figure5.png (.pdf); 1, 3, 4, 7, 8, 9 beside it" "Site:" "$results/site/index.html" | sed '/^$/d'
