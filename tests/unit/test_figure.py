@@ -33,9 +33,9 @@ def run_in(folder, last=0.5, seed=0):
     random = np.random.default_rng(seed)
     n = 12
     tokens = pd.DataFrame({
-        "step": 1, "sequence": [0] * 6 + [1] * 6, "group": 0, "correct": [True] * 6 + [False] * 6,
-        "length": 6, "position": [*range(6)] * 2, "token": range(n),
-        "text": ["7", "so", "wait", "\n$x$", "+", "john"] * 2,
+        "step": [1] * 6 + [2] * 6, "sequence": [0] * 6 + [1] * 6, "group": 0,
+        "correct": [True] * 6 + [False] * 6, "length": 6, "position": [*range(6)] * 2, "token": range(n),
+        "text": ["7", "so", "wait", "\n$x$", "+", "john", "7", "so", "so", "\n$x$", "+", "john"],
         "logp": -random.random(n), "entropy": random.random(n), "sum_p2": 0.5, "t1": random.normal(size=n),
         "t2": random.random(n), "advantage": [1.0] * 6 + [-1.0] * 6,
         "shaped_advantage": [1.1] * 6 + [-0.9] * 6,
@@ -71,7 +71,7 @@ EXAMPLES = {
     "bars": ["aime24", "amc23"], "histogram": ["t1_advantage", "t2_advantage"],
     "density": ["polarity", "entropy_change"], "points": ["advantage", "shaped_advantage", "logp"],
     "concentration": ["polarity"], "positions": ["polarity"], "tokens": ["polarity"],
-    "categories": ["probability_shift"],
+    "categories": ["probability_shift"], "changes": ["frequency"], "falling": [], "quality": [],
 }  # fmt: skip
 
 
@@ -125,6 +125,40 @@ def test_quantities_by_hand():
         of_tokens.quantity("entropies", tokens)
 
 
+def test_changes_between_the_first_and_the_last_record(tmp_path):
+    run = run_in(tmp_path / "a")
+    # "a" falls from 1 to .2 in wrong responses, "b" rises, "c" stands in one record only
+    write_parquet(run.folder / "token_stats.parquet", run.tokens.iloc[:8].assign(
+        step=[1, 1, 1, 1, 20, 20, 20, 20], text=list("aabc") + list("abbb"), sequence=0,
+        entropy=[1.0, 1.0, 0.1, 0.3, 0.2, 0.4, 0.4, 0.4],
+        correct=[False, False, True, True, False, True, True, True],
+    ))  # fmt: skip
+    runs = {"A": [Recorded(run.folder)]}
+    entropy, frequency, falling = draw_figure(
+        runs,
+        [
+            Panel(kind="changes", of=["entropy"]),
+            Panel(kind="changes", of=["frequency"]),
+            Panel(kind="falling"),
+        ],
+        "x",
+    ).axes
+    assert [bar.get_width() for bar in entropy.patches] == pytest.approx([-0.8, 0.3])
+    assert [text.get_text() for text in entropy.get_yticklabels()] == ["a", "b"]
+    assert [bar.get_width() for bar in frequency.patches] == pytest.approx([-0.25, 0.5])
+    assert [bar.get_height() for bar in falling.patches] == [0, 100, 0]
+
+
+def test_quality_over_steps_is_of_whole_responses(tmp_path):
+    run = run_in(tmp_path / "a")
+    pieces = ["\\boxed{", "1}", "no", " box"]
+    write_parquet(run.folder / "token_stats.parquet",
+                  run.tokens.iloc[:4].assign(text=pieces, sequence=[0, 0, 1, 1]))  # fmt: skip
+    ax = draw_figure({"A": [Recorded(run.folder)]}, [Panel(kind="quality")], "x").axes[0]
+    values = [line.get_ydata().tolist() for line in ax.lines if len(line.get_ydata())]
+    assert values == [[50.0], [0.0], [0.0]]
+
+
 def test_categories_of_tokens():
     assert [category(text) for text in (" 12", "+", "x", " However", " wait", "john", " frac")] == [
         "formal reasoning", "formal reasoning", "formal reasoning", "logical structuring", "metacognitive",
@@ -139,7 +173,7 @@ def test_categories_of_tokens():
     ("panel", "said"),
     [
         ({"kind": "density", "of": ["polarity"]}, "density: expected 2 names"),
-        ({"kind": "points", "of": ["logp"]}, "points: expected more names"),
+        ({"kind": "points", "of": ["logp"]}, "points: expected 2 or more names"),
         ({"kind": "pie", "of": ["logp"]}, "Input should be"),
     ],
 )
@@ -182,6 +216,8 @@ def test_every_figure_is_of_names_that_exist(paper):
             elif panel.kind == "trajectory":
                 assert panel.of[0] in ("entropy", "cumulative_entropy"), name
                 assert set(panel.of[1:]) <= benchmarks, name
+            elif panel.kind == "changes":
+                assert panel.of[0] in ("entropy", "frequency"), name
             elif panel.kind != "curves":
                 assert {*panel.of, *filter(None, [panel.top])} <= set(of_tokens.QUANTITIES), name
 

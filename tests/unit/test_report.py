@@ -12,7 +12,7 @@ from entrobench.configs import Configs
 from entrobench.errors import ConfigError, CorruptFile
 from entrobench.evaluation.samples import Sample, read_samples, write_samples
 from entrobench.evaluation.scores import score
-from entrobench.files import read_csv, write_json
+from entrobench.files import read_csv, read_json, write_json
 from entrobench.paths import published_folder, repository_root
 from entrobench.report.artifacts import (
     TableArtifact,
@@ -141,7 +141,7 @@ def test_at_paper_scale_the_columns_and_headings_are_the_papers(tmp_path):
     assert made.headings == [("In-Domain Performance", 7), ("Out-of-Domain", 3)]
     assert made.columns[6] == "in-domain mean"
     assert list(made.groups) == ["Qwen2.5-7B-Base", "Qwen2.5-14B-Base"]
-    assert any(note.startswith("AMC: mean@8, 2 problems x 8 samples x 1 seeds") for note in made.notes)
+    assert any(note.startswith("AMC: mean@8, 2 problems x 8 samples x 1 seed") for note in made.notes)
 
 
 def test_a_cell_that_could_not_be_graded_is_marked_and_compared_with_nothing(tmp_path):
@@ -186,6 +186,42 @@ def test_other_problems_are_not_compared(tmp_path):
     make_cell(tmp_path, "dapo", [2, 4])
     make_cell(tmp_path, "papo_polarity", [6, 8, 8])
     assert make_table(tmp_path).tidy["difference"].isna().all()
+
+
+def with_conditions(folder: Path, **of_benchmark: object) -> None:
+    """Say in eval.done.json how every benchmark was made."""
+    done = read_json(folder / "eval.done.json")
+    done["benchmarks"] = dict.fromkeys(done["benchmarks"], of_benchmark)
+    write_json(folder / "eval.done.json", done)
+
+
+def test_rows_that_were_graded_otherwise_are_marked_and_not_compared(tmp_path):
+    alike = {"sampling": {"temperature": 1.0, "seed": 0}, "engine": {"backend": "vllm", "version": "1"}}
+    for method, correct in (("base", [2, 4]), ("dapo", [4, 4]), ("papo_polarity", [6, 8])):
+        grader = "rules new" if method == "papo_polarity" else "rules old"
+        with_conditions(make_cell(tmp_path, method, correct), grader=grader, **alike)
+    table = make_table(tmp_path)
+    tidy = table.tidy.query("column == 'MATH'").set_index("row")
+    assert tidy["p_holm"].notna()["Base"]
+    assert tidy["p_holm"].isna()["PAPO"], "another grader than DAPO's"
+    notes = " ".join(layout(table).notes)
+    assert "MIXED grader, rows that differ are not compared (Base, DAPO: rules old; PAPO: rules new)" in notes
+    assert "sampling: temperature 1.0; engine: vllm 1." in notes
+
+
+def test_contamination_and_the_spread_of_seeds_stand_below_a_table(tmp_path):
+    # means of the seeds: 37.5 and 75 % -> standard deviation 26.5
+    make_cell(tmp_path, "base", [2, 4])
+    make_cell(tmp_path, "base", [4, 8], seed=1)
+    pair = {"dataset": "d", "benchmark": "smoke_easy", "problems": 72, "exact": 3, "near": 1}
+    write_json(
+        tmp_path / "smoke/papo/7b-math/contamination.json", {"pairs": [pair, pair | {"exact": 0, "near": 0}]}
+    )
+    table = make_table(tmp_path)
+    (note,) = [note for note in layout(table).notes if note.startswith("smoke_easy")]
+    assert "d holds 3 of its 72 problems as they are, 1 nearly" in note
+    assert "standard deviation over training seeds up to 26.5" in note
+    assert table.tidy.query("row == 'Base' and column == 'MATH'")["seed_sd"].iloc[0] == pytest.approx(26.517)
 
 
 def test_a_folder_that_is_no_seed_is_left_out(results):

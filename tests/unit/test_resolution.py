@@ -5,7 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from entrobench.statistics.resolution import FACTOR, Design, mde, mde_of_mean, needed, simulated_power
+from entrobench.statistics.resolution import (
+    FACTOR,
+    Design,
+    mde,
+    mde_of_mean,
+    needed,
+    seeds_needed,
+    simulated_power,
+)
 
 AIME = Design(problems=30, samples=8, seeds=1, mean=0.2, rho=0.7, agreement=0.9, seed_sd=0.0)
 
@@ -59,3 +67,14 @@ def test_the_test_finds_an_mde_in_about_four_of_five(design):
     # 300 repetitions know a share of 0.8 to 0.023
     assert 0.7 < simulated_power(design, mde(design), 300, seed=1) < 0.92
     assert simulated_power(design, 0.0, 300, seed=2) < 0.09
+
+
+def test_seeds_for_a_gap_of_a_mean_are_the_fewest_that_find_it():
+    designs = [replace(AIME, seed_sd=0.02), replace(AIME, problems=500, mean=0.7, seed_sd=0.02)]
+    weights = [0.5, 0.5]
+    seeds = seeds_needed(designs, weights, 0.05)
+    assert seeds is not None
+    of = [mde_of_mean([replace(each, seeds=k) for each in designs], weights) for k in (seeds - 1, seeds)]
+    assert of[1] <= 0.05 < of[0]
+    assert seeds_needed([AIME], [1.0], 0.05) == needed(AIME, 0.05, "seeds")
+    assert seeds_needed(designs, weights, 0.001) is None, "30 problems stay 30 problems"

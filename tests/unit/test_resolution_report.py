@@ -1,13 +1,16 @@
 """Printed gaps beside the smallest that the papers' protocols can find."""
 
 import math
+from pathlib import Path
 
 import pytest
 from command_line import entrobench
 
+from entrobench.cells import CellId
 from entrobench.configs import Configs
 from entrobench.paths import repository_root
 from entrobench.report.resolution import resolutions
+from entrobench.report.states import gpu_hours
 from entrobench.statistics.resolution import FACTOR
 
 CONFIGS = Configs(repository_root() / "configs")
@@ -38,6 +41,13 @@ def test_a_mean_of_columns_and_shares_of_three_runs():
     assert tasks.gap == pytest.approx(7.0)
     assert tasks.size == "417 x 1 x 3"
     assert tasks.verdict == "a gap of methods"
+    assert tasks.seeds is not None
+    assert tasks.seeds <= 3, "it is found with the paper's three"
+    olympiad = one("opefo", table="Table 1", model="Qwen2.5-Math-7B", column="Olympiad")
+    assert olympiad.seeds is not None
+    cells = [CellId("opefo", "math-7b", method, 0) for method in ("opefo", "grpo_on_policy")]
+    hours = sum(gpu_hours(cell, "paper", CONFIGS, Path("results")) for cell in cells)
+    assert olympiad.hours == pytest.approx(olympiad.seeds * hours)
 
 
 def test_columns_of_several_metrics_are_apart():

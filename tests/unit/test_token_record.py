@@ -19,6 +19,7 @@ def test_rows_are_a_seeded_choice_of_responses(tmp_path):
     assert rows == record.rows(8, mask, multiple=1)
     assert rows != TokenRecord(tmp_path, every=4, sequences=6, seed=1).rows(8, mask, multiple=1)
     assert record.rows(9, mask, multiple=1) == [], "other steps cost nothing"
+    assert len(record.rows(1, mask, multiple=1)) == 6, "the state before training is in it"
     assert len(record.rows(8, mask, multiple=4)) == 8, "a multiple of the ranks"
     assert len(record.rows(8, mask, multiple=16)) == 0, "fewer responses than ranks"
 

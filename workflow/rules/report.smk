@@ -10,6 +10,24 @@ def artifact_paths(scale, paper, name):
     return [RESULTS / scale / paper / file for file in REPORTED[paper][name]]
 
 
+# At the start of a line the parser would take the name for its own keyword
+flagged = report
+
+
+def in_report(scale, paper, name):
+    """The same as outputs; what `snakemake --report` shows of them: a table's numbers, a figure."""
+    return [
+        (
+            flagged(
+                path, category=paper, labels={"artifact": name, "form": path.suffix[1:]}
+            )
+            if path.suffix in (".csv", ".png")
+            else path
+        )
+        for path in artifact_paths(scale, paper, name)
+    ]
+
+
 # A rule for each table and figure, so that one cell's result renders anew what shows it and nothing else;
 # `snakemake papo_table1` is the one at config["scale"]
 for paper, name in [(paper, name) for paper in REPORTED for name in REPORTED[paper]]:
@@ -24,7 +42,7 @@ for paper, name in [(paper, name) for paper in REPORTED for name in REPORTED[pap
             artifacts=f"configs/papers/{paper}/artifacts.yaml",
             publication=f"configs/papers/{paper}/publication.yaml",
         output:
-            artifact_paths("{scale}", paper, name),
+            *in_report("{scale}", paper, name),
         log:
             RESULTS / "{scale}" / paper / f"logs/{name}.log",
         benchmark:
@@ -82,7 +100,11 @@ rule report:
             for path in artifact_paths(w.scale, w.paper, name)
         ],
     output:
-        RESULTS / "{scale}/{paper}/index.html",
+        report(
+            RESULTS / "{scale}/{paper}/index.html",
+            category="{paper}",
+            labels={"artifact": "all", "form": "page"},
+        ),
     log:
         RESULTS / "{scale}/{paper}/logs/report.log",
     benchmark:

@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from entrobench.configs import Configs, Strict, load_yaml
 from entrobench.report.categories import CATEGORIES
 
+# Share of answers with any kind of low quality (rewards/detectors.py)
+LOW_QUALITY = "low_quality"
 # The row of a table that shows the untrained model
 BASE_ROW = "Base"
 
@@ -21,7 +23,8 @@ class ColumnArtifact(Strict):
     benchmark, best      the highest score of any checkpoint and seed, REPO's and OPEFO's rule
     curve, change        the last value of a column of the training curve, or how much that has changed
     answers              of all answers to all benchmarks the mean number of tokens (`tokens`), or of words
-                         and symbols of a category (report/categories.py)
+                         and symbols of a category (report/categories.py), or the share with a kind of low
+                         quality (`low_quality`)
 
     printed: (column, metric) of results/published where they are others than the column's name.
     """
@@ -38,8 +41,9 @@ class ColumnArtifact(Strict):
     def _has_one_source(self) -> "ColumnArtifact":
         if sum(map(bool, (self.benchmark, self.curve, self.answers))) != 1:
             raise ValueError("expected a benchmark, a curve or answers")
-        if self.answers not in ("", "tokens", *CATEGORIES):
-            raise ValueError(f"answers: expected tokens or one of {CATEGORIES}, found {self.answers}")
+        kinds = ("tokens", LOW_QUALITY, *CATEGORIES)
+        if self.answers not in ("", *kinds):
+            raise ValueError(f"answers: expected one of {kinds}, found {self.answers}")
         return self
 
 
@@ -73,6 +77,16 @@ class TableArtifact(Strict):
         return ColumnArtifact(benchmark=column) if isinstance(column, str) else column
 
 
+# Kind of a panel -> fewest and most names
+_MANY = 99
+_NAMES = {
+    "curves": (1, _MANY), "scores": (1, _MANY), "trajectory": (2, _MANY), "bars": (1, _MANY),
+    "histogram": (1, _MANY), "density": (2, 2), "points": (2, _MANY), "concentration": (1, 1),
+    "positions": (1, 1), "tokens": (1, 1), "categories": (1, 1), "changes": (1, 1), "falling": (0, 0),
+    "quality": (0, 0),
+}  # fmt: skip
+
+
 class Panel(Strict):
     """One panel of a figure. kind, and what `of` then names:
 
@@ -87,6 +101,9 @@ class Panel(Strict):
     positions     a quantity of tokens: percentiles over the relative position in the response
     tokens        a quantity of tokens: the tokens whose sum is largest, above and below 0
     categories    a quantity of tokens: the share of each category of tokens in the highest fifth
+    changes       entropy, frequency: the tokens whose mean changed most between first and last recorded step
+    falling       where the fifth of tokens occurs whose entropy fell most: in correct, wrong responses, both
+    quality       over recorded steps the share of responses with low quality (rewards/detectors.py), by kind
 
     split: correct or branch, of the recorded tokens apart. top: a quantity of tokens of which only the
     highest fifth of the magnitudes are drawn. log: of the y axis.
@@ -94,20 +111,19 @@ class Panel(Strict):
 
     kind: Literal[
         "curves", "scores", "trajectory", "bars", "histogram", "density", "points", "concentration",
-        "positions", "tokens", "categories",
+        "positions", "tokens", "categories", "changes", "falling", "quality",
     ] = "curves"  # fmt: skip
-    of: list[str]
+    of: list[str] = Field(default_factory=list)
     split: Literal["", "correct", "branch"] = ""
     top: str = ""
     log: bool = False
 
     @model_validator(mode="after")
     def _has_its_number(self) -> "Panel":
-        expected = {"density": 2, "concentration": 1, "positions": 1, "tokens": 1, "categories": 1}
-        if self.kind in expected and len(self.of) != expected[self.kind]:
-            raise ValueError(f"{self.kind}: expected {expected[self.kind]} names, found {self.of}")
-        if not self.of or (self.kind in ("trajectory", "points") and len(self.of) < 2):
-            raise ValueError(f"{self.kind}: expected more names, found {self.of}")
+        fewest, most = _NAMES[self.kind]
+        if not fewest <= len(self.of) <= most:
+            wanted = f"{fewest}" if fewest == most else f"{fewest} or more"
+            raise ValueError(f"{self.kind}: expected {wanted} names, found {self.of}")
         return self
 
 

@@ -18,6 +18,7 @@ from entrobench.report import tokens as of_tokens
 from entrobench.report.artifacts import Panel
 from entrobench.report.categories import CATEGORIES, category
 from entrobench.report.recorded import CUMULATIVE, Recorded
+from entrobench.rewards.detectors import response_quality
 
 # Okabe and Ito's palette: told apart by colour-blind readers and in print
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442", "#999999",
@@ -41,7 +42,16 @@ SHOWN_TOKENS = 15
 TAIL = 0.005
 
 # Panels that draw every method in its own colour; others say in their title whose tokens they are of
-HAS_A_LINE_EACH = {"curves", "scores", "trajectory", "bars", "concentration", "categories"}
+HAS_A_LINE_EACH = {
+    "curves",
+    "scores",
+    "trajectory",
+    "bars",
+    "concentration",
+    "categories",
+    "falling",
+    "quality",
+}
 
 Lines = Mapping[str, Sequence[Recorded]]
 
@@ -305,12 +315,7 @@ def _ranked_tokens(ax: Axes, panel: Panel, lines: Lines) -> None:
         if tokens is None:
             continue
         sums = of_tokens.quantity(panel.of[0], tokens).groupby(tokens["text"]).sum().sort_values()
-        shown = pd.concat([sums[sums < 0].head(SHOWN_TOKENS), sums[sums > 0].tail(SHOWN_TOKENS)])
-        colours = [COLOURS[1] if value < 0 else COLOURS[0] for value in shown]
-        ax.barh(range(len(shown)), shown.to_numpy(), color=colours)
-        # A token may hold a dollar sign, which would begin a formula
-        names = [text.replace("\n", r"\n").replace("$", r"\$") for text in shown.index]
-        ax.set_yticks(range(len(shown)), names, fontsize=5, family="monospace")
+        _ranked(ax, sums)
         ax.set_title(line, fontsize=8)
         return
 
@@ -330,6 +335,77 @@ def _categories(ax: Axes, panel: Panel, lines: Lines) -> None:
     ax.set_ylabel(f"tokens in the highest fifth of\n{of_tokens.label(panel.of[0])} (%)")
 
 
+def _means_at(tokens: pd.DataFrame, step: int, of: str) -> pd.Series:
+    """By text: mean entropy, or share of all tokens, in the responses of one step."""
+    at = tokens[tokens["step"] == step]
+    return (
+        at.groupby("text")["entropy"].mean() if of == "entropy" else at["text"].value_counts(normalize=True)
+    )
+
+
+def _change(tokens: pd.DataFrame, of: str) -> pd.Series:
+    """By text: how much that changed between the first and the last recorded step; where it stood in both."""
+    first, last = (_means_at(tokens, step, of) for step in (tokens["step"].min(), tokens["step"].max()))
+    return (last - first).dropna().sort_values()
+
+
+def _changes(ax: Axes, panel: Panel, lines: Lines) -> None:
+    """Of the first line that has tokens."""
+    of = panel.of[0]
+    ax.set_xlabel("change of " + ("mean entropy (nats)" if of == "entropy" else "the share of all tokens"))
+    for line, runs in lines.items():
+        tokens = _tokens(panel, runs)
+        if tokens is None:
+            continue
+        _ranked(ax, _change(tokens, of))
+        ax.set_title(f"{line}, steps {tokens['step'].min()} and {tokens['step'].max()}", fontsize=8)
+        return
+
+
+def _ranked(ax: Axes, values: pd.Series) -> None:
+    """Bars of the lowest and highest values, each with its token."""
+    shown = pd.concat([values[values < 0].head(SHOWN_TOKENS), values[values > 0].tail(SHOWN_TOKENS)])
+    colours = [COLOURS[1] if value < 0 else COLOURS[0] for value in shown]
+    ax.barh(range(len(shown)), shown.to_numpy(), color=colours)
+    # A token may hold a dollar sign, which would begin a formula
+    names = [text.replace("\n", r"\n").replace("$", r"\$") for text in shown.index]
+    ax.set_yticks(range(len(shown)), names, fontsize=5, family="monospace")
+
+
+def _falling(ax: Axes, panel: Panel, lines: Lines) -> None:
+    places = ("correct only", "wrong only", "both")
+    width = 0.8 / max(len(lines), 1)
+    for place, ((_, runs), colour) in enumerate(zip(lines.items(), COLOURS, strict=False)):
+        tokens = _tokens(panel, runs)
+        if tokens is None:
+            continue
+        change = _change(tokens, "entropy")
+        fastest = set(change.head(max(round(of_tokens.HIGHEST * len(change)), 1)).index)
+        correct, wrong = (set(tokens.loc[tokens["correct"] == value, "text"]) for value in (True, False))
+        found = [len(fastest & each) for each in (correct - wrong, wrong - correct, correct & wrong)]
+        x = np.arange(3) + (place - (len(lines) - 1) / 2) * width
+        ax.bar(x, 100 * np.array(found) / max(len(fastest), 1), width, color=colour)
+    ax.set_xticks(range(3), places, fontsize=8)
+    ax.set_ylabel("tokens whose entropy fell most,\nby the responses they occur in (%)")
+
+
+def _quality(ax: Axes, panel: Panel, lines: Lines) -> None:
+    kinds = ("format_violation", "language_mixing", "repetition")
+    for (_, runs), colour in zip(lines.items(), COLOURS, strict=False):
+        tokens = _tokens(panel, runs)
+        if tokens is None:
+            continue
+        found = [
+            response_quality("".join(part["text"]), part["token"].tolist()) | {"step": step}
+            for (step, _), part in tokens.groupby(["step", "sequence"])
+        ]
+        shares = 100 * pd.DataFrame(found).groupby("step")[list(kinds)].mean()
+        for kind, style in zip(kinds, STYLES, strict=True):
+            ax.plot(shares.index, shares[kind], style, color=colour)
+    _steps_and_names(ax, [kind.replace("_", " ") for kind in kinds])
+    ax.set_ylabel("responses (%)")
+
+
 DRAWN: dict[str, Callable[[Axes, Panel, Lines], None]] = {
     "curves": _curves,
     "scores": _scores,
@@ -342,4 +418,7 @@ DRAWN: dict[str, Callable[[Axes, Panel, Lines], None]] = {
     "positions": _positions,
     "tokens": _ranked_tokens,
     "categories": _categories,
+    "changes": _changes,
+    "falling": _falling,
+    "quality": _quality,
 }

@@ -2,13 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pandas as pd
 from tabulate import tabulate
 
+from entrobench.cells import CellId
 from entrobench.configs import Configs, Setting, Strict, load_yaml
+from entrobench.report.artifacts import load_artifacts
 from entrobench.report.publication import PublishedTable, load_publication, points_of, printed_values
-from entrobench.statistics.resolution import Design, mde_of_mean
+from entrobench.report.states import gpu_hours
+from entrobench.statistics.resolution import Design, mde_of_mean, seeds_needed
 
 
 class StatisticsAssumptions(Strict):
@@ -25,7 +29,8 @@ class Resolution:
 
     gap: printed value of the method less that of what it is held against. of_models: MDE80 between these
     trained models; of_methods: between methods, other training seeds included. designs: of the column, or of
-    those that it is the mean of.
+    those that it is the mean of. seeds: of each of the two that would find the gap between the methods, None
+    for more than 10,000. hours: GPU-hours of these runs, None where a cell has no estimate.
     """
 
     table: str
@@ -37,6 +42,8 @@ class Resolution:
     of_models: float
     of_methods: float
     designs: tuple[Design, ...]
+    seeds: int | None
+    hours: float | None = None
 
     @property
     def size(self) -> str:
@@ -61,8 +68,27 @@ def resolutions(paper: str, configs: Configs) -> list[Resolution]:
     assumed = load_yaml(configs.root / "statistics.yaml", StatisticsAssumptions)
     found: list[Resolution] = []
     for name, table in load_publication(paper, configs).tables.items():
-        found += _of_table(table, printed_values(paper, name), assumed)
+        for one in _of_table(table, printed_values(paper, name), assumed):
+            found.append(replace(one, hours=_hours(one, paper, name, configs)))
     return found
+
+
+def _hours(one: Resolution, paper: str, table: str, configs: Configs) -> float | None:
+    """GPU-hours of both cells in as many seeds as are needed."""
+    artifact = load_artifacts(paper, configs).tables.get(table)
+    if artifact is None or one.seeds is None or one.model not in artifact.models:
+        return None
+    experiment = artifact.models[one.model]
+    hours = [
+        gpu_hours(
+            CellId(paper, artifact.models[one.model], artifact.rows[row], 0),
+            "paper",
+            configs,
+            Path("results"),
+        )
+        for row in (one.method, one.baseline)
+    ]
+    return None if None in hours else one.seeds * sum(filter(None, hours))
 
 
 def _of_table(
@@ -117,6 +143,7 @@ def _resolution(names: tuple[str, str, str, str, str], gap: float, designs: tupl
         of_models=100 * mde_of_mean(these_runs, weights),
         of_methods=100 * mde_of_mean(designs, weights),
         designs=designs,
+        seeds=seeds_needed(designs, weights, abs(gap) / 100) if gap else None,
     )
 
 
@@ -131,10 +158,12 @@ def as_text(found: dict[str, list[Resolution]], configs: Configs) -> str:
             lines.append("  our copy of the paper has no values\n")
             continue
         header = ("table", "model", "column", "problems x samples x seeds", "method", "over", "gap",
-                  "MDE80 models", "MDE80 methods", "the gap is")  # fmt: skip
+                  "MDE80 models", "MDE80 methods", "the gap is", "seeds for it", "GPU-hours")  # fmt: skip
         rows = [
             (one.table, one.model, one.column, one.size, one.method, one.baseline, f"{one.gap:+.1f}",
-             f"{one.of_models:.1f}", f"{one.of_methods:.1f}", one.verdict)
+             f"{one.of_models:.1f}", f"{one.of_methods:.1f}", one.verdict,
+             "> 10,000" if one.seeds is None else f"{one.seeds:,}",
+             "" if one.hours is None else f"{one.hours:,.0f}")
             for one in of_paper
         ]  # fmt: skip
         lines += [tabulate(rows, header, tablefmt="plain", disable_numparse=True), ""]

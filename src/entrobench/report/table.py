@@ -26,16 +26,23 @@ from entrobench.evaluation.milestones import BEST
 from entrobench.evaluation.outcomes import Outcomes, measure
 from entrobench.evaluation.samples import stream_samples
 from entrobench.files import read_csv, read_json, read_parquet
-from entrobench.report.artifacts import ColumnArtifact, TableArtifact, experiments_at, seed_folders
-from entrobench.report.categories import counts
+from entrobench.report.artifacts import (
+    LOW_QUALITY,
+    ColumnArtifact,
+    TableArtifact,
+    experiments_at,
+    seed_folders,
+)
+from entrobench.report.categories import CATEGORIES, counts
 from entrobench.report.controls import Control, controls_of
 from entrobench.report.publication import load_publication
+from entrobench.rewards.detectors import response_quality
 from entrobench.statistics.comparisons import holm, sign_flip
 from entrobench.statistics.intervals import Estimate, difference_of, weighted
 
 TIDY = [
     "model", "row", "column", "benchmark", "published", "reproduced", "ci_low", "ci_high", "n_problems",
-    "n_samples", "n_seeds", "status", "difference", "difference_low", "difference_high", "p_holm",
+    "n_samples", "n_seeds", "seed_sd", "status", "difference", "difference_low", "difference_high", "p_holm",
     "among_best", "control", "cell",
 ]  # fmt: skip
 LEVEL = 0.05
@@ -78,7 +85,8 @@ class Printed:
 @dataclass(frozen=True)
 class Entry:
     """One number of the table, in the published one's unit. status: measured, not_run, or control_failed
-    where the grader could not decide too many samples. difference: from the baseline.
+    where the grader could not decide too many samples. seed_sd: standard deviation of the training seeds'
+    means, of one seed no number. difference: from the baseline.
     """
 
     printed: Printed | None
@@ -89,6 +97,7 @@ class Entry:
     problems: int | None = None
     samples: int | None = None
     seeds: int | None = None
+    seed_sd: float = math.nan
     difference: Estimate | None = None
     p: float | None = None
     is_among_best: bool = False
@@ -267,6 +276,7 @@ class Table:
             problems=found.n_problems,
             samples=found.n_samples,
             seeds=found.n_seeds,
+            seed_sd=factor * _seed_sd(parts),
         )
 
     @cached_property
@@ -296,6 +306,24 @@ class Table:
                         measured[model, row, column.name] = [each for part in of_parts for each in part or ()]
         return measured
 
+    @cached_property
+    def conditions(self) -> dict[Key, dict[str, str]]:
+        """How the samples of a number were made and graded, in words; of a mean of columns its parts'."""
+        found: dict[Key, dict[str, str]] = {}
+        for model, experiment in self.experiments.items():
+            for row, method in self.artifact.rows.items():
+                for run in self._runs(f"{self.paper}/{experiment}/{method}"):
+                    done = read_json(run / "eval.done.json")["benchmarks"]
+                    for column in self.columns:
+                        if done.get(column.benchmark):
+                            found[model, row, column.name] = _conditions(done[column.benchmark])
+                for column in self.columns:
+                    parts = [found.get((model, row, part), {}) for part in column.parts]
+                    for part, name in zip(parts, column.parts, strict=True):
+                        of_mean = found.setdefault((model, row, column.name), {})
+                        of_mean |= {f"{key} of {name}": value for key, value in part.items()}
+        return found
+
     # -- tests -----------------------------------------------------------------------------------------------
 
     def _with_tests(self, entries: dict[Key, Entry]) -> dict[Key, Entry]:
@@ -320,12 +348,14 @@ class Table:
         return self._compared((model, row, column), (model, other, column), self.entries)
 
     def _compared(self, key: Key, other: Key, entries: dict[Key, Entry]) -> Comparison | None:
-        """Difference of two entries on the same problems and its p; None where one is not measured, or had
-        other problems.
+        """Difference of two entries on the same problems and its p; None where one is not measured, had other
+        problems, or was sampled or graded otherwise.
         """
         if key == other or not (entries[key].is_measured and entries[other].is_measured):
             return None
         if key not in self._measured or other not in self._measured:
+            return None
+        if self.conditions.get(key) != self.conditions.get(other):
             return None
         estimates, differences, weights = [], [], []
         pairs = list(zip(self._measured[key], self._measured[other], strict=True))
@@ -398,7 +428,7 @@ class Table:
                 self.model_label(model), row, column, benchmarks[column],
                 math.nan if entry.printed is None else round(entry.printed.value, 2),
                 *(round(value, 3) for value in (entry.value, entry.low, entry.high)),
-                entry.problems, entry.samples, entry.seeds, entry.status,
+                entry.problems, entry.samples, entry.seeds, round(entry.seed_sd, 3), entry.status,
                 *(round(value, 3) for value in (difference.value, difference.low, difference.high)),
                 math.nan if entry.p is None else entry.p, entry.is_among_best, entry.control, entry.cell,
             )  # fmt: skip
@@ -408,6 +438,23 @@ def _allows(outcomes: Outcomes, metric: str) -> bool:
     """Whether there are as many samples as a metric of k samples asks for."""
     kind, _, number = metric.partition("@")
     return kind not in ("pass", "pass_first", "maj", "combined") or int(number) <= outcomes.n_samples
+
+
+def _conditions(done: dict[str, Any]) -> dict[str, str]:
+    """Of one benchmark of eval.done.json, without the seed."""
+    sampling = {key: value for key, value in done.get("sampling", {}).items() if key != "seed"}
+    engine = done.get("engine", {})
+    return {
+        "problems": str(done.get("problems_sha256", ""))[:12],
+        "sampling": ", ".join(f"{key} {value}" for key, value in sampling.items()),
+        "grader": str(done.get("grader", "")),
+        "engine": f"{engine.get('backend', '')} {engine.get('version', '')}".strip(),
+    }
+
+
+def _seed_sd(parts: list[tuple[Outcomes, str]]) -> float:
+    means_K = np.mean([of.matrix(metric, of.attempts).mean(axis=1) for of, metric in parts], axis=0)
+    return float(means_K.std(ddof=1)) if len(means_K) > 1 else math.nan
 
 
 def _of_best(entry: Entry, benchmark: str, runs: list[Path], factor: int) -> Entry:
@@ -447,7 +494,11 @@ def _of_answers(entry: Entry, kind: str, runs: list[Path]) -> Entry:
             for sample in stream_samples(run / "eval" / benchmark / "samples.jsonl"):
                 if kind == "tokens" and sample.n_tokens is not None:
                     sizes.append(sample.n_tokens)
-                elif kind != "tokens":
+                elif kind == LOW_QUALITY:
+                    # Words stand for tokens, which samples do not keep
+                    quality = response_quality(sample.completion, sample.completion.split())
+                    sizes.append(100 * quality[LOW_QUALITY])
+                elif kind in CATEGORIES:
                     sizes.append(counts(sample.completion)[kind])
         if sizes:
             found.append(sum(sizes) / len(sizes))

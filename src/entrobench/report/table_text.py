@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from itertools import product
 
+from entrobench.files import read_json
 from entrobench.report.controls import Control
 from entrobench.report.states import at_scale, hours_left, runs_of
 from entrobench.report.table import Column, Entry, Key, Printed, Table
@@ -167,11 +168,15 @@ def _notes(table: Table) -> list[str]:
         notes.append(f"Not run: {left}.")
     if table.artifact.lacks:
         notes.append(f"Not here: {table.artifact.lacks}.")
-    notes += [_column_note(table, column) for column in table.columns]
+    ways = [found for column in table.columns if (found := _alike(table, column))]
+    common = dict(ways[0].items() & set.intersection(*(set(of.items()) for of in ways))) if ways else {}
+    if common:
+        notes.append("; ".join(f"{key}: {common[key]}" for key in ways[0] if key in common) + ".")
+    notes += [_column_note(table, column, common) for column in table.columns]
     return [note for note in notes if note]
 
 
-def _column_note(table: Table, column: Column) -> str:
+def _column_note(table: Table, column: Column, common: dict[str, str]) -> str:
     entries = [
         entry for (_, _, name), entry in table.entries.items() if name == column.name and entry.is_measured
     ]
@@ -188,7 +193,18 @@ def _column_note(table: Table, column: Column) -> str:
         facts.append("a mean over all answers to all benchmarks")
     sizes = sorted({(e.problems, e.samples, e.seeds) for e in entries if e.problems is not None})
     if column.benchmark and sizes:
-        facts += [f"{column.metric}, {p} problems x {n} samples x {k} seeds" for p, n, k in sizes]
+        facts += [
+            f"{column.metric}, {p} problems x {n} samples x {k} seed{'s' * (k != 1)}" for p, n, k in sizes
+        ]
+    facts += [
+        f"MIXED {key}, rows that differ are not compared ({each})"
+        for key, each in _mixed(table, column).items()
+    ]
+    facts += [f"{key}: {value}" for key, value in _alike(table, column).items() if key not in common]
+    facts += _contamination(table, column)
+    spreads = [entry.seed_sd for entry in entries if entry.seed_sd == entry.seed_sd]
+    if spreads:
+        facts.append(f"standard deviation over training seeds up to {max(spreads):.3g}")
     floors = sorted(mde_of_interval(e.difference) for e in entries if e.difference is not None)
     if floors:
         facts.append(f"MDE80 of a difference {floors[len(floors) // 2]:.3g}")
@@ -201,6 +217,45 @@ def _column_note(table: Table, column: Column) -> str:
     if missed:
         facts.append(f"control missed: {'; '.join(dict.fromkeys(missed))}")
     return f"{_heading(column)}: {', '.join(facts)}." if facts else ""
+
+
+def _ways(table: Table, column: Column) -> dict[str, dict[str, list[str]]]:
+    """How a column was sampled and graded: kind -> in words -> rows."""
+    ways: dict[str, dict[str, list[str]]] = {}
+    for (_, row, name), conditions in table.conditions.items():
+        if name == column.name and column.benchmark:
+            for kind, words in conditions.items():
+                ways.setdefault(kind, {}).setdefault(words, []).append(row)
+    return ways
+
+
+def _alike(table: Table, column: Column) -> dict[str, str]:
+    """What all rows of a column have in common."""
+    ways = _ways(table, column)
+    return {kind: next(iter(words)) for kind, words in ways.items() if len(words) == 1 and kind != "problems"}
+
+
+def _mixed(table: Table, column: Column) -> dict[str, str]:
+    """Where the rows of a column differ."""
+    return {
+        kind: "; ".join(f"{', '.join(rows)}: {text}" for text, rows in words.items())
+        for kind, words in _ways(table, column).items()
+        if len(words) > 1
+    }
+
+
+def _contamination(table: Table, column: Column) -> list[str]:
+    """How many of a column's problems the training sets hold (data/contamination.py)."""
+    facts = []
+    for experiment in table.experiments.values():
+        path = table.results / table.scale.scale / table.paper / experiment / "contamination.json"
+        for pair in read_json(path)["pairs"] if path.exists() else []:
+            if pair["benchmark"] == column.benchmark and pair["exact"] + pair["near"]:
+                facts.append(
+                    f"{pair['dataset']} holds {pair['exact']} of its {pair['problems']} problems as they "
+                    f"are, {pair['near']} nearly"
+                )
+    return list(dict.fromkeys(facts))
 
 
 def _control(control: Control) -> str:

@@ -13,7 +13,7 @@ formula assumes and lets the sign-flip test decide: at small P the formula is a 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -84,9 +84,18 @@ def needed(design: Design, gap: float, what: str) -> int | None:
     if what not in ("problems", "samples", "seeds"):
         raise ValueError(f"expected problems, samples or seeds, found {what!r}")
 
-    def is_enough(number: int) -> bool:
-        return mde(replace(design, **{what: number})) <= gap
+    return _fewest(lambda number: mde(replace(design, **{what: number})) <= gap)
 
+
+def seeds_needed(designs: Sequence[Design], weights: Sequence[float], gap: float) -> int | None:
+    """`needed` seeds of a weighted mean over benchmarks that the same runs answered."""
+    return _fewest(
+        lambda seeds: mde_of_mean([replace(design, seeds=seeds) for design in designs], weights) <= gap
+    )
+
+
+def _fewest(is_enough: Callable[[int], bool]) -> int | None:
+    """The lowest number up to MOST that is enough, where every higher one is too."""
     if not is_enough(MOST):
         return None
     low, high = 0, MOST

@@ -105,7 +105,7 @@ def _record_bytes(cell: dict[str, Any]) -> int:
     recording = cell["recording"]
     if recording is None:
         return 0
-    records = cell["verl"]["trainer.total_training_steps"] // recording["every"]
+    records = 1 + cell["verl"]["trainer.total_training_steps"] // recording["every"]
     tokens = recording["sequences"] * cell["verl"]["data.max_response_length"]
     return 2 * records * tokens * RECORD_BYTES  # the parts, and the file that joins them
 

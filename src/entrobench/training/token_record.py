@@ -33,11 +33,12 @@ class TokenRecord:
         self.seed = seed
 
     def rows(self, step: int, mask_BT: Tensor, multiple: int) -> list[int]:
-        """Rows of this step's batch that are recorded: a seeded choice of those with response tokens.
+        """Rows of this step's batch that are recorded, every `every` steps and in the first one: a seeded
+        choice of those with response tokens.
 
         Their number is a multiple of `multiple`, the ranks that share a forward pass; empty on other steps.
         """
-        if step % self.every:
+        if step % self.every and step != 1:
             return []
         candidates = mask_BT.any(1).nonzero()[:, 0].tolist()
         wanted = -(-self.sequences // multiple) * multiple
