@@ -1,4 +1,4 @@
 """Tables, figures and the page, rendered from files: samples, curves, manifests, published values.
 
-Only the command line imports it; it never imports a trainer.
+The command line and the site import it; it never imports a trainer.
 """

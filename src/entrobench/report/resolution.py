@@ -81,7 +81,7 @@ def _hours(one: Resolution, paper: str, table: str, configs: Configs) -> float |
     experiment = artifact.models[one.model]
     hours = [
         gpu_hours(
-            CellId(paper, artifact.models[one.model], artifact.rows[row], 0),
+            CellId(paper, experiment, artifact.rows[row], 0),
             "paper",
             configs,
             Path("results"),

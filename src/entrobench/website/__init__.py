@@ -1,4 +1,4 @@
 """Static pages over the results of a scale: papers, tables, cells, benchmarks, problems, methods.
 
-Imported by: cli. Its tables, figures and numbers are report's; here is what only pages need.
+Only the command line imports it. Its tables, figures and numbers are report's.
 """
