@@ -23,8 +23,10 @@ from entrobench.errors import ConfigError, CorruptFile
 from entrobench.files import read_parquet
 from entrobench.report.artifacts import BASE_ROW, load_artifacts, seed_folders
 from entrobench.report.publication import load_publication
+from entrobench.report.recorded import Recorded, tokens_of
 from entrobench.report.states import at_scale, hours_left, runs_of
 from entrobench.report.table import LEVEL, Comparison, Table
+from entrobench.report.token_claims import TokenClaim, judge
 from entrobench.statistics.comparisons import holm
 from entrobench.statistics.resolution import mde_of_interval
 
@@ -35,7 +37,8 @@ LAST_SHARE = 0.1
 class Claim(Strict):
     """One claim. Of a table: model, row and columns as printed; over: rows that it is better than, by default
     all but itself and the base model. Of a curve: experiment, curve (a column of metrics.parquet), and the
-    methods of which one ends higher and one lower.
+    methods of which one ends higher and one lower; than: the column of the lower one where that is another.
+    Of recorded tokens: report/token_claims.py.
     """
 
     place: str
@@ -47,15 +50,19 @@ class Claim(Strict):
     columns: list[str] = Field(default_factory=list)
     experiment: str = ""
     curve: str = ""
+    than: str = ""
     higher: str = ""
     lower: str = ""
+    tokens: TokenClaim | None = None
 
     @model_validator(mode="after")
     def _is_of_one_kind(self) -> "Claim":
         of_table = bool(self.table and self.model and self.row and self.columns)
         of_curve = bool(self.experiment and self.curve and self.higher and self.lower)
-        if of_table == of_curve:
-            raise ValueError("expected table, model, row and columns, or experiment, curve, higher and lower")
+        if sum((of_table, of_curve, self.tokens is not None)) != 1:
+            raise ValueError(
+                "expected table, model, row and columns, or experiment, curve, higher and lower, or tokens"
+            )
         return self
 
 
@@ -85,10 +92,13 @@ def load_claims(paper: str, configs: Configs) -> dict[str, Claim]:
     claims = load_yaml(configs.root / "papers" / paper / "claims.yaml", Claims).claims
     cells = {(cell.experiment, cell.method) for cell in listed_cells(paper, configs)}
     for name, claim in claims.items():
-        if claim.curve:
-            for method in (claim.higher, claim.lower):
-                if (claim.experiment, method) not in cells:
-                    raise ConfigError(f"{where}: {name}: no cell {paper}/{claim.experiment}/{method}")
+        if not claim.table:
+            wanted = [(claim.experiment, claim.higher), (claim.experiment, claim.lower)]
+            if claim.tokens is not None:
+                wanted = [(claim.tokens.experiment, claim.tokens.method)]
+            for experiment, method in wanted:
+                if (experiment, method) not in cells:
+                    raise ConfigError(f"{where}: {name}: no cell {paper}/{experiment}/{method}")
             continue
         tables = load_artifacts(paper, configs).tables
         if claim.table not in tables:
@@ -117,8 +127,9 @@ def answers(
     found = []
     tables = {} if tables is None else tables
     for name, claim in load_claims(paper, configs).items():
-        if claim.curve:
-            verdict, numbers = _of_curve(claim, paper, scale, configs, results)
+        if not claim.table:
+            of = _of_curve if claim.curve else _of_tokens
+            verdict, numbers = of(claim, paper, scale, configs, results)
             found.append(Answer(name, claim, verdict, numbers, ""))
             continue
         if claim.table not in tables:
@@ -202,13 +213,12 @@ def _printed(claim: Claim, table: Table) -> str:
 
 
 def _of_curve(claim: Claim, paper: str, scale: str, configs: Configs, results: Path) -> tuple[Verdict, str]:
-    ends = {
-        method: list(_ends(results / scale / paper / claim.experiment / method, claim.curve))
-        for method in (claim.higher, claim.lower)
-    }
-    if not all(ends.values()):
-        return "not run", _hours_of(paper, claim.experiment, list(ends), scale, configs, results)
-    higher, lower = ends[claim.higher], ends[claim.lower]
+    folder = results / scale / paper / claim.experiment
+    higher = list(_ends(folder / claim.higher, claim.curve))
+    lower = list(_ends(folder / claim.lower, claim.than or claim.curve))
+    if not (higher and lower):
+        methods = {claim.higher, claim.lower}
+        return "not run", _hours_of(paper, claim.experiment, sorted(methods), scale, configs, results)
     numbers = f"{_list(higher)} against {_list(lower)}"
     if min(len(higher), len(lower)) < 2:
         verdict: Verdict = "supported" if min(higher) > max(lower) else "not supported"
@@ -216,6 +226,17 @@ def _of_curve(claim: Claim, paper: str, scale: str, configs: Configs, results: P
     if min(higher) > max(lower):
         return "supported", numbers
     return ("not supported" if max(higher) < min(lower) else "not separable"), numbers
+
+
+def _of_tokens(claim: Claim, paper: str, scale: str, configs: Configs, results: Path) -> tuple[Verdict, str]:
+    if claim.tokens is None:
+        raise ValueError("a claim of tokens was expected")
+    of = claim.tokens
+    folders = seed_folders(results / scale / paper / of.experiment / of.method)
+    tokens = tokens_of(Recorded(folder) for folder in folders)
+    if tokens is None:
+        return "not run", _hours_of(paper, of.experiment, [of.method], scale, configs, results)
+    return judge(of, tokens)
 
 
 def _ends(method: Path, column: str) -> Iterator[float]:

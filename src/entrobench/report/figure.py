@@ -17,7 +17,7 @@ from entrobench.files import atomic_path
 from entrobench.report import tokens as of_tokens
 from entrobench.report.artifacts import Panel
 from entrobench.report.categories import CATEGORIES, category
-from entrobench.report.recorded import CUMULATIVE, Recorded
+from entrobench.report.recorded import CUMULATIVE, Recorded, tokens_of
 from entrobench.rewards.detectors import response_quality
 
 # Okabe and Ito's palette: told apart by colour-blind readers and in print
@@ -181,12 +181,9 @@ def _bars(ax: Axes, panel: Panel, lines: Lines) -> None:
 
 
 def _tokens(panel: Panel, runs: Sequence[Recorded]) -> pd.DataFrame | None:
-    frames = [run.tokens.assign(run=number) for number, run in enumerate(runs) if run.tokens is not None]
-    if not frames:
+    tokens = tokens_of(runs)
+    if tokens is None:
         return None
-    tokens = pd.concat(frames, ignore_index=True)
-    # A response is one of one run
-    tokens["sequence"] += tokens["run"] * 2**32
     return of_tokens.highest(panel.top, tokens) if panel.top else tokens
 
 

@@ -1,5 +1,6 @@
 """What figures read of one run: its curve, recorded tokens, scores, evaluated checkpoints."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,19 @@ from entrobench.files import read_csv, read_parquet
 # Columns that every curve has; others are of some methods
 OF_EVERY_CELL = ("step", "reward", "entropy", "response_length")
 CUMULATIVE = "cumulative_entropy"
+
+
+def tokens_of(runs: Iterable["Recorded"]) -> pd.DataFrame | None:
+    """Recorded tokens of several runs, with the number of the run as `run`; None without one.
+
+    sequence is another one in each run.
+    """
+    frames = [run.tokens.assign(run=number) for number, run in enumerate(runs) if run.tokens is not None]
+    if not frames:
+        return None
+    tokens = pd.concat(frames, ignore_index=True)
+    tokens["sequence"] += tokens["run"] * 2**32
+    return tokens
 
 
 @dataclass(frozen=True)
