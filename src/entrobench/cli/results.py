@@ -158,13 +158,20 @@ def artifacts(
     paper: Annotated[str, typer.Argument(help="A paper; default: all of them.")] = "",
     scale: Scale = "paper",
     results: Results = Path("results"),
+    docs: Annotated[
+        Path | None, typer.Option(help="Write them into the pages of this folder: docs/papers.")
+    ] = None,
 ) -> None:
     """Every table and figure of the papers: what there is of it, and what the rest costs."""
-    from entrobench.report.states import artifact_states, as_text
+    from entrobench.report.states import artifact_states, as_text, update_page
 
     configs = checkout_configs()
-    papers = _papers(paper, configs)
-    print(as_text({name: artifact_states(name, scale, configs, results) for name in papers}, scale))
+    found = {name: artifact_states(name, scale, configs, results) for name in _papers(paper, configs)}
+    if docs is None:
+        print(as_text(found, scale))
+        return
+    for name, states in found.items():
+        update_page(docs / f"{name}.md", states)
 
 
 def report(

@@ -9,7 +9,8 @@ from typing import Literal
 from entrobench.cells import CellId, listed_cells, resolve, status_of
 from entrobench.configs import Configs
 from entrobench.cost.estimate import architecture_of, cost_of, load_assumptions, site_gpu
-from entrobench.errors import ConfigError
+from entrobench.errors import ConfigError, CorruptFile
+from entrobench.files import write_atomic
 from entrobench.machine.site import Gpus, site_or_none
 from entrobench.report.artifacts import artifact_cells, artifacts_at, load_artifacts
 from entrobench.report.publication import load_publication
@@ -122,6 +123,26 @@ def gpu_hours(cell: CellId, scale: str, configs: Configs, results: Path) -> floa
         ).gpu_hours
     except ConfigError:
         return None
+
+
+BEGIN, END = "<!-- entrobench artifacts --docs docs/papers -->\n", "<!-- end -->\n"
+
+
+def update_page(page: Path, states: Sequence[ArtifactState]) -> None:
+    """Write a table of all artifacts between the marks of a page of docs/papers. Raises CorruptFile for one
+    without the marks.
+    """
+    before, begin, rest = page.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise CorruptFile(f"{page}: expected the lines {BEGIN.strip()} and {END.strip()}")
+    lines = ["| | runs | left to run | not here | command |", "|---|---|---|---|---|"]
+    for each in states:
+        is_drawn = each.state != "not drawn"
+        command = f"`snakemake {each.paper}_{each.name} --config scale=paper`" if is_drawn else ""
+        runs = str(each.cells) if is_drawn else "not drawn"
+        lines.append(f"| {each.title} | {runs} | {each.left} | {each.lacks} | {command} |")
+    write_atomic(page, before + begin + "\n".join(lines) + "\n" + end + after)
 
 
 def as_text(found: Mapping[str, Sequence[ArtifactState]], scale: str) -> str:
