@@ -25,6 +25,7 @@ from entrobench.report.artifacts import (
     artifact_files,
     artifacts_at,
     has_artifacts,
+    needs_interventions,
 )
 from entrobench.workflow.lookups import Lookups
 

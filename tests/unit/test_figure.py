@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from entrobench.configs import Configs
 from entrobench.errors import ConfigError, CorruptFile
+from entrobench.evaluation.intervention import GROUPS
 from entrobench.files import read_csv, write_parquet
 from entrobench.paths import repository_root
 from entrobench.report import tokens as of_tokens
@@ -43,6 +44,8 @@ def run_in(folder, last=0.5, seed=0):
         "logp_after": -random.random(n), "entropy_after": random.random(n),
     })  # fmt: skip
     write_parquet(folder / "token_stats.parquet", tokens)
+    impacts = pd.DataFrame({"group": ["early", "early", "late", "late"], "impact": [0.5, 0.3, 0.1, -0.1]})
+    write_parquet(folder / "interventions/aime24.parquet", impacts)
     (folder / "scores.csv").write_text("benchmark,value,ci_low,ci_high\naime24,0.5,0.4,0.7\n")
     (folder / "checkpoints.csv").write_text(
         f"step,benchmark,metric,value\n1,aime24,mean@8,0.25\n1,aime24,pass@8,0.9\n2,aime24,mean@8,{last}\n"
@@ -72,6 +75,7 @@ EXAMPLES = {
     "density": ["polarity", "entropy_change"], "points": ["advantage", "shaped_advantage", "logp"],
     "concentration": ["polarity"], "positions": ["polarity"], "tokens": ["polarity"],
     "categories": ["probability_shift"], "changes": ["frequency"], "falling": [], "quality": [],
+    "interventions": ["early", "late"],
 }  # fmt: skip
 
 
@@ -149,6 +153,12 @@ def test_changes_between_the_first_and_the_last_record(tmp_path):
     assert [bar.get_height() for bar in falling.patches] == [0, 100, 0]
 
 
+def test_interventions_are_the_mean_loss_of_a_group(tmp_path):
+    panel = Panel(kind="interventions", of=["early", "late"])
+    ax = draw_figure({"A": [run_in(tmp_path / "a")]}, [panel], "x").axes[0]
+    assert [bar.get_height() for bar in ax.patches] == pytest.approx([40, 0])
+
+
 def test_quality_over_steps_is_of_whole_responses(tmp_path):
     run = run_in(tmp_path / "a")
     pieces = ["\\boxed{", "1}", "no", " box"]
@@ -216,6 +226,8 @@ def test_every_figure_is_of_names_that_exist(paper):
             elif panel.kind == "trajectory":
                 assert panel.of[0] in ("entropy", "cumulative_entropy"), name
                 assert set(panel.of[1:]) <= benchmarks, name
+            elif panel.kind == "interventions":
+                assert set(panel.of) <= set(GROUPS), name
             elif panel.kind == "changes":
                 assert panel.of[0] in ("entropy", "frequency"), name
             elif panel.kind != "curves":

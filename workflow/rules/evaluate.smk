@@ -131,3 +131,25 @@ rule score_cell:
         "Scoring {wildcards.cell} at scale {wildcards.scale}"
     shell:
         "entrobench score {params.folder} > {log} 2>&1"
+
+
+rule intervene_cell:
+    """Tokens of a cell's answers replaced and continued (exchange, Eq. 5 and 6); for the figures that show it."""
+    input:
+        RESULTS / "{scale}/{cell}/scores.csv",
+    output:
+        RESULTS / "{scale}/{cell}/interventions/done.json",
+    log:
+        RESULTS / "{scale}/{cell}/logs/intervene.log",
+    benchmark:
+        RESULTS / "{scale}/{cell}/logs/intervene.tsv"
+    threads: LOOKUPS.heavy_threads("evaluate", lambda: workflow.cores)
+    resources:
+        **LOOKUPS.heavy_job("evaluate", 6000),
+    params:
+        results=RESULTS,
+    message:
+        "Replacing tokens of {wildcards.cell} at scale {wildcards.scale}"
+    shell:
+        "entrobench launch {wildcards.cell} --step intervene --scale {wildcards.scale}"
+        " --results {params.results} > {log} 2>&1"

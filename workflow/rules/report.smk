@@ -39,6 +39,13 @@ for paper, name in [(paper, name) for paper in REPORTED for name in REPORTED[pap
             scores=lambda w, paper=paper, name=name: LOOKUPS.scores_among(
                 w.scale, paper, artifact_cells(paper, name, w.scale, CONFIGS)
             ),
+            interventions=lambda w, paper=paper, name=name: (
+                LOOKUPS.interventions_among(
+                    w.scale, paper, artifact_cells(paper, name, w.scale, CONFIGS)
+                )
+                if needs_interventions(paper, name, CONFIGS)
+                else []
+            ),
             artifacts=f"configs/papers/{paper}/artifacts.yaml",
             publication=f"configs/papers/{paper}/publication.yaml",
         output:

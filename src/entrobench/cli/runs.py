@@ -29,6 +29,7 @@ class Step(StrEnum):
 
     train = "train"
     sample = "sample"
+    intervene = "intervene"
 
 
 Shard = Annotated[str, typer.Option(help="Which of how many processes this is: i/n. They share the chunks.")]
@@ -44,7 +45,7 @@ ChatTemplate = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Add this group's verbs."""
-    for verb in (train, watch, evaluate, sample, grade_cell, score, launch, submit, methods_smoke):
+    for verb in (train, watch, evaluate, sample, grade_cell, score, intervene, launch, submit, methods_smoke):
         app.command(rich_help_panel="Run")(verb)
 
 
@@ -167,6 +168,26 @@ def grade_cell(
     run_grading(Place(written_cell(cell, scale, results, anew=False).parent, step))
 
 
+def intervene(
+    cell: Cell,
+    scale: Scale = "smoke",
+    results: Results = Path("results"),
+    benchmark: Annotated[
+        str | None, typer.Option(help="Whose answers (default: the cell's own with the most problems).")
+    ] = None,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens of each group.")] = 64,
+    continuations: Annotated[int, typer.Option(min=1, help="Of each token and its replacement.")] = 32,
+    responses: Annotated[int, typer.Option(min=5, help="Answers that tokens are chosen from.")] = 256,
+) -> None:
+    """Replace tokens of an evaluated cell's answers and see what becomes of them (exchange, Eq. 5 and 6)."""
+    from entrobench.evaluation.intervention import Settings
+    from entrobench.evaluation.places import Place
+    from entrobench.evaluation.run import run_intervention
+
+    place = Place(written_cell(cell, scale, results, anew=False).parent)
+    print(run_intervention(place, benchmark, Settings(tokens, continuations, responses)))
+
+
 def score(
     folder: Annotated[
         Path, typer.Argument(help="A cell's folder, or any with eval/<benchmark>/samples.jsonl.")
@@ -192,17 +213,19 @@ def launch(
     allow_dirty: AllowDirty = False,
 ) -> None:
     """Train or sample one cell in its SLURM job; without SLURM on this machine."""
-    from entrobench.cluster.launch import launch_sampling, launch_training
+    from entrobench.cluster.launch import launch_intervention, launch_sampling, launch_training
     from entrobench.evaluation.places import Place
     from entrobench.machine.site import site_or_none
 
     # Whatever the site says, outside of a SLURM job a cell is trained as by `train`
     site = site_or_none(repository_root() / "configs") if "SLURM_JOB_ID" in os.environ else None
     folder = _folder_to_run(cell, scale, results, allow_dirty)
-    if step == Step.train and checkpoint is not None:
+    if step != Step.sample and checkpoint is not None:
         raise typer.BadParameter("--checkpoint goes with --step sample")
     if step == Step.train:
         status = launch_training(folder, site)
+    elif step == Step.intervene:
+        status = launch_intervention(folder, site)
     else:
         status = launch_sampling(Place(folder, checkpoint), site, shard)
     raise typer.Exit(status)

@@ -117,26 +117,33 @@ def launch_sampling(place: Place, site: Site | None, shard: str) -> int:
 
     0 when it is done, 75 when it is not and the same command goes on; its job is requeued at its limit.
     """
-    run_dir = place.folder
+    options = ["--shard", shard, *place.option.split()]
+    where = place.benchmarks
+    return _launch_evaluation("sample", place.folder, site, options, where, "*/parts-*/*.jsonl")
+
+
+def launch_intervention(run_dir: Path, site: Site | None) -> int:
+    """Replace tokens of a cell's answers, where and with what outcome as launch_sampling."""
+    return _launch_evaluation("intervene", run_dir, site, [], run_dir / "interventions", "*/parts-*/*.jsonl")
+
+
+def _launch_evaluation(
+    verb: str, run_dir: Path, site: Site | None, options: list[str], where: Path, chunks: str
+) -> int:
+    """chunks: pattern, below `where`, of what is finished."""
     cell = read_cell(run_dir / "cell.yaml")
     is_invariant = site is not None and site.evaluation.batch_invariant
     environment = {"VLLM_BATCH_INVARIANT": "1"} if is_invariant else {}
     python = _python(cell, site, run_dir, environment, image_name="evaluate")
     os.environ |= environment
     job = current_job()
-    before = _chunks(place)
-    options = ["--shard", shard, *place.option.split()]
+    before = set(where.glob(chunks))
     with _signals(_Stop(_time_to_stop(job, site))) as stop:
-        status = run_passing_on([*python, *_verb("sample", cell, run_dir), *options], stop.due)
+        status = run_passing_on([*python, *_verb(verb, cell, run_dir), *options], stop.due)
     if status == Unfinished.exit_status and job is not None and stop.may_requeue:
-        has_progressed = _chunks(place) != before
-        _go_on_in_another_job(job, has_progressed, f"chunk of samples of {place.benchmarks}", "max_tokens")
+        has_progressed = set(where.glob(chunks)) != before
+        _go_on_in_another_job(job, has_progressed, f"chunk of samples of {where}", "max_tokens")
     return status
-
-
-def _chunks(place: Place) -> set[Path]:
-    """What sampling has finished."""
-    return set(place.benchmarks.glob("*/parts-*/*.jsonl"))
 
 
 def _time_to_stop(job: Job | None, site: Site | None) -> float | None:

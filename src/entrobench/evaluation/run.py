@@ -11,9 +11,11 @@ from types import FrameType
 from typing import Any
 
 from entrobench.cells import read_cell
+from entrobench.configs import require_known
 from entrobench.errors import ConfigError, MissingInput, Unfinished
 from entrobench.evaluation.cell import Prepared, Shard, grade_cell, prepare, sample_cell
 from entrobench.evaluation.engine import SamplerFailed
+from entrobench.evaluation.intervention import Settings, run_interventions
 from entrobench.evaluation.places import Place
 from entrobench.evaluation.standalone import NO_CELL
 from entrobench.files import write_json
@@ -48,6 +50,26 @@ def run_sampling(
         _, prepared = prepared_cell(place, model, chat_template)
         made = _sample(prepared, shard, model, chat_template)
     write_json(sampled_file(place, shard), {"chunks": made, "not_run": prepared.plan.not_run})
+
+
+def run_intervention(place: Place, benchmark: str | None, settings: Settings) -> str:
+    """Replace tokens of a cell's answers (evaluation/intervention.py), of one benchmark: by default of the
+    cell's own with the most problems. Return what was found, in words.
+
+    Raises as prepared_cell and run_interventions, UnknownName for a benchmark that cannot be run.
+    """
+    cell, prepared = prepared_cell(place, None, None)
+    there = prepared.plan.benchmarks
+    own = [name for name in there if name in cell["in_domain"]] or list(there)
+    name = benchmark or max(own, key=lambda each: len(there[each].problems))
+    require_known("benchmark", name, list(there), "the cell's evaluation")
+    with noted_signals() as requests:
+        table = run_interventions(prepared, there[name], settings, lambda: bool(requests))
+    means = table.groupby("group")["impact"].agg(["mean", "count"])
+    return "\n".join(
+        f"{name}, {group}: {row['count']:.0f} tokens replaced, accuracy {-100 * row['mean']:+.2f} points"
+        for group, row in means.iterrows()
+    )
 
 
 def run_grading(place: Place) -> None:

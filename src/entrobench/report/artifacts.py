@@ -83,7 +83,7 @@ _NAMES = {
     "curves": (1, _MANY), "scores": (1, _MANY), "trajectory": (2, _MANY), "bars": (1, _MANY),
     "histogram": (1, _MANY), "density": (2, 2), "points": (2, _MANY), "concentration": (1, 1),
     "positions": (1, 1), "tokens": (1, 1), "categories": (1, 1), "changes": (1, 1), "falling": (0, 0),
-    "quality": (0, 0),
+    "quality": (0, 0), "interventions": (1, _MANY),
 }  # fmt: skip
 
 
@@ -103,6 +103,7 @@ class Panel(Strict):
     categories    a quantity of tokens: the share of each category of tokens in the highest fifth
     changes       entropy, frequency: the tokens whose mean changed most between first and last recorded step
     falling       where the fifth of tokens occurs whose entropy fell most: in correct, wrong responses, both
+    interventions groups of replaced tokens: by how much the accuracy falls (evaluation/intervention.py)
     quality       over recorded steps the share of responses with low quality (rewards/detectors.py), by kind
 
     split: correct or branch, of the recorded tokens apart. top: a quantity of tokens of which only the
@@ -111,7 +112,7 @@ class Panel(Strict):
 
     kind: Literal[
         "curves", "scores", "trajectory", "bars", "histogram", "density", "points", "concentration",
-        "positions", "tokens", "categories", "changes", "falling", "quality",
+        "positions", "tokens", "categories", "changes", "falling", "quality", "interventions",
     ] = "curves"  # fmt: skip
     of: list[str] = Field(default_factory=list)
     split: Literal["", "correct", "branch"] = ""
@@ -138,6 +139,11 @@ class FigureArtifact(Strict):
     experiment: str | list[str]
     panels: list[str | list[str] | Panel]
     lacks: str = ""
+
+    @property
+    def needs_interventions(self) -> bool:
+        """Whether tokens of its cells have to be replaced."""
+        return any(panel.kind == "interventions" for panel in self.drawn)
 
     @property
     def drawn(self) -> list[Panel]:
@@ -199,6 +205,12 @@ def artifact_files(paper: str, configs: Configs) -> dict[str, list[str]]:
     names = [*artifacts.tables, *artifacts.information]
     tables = {name: [f"{name}.{suffix}" for suffix in ("csv", "md", "tex")] for name in names}
     return tables | {name: [f"{name}.png", f"{name}.pdf"] for name in artifacts.figures}
+
+
+def needs_interventions(paper: str, name: str, configs: Configs) -> bool:
+    """Whether an artifact shows what becomes of answers whose tokens are replaced."""
+    figure = load_artifacts(paper, configs).figures.get(name)
+    return figure is not None and figure.needs_interventions
 
 
 def artifact_cells(paper: str, name: str, scale: str, configs: Configs) -> set[tuple[str, str]]:

@@ -51,6 +51,7 @@ HAS_A_LINE_EACH = {
     "categories",
     "falling",
     "quality",
+    "interventions",
 }
 
 Lines = Mapping[str, Sequence[Recorded]]
@@ -386,6 +387,22 @@ def _falling(ax: Axes, panel: Panel, lines: Lines) -> None:
     ax.set_ylabel("tokens whose entropy fell most,\nby the responses they occur in (%)")
 
 
+def _interventions(ax: Axes, panel: Panel, lines: Lines) -> None:
+    width = 0.8 / max(len(lines), 1)
+    for place, ((_, runs), colour) in enumerate(zip(lines.items(), COLOURS, strict=False)):
+        found = [run.interventions for run in runs if run.interventions is not None]
+        if not found:
+            continue
+        impacts = pd.concat(found).groupby("group")["impact"].agg(["mean", "sem"]).reindex(panel.of) * 100
+        x = np.arange(len(panel.of)) + (place - (len(lines) - 1) / 2) * width
+        ax.bar(x, impacts["mean"], width, color=colour)
+        ax.errorbar(x, impacts["mean"], 1.96 * impacts["sem"], fmt="none", color="0.2")
+    if not _is_empty(ax):
+        ax.axhline(0, color="0.6", linewidth=0.8)
+    ax.set_xticks(range(len(panel.of)), [group.replace("_", " ") for group in panel.of], fontsize=8)
+    ax.set_ylabel("accuracy lost by the replacement (points)")
+
+
 def _quality(ax: Axes, panel: Panel, lines: Lines) -> None:
     kinds = ("format_violation", "language_mixing", "repetition")
     for (_, runs), colour in zip(lines.items(), COLOURS, strict=False):
@@ -418,4 +435,5 @@ DRAWN: dict[str, Callable[[Axes, Panel, Lines], None]] = {
     "changes": _changes,
     "falling": _falling,
     "quality": _quality,
+    "interventions": _interventions,
 }

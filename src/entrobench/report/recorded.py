@@ -56,6 +56,12 @@ class Recorded:
         return None if tokens is None or tokens.empty else tokens
 
     @cached_property
+    def interventions(self) -> pd.DataFrame | None:
+        """Replaced tokens of all benchmarks (evaluation/intervention.py)."""
+        frames = [read_parquet(path) for path in sorted((self.folder / "interventions").glob("*.parquet"))]
+        return pd.concat(frames, ignore_index=True) if frames else None
+
+    @cached_property
     def scores(self) -> pd.DataFrame | None:
         """scores.csv."""
         path = self.folder / "scores.csv"

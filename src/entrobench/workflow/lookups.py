@@ -96,6 +96,11 @@ class Lookups:
             if (cell.experiment, cell.method) in wanted
         ]
 
+    def interventions_among(self, scale: str, paper: str, wanted: set[tuple[str, str]]) -> list[Path]:
+        """What says that tokens of the same cells were replaced."""
+        scores = self.scores_among(scale, paper, wanted)
+        return [path.parent / "interventions/done.json" for path in scores]
+
     def scores_of_controls(self, scale: str, papers: Iterable[str]) -> list[Path]:
         """Those of the cells among them that train nothing."""
         cells = (cell for paper in papers for cell in self.report_cells(scale, paper))
