@@ -24,6 +24,7 @@ from entrobench.report.artifacts import (
     artifact_cells,
     artifact_files,
     artifacts_at,
+    benchmarks_of,
     has_artifacts,
     needs_interventions,
 )

@@ -1,5 +1,7 @@
 """The report on made-up samples: what was not run is not a number, and what is hostile stays text."""
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -21,7 +23,7 @@ from entrobench.report.artifacts import (
     artifacts_at,
     load_artifacts,
 )
-from entrobench.report.build import build_report
+from entrobench.report.build import build_report, render_table
 from entrobench.report.render import latex_escape, render
 from entrobench.report.table import TIDY, Table
 from entrobench.report.table_text import CellText, Layout, layout
@@ -284,6 +286,37 @@ def test_every_artifact_of_a_paper_is_of_cells_that_exist(paper):
     listed = {(cell.experiment, cell.method) for cell in listed_cells(paper, CONFIGS)}
     for name in artifact_files(paper, CONFIGS):
         assert artifact_cells(paper, name, "paper", CONFIGS) <= listed, name
+
+
+@pytest.mark.skipif(
+    not shutil.which("pdflatex"), reason="no pdflatex: apt-get install texlive-latex-recommended"
+)
+def test_every_table_compiles(results, tmp_path):
+    """All tables of the papers, nothing run, and one with results, as one document."""
+    for paper in CONFIGS.papers():
+        artifacts = load_artifacts(paper, CONFIGS)
+        for name in (*artifacts.tables, *artifacts.information, *artifacts.sizes):
+            render_table(name, paper, "paper", CONFIGS, tmp_path)
+    render_table("table1", "papo", "smoke", CONFIGS, results)
+    tables = [*sorted(tmp_path.rglob("*.tex")), *results.rglob("table1.tex")]
+    assert len(tables) > 15
+    inputs = "\n".join(rf"\input{{{path}}}\clearpage" for path in tables)
+    document = tmp_path / "all.tex"
+    document.write_text(
+        "\\documentclass{article}\\usepackage{booktabs}\\usepackage[T1]{fontenc}\\usepackage{textcomp}"
+        f"\\begin{{document}}{inputs}\\end{{document}}"
+    )
+    command = [
+        "pdflatex",
+        "-interaction=nonstopmode",
+        "-halt-on-error",
+        "-output-directory",
+        tmp_path,
+        document,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Missing character" not in done.stdout + (tmp_path / "all.log").read_text()
 
 
 def test_latex_is_escaped():

@@ -46,6 +46,9 @@ for paper, name in [(paper, name) for paper in REPORTED for name in REPORTED[pap
                 if needs_interventions(paper, name, CONFIGS)
                 else []
             ),
+            benchmarks=lambda w, paper=paper, name=name: LOOKUPS.prepared(
+                w.scale, benchmarks_of(paper, name, CONFIGS)
+            ),
             artifacts=f"configs/papers/{paper}/artifacts.yaml",
             publication=f"configs/papers/{paper}/publication.yaml",
         output:

@@ -172,6 +172,14 @@ class InformationArtifact(Strict):
     lacks: str = ""
 
 
+class SizesArtifact(Strict):
+    """A table of how many problems benchmarks have (OPEFO, Table 3). rows: row as printed -> benchmark."""
+
+    rows: dict[str, str]
+    column: str
+    lacks: str = ""
+
+
 class NotDrawn(Strict):
     """A table or figure of the paper that is not made here. why: `drawing` for one that only explains."""
 
@@ -185,6 +193,7 @@ class Artifacts(Strict):
     tables: dict[str, TableArtifact] = Field(default_factory=dict)
     figures: dict[str, FigureArtifact] = Field(default_factory=dict)
     information: dict[str, InformationArtifact] = Field(default_factory=dict)
+    sizes: dict[str, SizesArtifact] = Field(default_factory=dict)
     not_drawn: dict[str, NotDrawn] = Field(default_factory=dict)
 
 
@@ -202,9 +211,15 @@ def has_artifacts(paper: str, configs: Configs) -> bool:
 def artifact_files(paper: str, configs: Configs) -> dict[str, list[str]]:
     """Name of an artifact of a paper -> its files, below results/<scale>/<paper>."""
     artifacts = load_artifacts(paper, configs)
-    names = [*artifacts.tables, *artifacts.information]
+    names = [*artifacts.tables, *artifacts.information, *artifacts.sizes]
     tables = {name: [f"{name}.{suffix}" for suffix in ("csv", "md", "tex")] for name in names}
     return tables | {name: [f"{name}.png", f"{name}.pdf"] for name in artifacts.figures}
+
+
+def benchmarks_of(paper: str, name: str, configs: Configs) -> list[str]:
+    """Benchmarks that an artifact is made from without any cell."""
+    sizes = load_artifacts(paper, configs).sizes.get(name)
+    return [] if sizes is None else list(sizes.rows.values())
 
 
 def needs_interventions(paper: str, name: str, configs: Configs) -> bool:
@@ -223,6 +238,8 @@ def artifact_cells(paper: str, name: str, scale: str, configs: Configs) -> set[t
         information = artifacts.information[name]
         experiments = {place.experiment for rows in information.rows.values() for place in rows.values()}
         return set(product(experiments, information.methods))
+    if name in artifacts.sizes:
+        return set()
     return set(figure_lines(artifacts.figures[name], scale, configs))
 
 

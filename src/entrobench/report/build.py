@@ -21,6 +21,7 @@ from entrobench.report.information import information_table
 from entrobench.report.page import cell_section, render_page
 from entrobench.report.recorded import Recorded
 from entrobench.report.render import render
+from entrobench.report.sizes import sizes_table
 from entrobench.report.table import Table
 from entrobench.report.table_text import Layout, layout
 
@@ -70,9 +71,11 @@ def render_table(name: str, paper: str, scale: str, configs: Configs, results: P
     if name in artifacts.tables:
         table = Table(name, artifacts.tables[name], paper, scale, configs, results)
         tidy, shown = table.tidy, layout(table)
-    else:
+    elif name in artifacts.information:
         of = artifacts.information[name]
         tidy, shown = information_table(name, of, paper, scale, configs, results)
+    else:
+        tidy, shown = sizes_table(name, artifacts.sizes[name], paper, scale, configs, results)
     path = results / scale / paper / name
     write_atomic(path.with_suffix(".csv"), tidy.to_csv(index=False))
     for suffix in ("md", "tex"):

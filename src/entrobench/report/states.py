@@ -12,7 +12,7 @@ from entrobench.cost.estimate import architecture_of, cost_of, load_assumptions,
 from entrobench.errors import ConfigError, CorruptFile
 from entrobench.files import write_atomic
 from entrobench.machine.site import Gpus, site_or_none
-from entrobench.report.artifacts import artifact_cells, artifacts_at, load_artifacts
+from entrobench.report.artifacts import artifact_cells, artifacts_at, benchmarks_of, load_artifacts
 from entrobench.report.publication import load_publication
 
 State = Literal["complete", "partial", "not run", "not at this scale", "not drawn"]
@@ -33,15 +33,16 @@ class ArtifactState:
     of_paper: int = 0
     left: str = ""
     lacks: str = ""
+    of: str = "runs"
 
     @property
     def text(self) -> str:
         """The state and its numbers."""
         if self.state in ("not drawn", "not at this scale"):
             return self.state
-        if self.state == "not run":
+        if self.state == "not run" and self.left:
             return f"not run: {self.left}"
-        text = f"{self.state}: {self.done} of {self.cells} runs"
+        text = f"{self.state}: {self.done} of {self.cells} {self.of}"
         if self.of_paper > self.cells:
             text += f" that this scale has, of {self.of_paper}"
         return f"{text}; not run: {self.left}" if self.left else text
@@ -60,6 +61,7 @@ def artifact_states(paper: str, scale: str, configs: Configs, results: Path) -> 
         name: (publication.table(name).title, table.lacks)
         for name, table in (artifacts.tables | artifacts.information).items()
     }
+    titles |= {name: (publication.table(name).title, each.lacks) for name, each in artifacts.sizes.items()}
     titles |= {name: (figure.title, figure.lacks) for name, figure in artifacts.figures.items()}
     for name, (title, lacks) in titles.items():
         of_paper = runs_of(paper, artifact_cells(paper, name, scale, configs), configs)
@@ -68,6 +70,14 @@ def artifact_states(paper: str, scale: str, configs: Configs, results: Path) -> 
         state: State = "complete" if done == len(cells) else "partial" if done else "not run"
         if name not in shown:
             state = "not at this scale"
+        if wanted := benchmarks_of(paper, name, configs):
+            there = sum((results / scale / "benchmarks" / f"{each}.jsonl").exists() for each in wanted)
+            if name in shown:
+                state = "complete" if there == len(wanted) else "partial" if there else "not run"
+            found.append(
+                ArtifactState(paper, name, title, state, there, len(wanted), lacks=lacks, of="benchmarks")
+            )
+            continue
         left = hours_left(cells, scale, configs, results)
         found.append(ArtifactState(paper, name, title, state, done, len(cells), len(of_paper), left, lacks))
     return sorted(found, key=lambda each: _order(each.name))
@@ -140,7 +150,7 @@ def update_page(page: Path, states: Sequence[ArtifactState]) -> None:
     for each in states:
         is_drawn = each.state != "not drawn"
         command = f"`snakemake {each.paper}_{each.name} --config scale=paper`" if is_drawn else ""
-        runs = str(each.cells) if is_drawn else "not drawn"
+        runs = "not drawn" if not is_drawn else str(each.cells) if each.of == "runs" else each.of
         lines.append(f"| {each.title} | {runs} | {each.left} | {each.lacks} | {command} |")
     write_atomic(page, before + begin + "\n".join(lines) + "\n" + end + after)
 

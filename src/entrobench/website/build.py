@@ -19,6 +19,7 @@ from entrobench.report.build import render_figure
 from entrobench.report.claims import answers
 from entrobench.report.information import information_table
 from entrobench.report.protocol_audit import protocol_audit
+from entrobench.report.sizes import sizes_table
 from entrobench.report.states import artifact_states, gpu_hours
 from entrobench.report.table import Table
 from entrobench.report.table_text import Layout, layout
@@ -247,6 +248,8 @@ class _Site:
         if name in artifacts.information:
             of = artifacts.information[name]
             return information_table(name, of, paper, self.scale, self.configs, self.results)[1]
+        if name in artifacts.sizes:
+            return sizes_table(name, artifacts.sizes[name], paper, self.scale, self.configs, self.results)[1]
         tables[name] = Table(name, artifacts.tables[name], paper, self.scale, self.configs, self.results)
         return layout(tables[name])
 

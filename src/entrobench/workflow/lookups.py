@@ -101,6 +101,10 @@ class Lookups:
         scores = self.scores_among(scale, paper, wanted)
         return [path.parent / "interventions/done.json" for path in scores]
 
+    def prepared(self, scale: str, benchmarks: Iterable[str]) -> list[Path]:
+        """What says that benchmarks are there, or why not."""
+        return [self._benchmark(scale, name) for name in benchmarks]
+
     def scores_of_controls(self, scale: str, papers: Iterable[str]) -> list[Path]:
         """Those of the cells among them that train nothing."""
         cells = (cell for paper in papers for cell in self.report_cells(scale, paper))
