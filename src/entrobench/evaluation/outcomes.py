@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from entrobench.evaluation.graded import Graded
 from entrobench.evaluation.samples import NOT_ASKED, Sample
 from entrobench.rewards.answer_grade import Verdict
 from entrobench.rewards.answer_kinds import AnswerKind, Equality, answer_kind
@@ -89,7 +90,7 @@ class Outcomes:
     instructions: dict[str, int]
 
     @classmethod
-    def of(cls, runs: Sequence[Iterable[Sample]]) -> "Outcomes":
+    def of(cls, runs: Sequence[Iterable[Sample | Graded]]) -> "Outcomes":
         """The outcomes of the same benchmark in the runs of several seeds; no more than one sample's text is
         in memory at a time.
         """
@@ -222,7 +223,7 @@ class Outcomes:
             return dict(zip(self.attempts, executor.map(of, self.attempts.values()), strict=True))
 
 
-def _instructions(sample: Sample) -> int | None:
+def _instructions(sample: Sample | Graded) -> int | None:
     """How many instructions the sample's problem has, where that can be told from it."""
     if sample.instructions is not None:
         return len(sample.instructions)
@@ -232,7 +233,7 @@ def _instructions(sample: Sample) -> int | None:
     return len(json.loads(sample.gold)["instruction_id_list"])
 
 
-def _followed(sample: Sample) -> tuple[int, int] | None:
+def _followed(sample: Sample | Graded) -> tuple[int, int] | None:
     if sample.verdict == "error":
         return None
     strict = sample.instructions or []
@@ -273,7 +274,7 @@ def measure(parts: Sequence[tuple[Outcomes, str]], weights: Sequence[float] | No
         ci_low=found.low,
         ci_high=found.high,
         n_problems=sum(len(outcomes.attempts) for outcomes in every),
-        n_samples=every[0].n_samples,
+        n_samples=min(outcomes.n_samples for outcomes in every),
         n_seeds=min(outcomes.n_seeds for outcomes in every),
         n_errors=sum(outcomes.n_errors for outcomes in every),
     )

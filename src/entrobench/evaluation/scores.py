@@ -17,6 +17,7 @@ import pandas as pd
 from entrobench.cells import read_cell
 from entrobench.data.contamination import AUDIT, contaminated
 from entrobench.errors import MissingInput
+from entrobench.evaluation.graded import keep_graded
 from entrobench.evaluation.outcomes import Outcomes, Reading, measure
 from entrobench.evaluation.samples import Sample, stream_samples
 from entrobench.files import read_json, write_atomic
@@ -45,9 +46,9 @@ def score(
     macro average, where all of them were run.
 
     dirty: of each benchmark that was compared with the training set, the problems that stand in it. Columns:
-    COLUMNS; ci_low and ci_high of 95 % (statistics/intervals.py), n_samples per problem; empty where
-    there is nothing to say. Values in [0, 1]; metrics of k samples are shown for the k that n allows.
-    Raises MissingInput where answers need a grader that is not installed.
+    COLUMNS; ci_low and ci_high of 95 % (statistics/intervals.py), n_samples per problem, the fewest of a
+    pool; empty where there is nothing to say. Values in [0, 1]; metrics of k samples are shown for the k that
+    n allows. Raises MissingInput where answers need a grader that is not installed.
     """
     outcomes = {name: Outcomes.of([samples]) for name, samples in samples_by_benchmark.items()}
     rows = []
@@ -59,9 +60,19 @@ def score(
         pooled = [[(found, f"mean@{found.n_samples}") for found in inside]]
         if all(found.n_samples >= COMBINED_AT for found in inside):
             pooled.append([(found, f"combined@{COMBINED_AT}") for found in inside])
-        rows += [_row(IN_DOMAIN, parts[0][1], parts, dirty or {}) for parts in pooled]
+        rows += [_row(IN_DOMAIN, _common_name(parts), parts, dirty or {}) for parts in pooled]
     frame = pd.DataFrame(rows, columns=COLUMNS)
     return frame.astype({"n_errors_second": "Int64", "n_problems_clean": "Int64"})
+
+
+def _common_name(parts: Sequence[Part]) -> str:
+    """The metric of all parts; `mean@1-32` where benchmarks have between 1 and 32 samples a problem."""
+    names = list(dict.fromkeys(metric for _, metric in parts))
+    if len(names) == 1:
+        return names[0]
+    kind = names[0].partition("@")[0]
+    numbers = sorted(int(name.partition("@")[2]) for name in names)
+    return f"{kind}@{numbers[0]}-{numbers[-1]}"
 
 
 def metrics_of(found: Outcomes) -> list[str]:
@@ -187,8 +198,8 @@ def score_cell(folder: Path) -> None:
                 f"{folder} holds neither cell.yaml nor eval/<benchmark>/samples.jsonl. A cell's samples come "
                 f"from: entrobench evaluate CELL; anybody's from: entrobench import-samples"
             )
+    files = {name: folder / "eval" / name / "samples.jsonl" for name in names}
     samples = {
-        name: stream_samples(folder / "eval" / name / "samples.jsonl", asked.get(name, name))
-        for name in names
+        name: keep_graded(path, stream_samples(path, asked.get(name, name))) for name, path in files.items()
     }
     write_atomic(folder / "scores.csv", score(samples, in_domain, dirty).to_csv(index=False))

@@ -22,6 +22,7 @@ import pandas as pd
 from entrobench.cells import benchmark_of, stand_in
 from entrobench.configs import Configs, Model, Scale
 from entrobench.errors import ConfigError, CorruptFile
+from entrobench.evaluation.graded import graded_samples
 from entrobench.evaluation.milestones import BEST
 from entrobench.evaluation.outcomes import Outcomes, measure
 from entrobench.evaluation.samples import stream_samples
@@ -296,7 +297,7 @@ class Table:
                         continue
                     if benchmark not in read:
                         read[benchmark] = Outcomes.of(
-                            [stream_samples(run / "eval" / benchmark / "samples.jsonl") for run in evaluated]
+                            [graded_samples(run / "eval" / benchmark / "samples.jsonl") for run in evaluated]
                         )
                     if _allows(read[benchmark], column.metric):
                         measured[model, row, column.name] = [(read[benchmark], column.metric)]
