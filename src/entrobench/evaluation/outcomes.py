@@ -25,6 +25,8 @@ Votes = tuple[int | None, ...]
 # Number, verdicts, answer and followed instructions of a sample
 _Row = tuple[int, Verdict, Verdict | None, str | None, tuple[int, int] | None]
 CORRECT_GROUP = 0
+# Metrics of a benchmark that are kept once they are computed
+KEPT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +186,18 @@ class Outcomes:
         """The metric of each problem in each seed; in [0, 1], but for instruction@n, whose mean over problems
         is. Raises ValueError as value_of.
         """
+        if (metric, reading) not in self._known:
+            if len(self._known) == KEPT:
+                self._known.clear()
+            self._known[metric, reading] = self._compute(metric, reading)
+        return self._known[metric, reading]
+
+    @cached_property
+    def _known(self) -> dict[tuple[str, Reading], dict[str, list[float]]]:
+        """What by_seed has computed: a table compares each of its rows with several others."""
+        return {}
+
+    def _compute(self, metric: str, reading: Reading) -> dict[str, list[float]]:
         if metric.startswith("instruction@"):
             return self._instruction_level(reading)
         is_vote = metric.startswith("maj@") and self.kind.are_equal is not None

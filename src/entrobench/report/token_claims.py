@@ -1,8 +1,9 @@
 """Claims about recorded tokens: a number of one cell's tokens against a bound.
 
-The tokens of a response go together, so the interval is of a bootstrap over responses (Davison and Hinkley
-1997, Section 3.8): the number is computed from responses that are drawn with replacement, from those of all
-seeds and recorded steps.
+The tokens of a response go together, so the interval is that of a jackknife which leaves out groups of whole
+responses, of all seeds and recorded steps (Kott 2001, "The delete-a-group jackknife"): with G groups and the
+number computed without each of them, its variance is (G - 1) / G times the sum of squared differences, and
+the interval has Student's t of G - 1 degrees of freedom.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,10 +17,8 @@ from scipy import stats
 from entrobench.configs import Strict
 from entrobench.report import tokens as of_tokens
 
-REPETITIONS = 500
+GROUPS = 20
 LEVEL = 0.05
-# More responses than this are thinned before they are drawn from
-MOST_TOKENS = 200_000
 
 
 class TokenClaim(Strict):
@@ -103,11 +102,11 @@ def judge(claim: TokenClaim, tokens: pd.DataFrame) -> tuple[Verdict, str]:
     responses = [
         np.asarray(rows) for rows in tokens.groupby(["run", "step", "sequence"], sort=False).indices.values()
     ]
-    thinned = responses[:: -(-len(tokens) // MOST_TOKENS)]
     compute = statistic_of(claim, tokens)
-    value = compute(np.concatenate(thinned))
-    low, high = _interval(compute, thinned)
-    numbers = f"{value:.3g} [{low:.3g}, {high:.3g}] in {len(thinned)} responses, against {claim.above:g}"
+    value = compute(np.concatenate(responses))
+    half = _half_width(compute, responses)
+    low, high = value - half, value + half
+    numbers = f"{value:.3g} [{low:.3g}, {high:.3g}] in {len(responses)} responses, against {claim.above:g}"
     if not np.isfinite([value, low, high]).all():
         return "not separable", f"{numbers}: too few tokens"
     is_on_one_side = low > claim.above or high < claim.above
@@ -116,12 +115,21 @@ def judge(claim: TokenClaim, tokens: pd.DataFrame) -> tuple[Verdict, str]:
     return ("supported" if (value < claim.above) == claim.is_below else "not supported"), numbers
 
 
-def _interval(compute: Callable[[np.ndarray], float], responses: Sequence[np.ndarray]) -> tuple[float, float]:
-    generator = np.random.default_rng(0)
-    number = len(responses)
-    drawn = []
-    for _ in range(REPETITIONS):
-        chosen = [responses[k] for k in generator.integers(0, number, number)]
-        drawn.append(compute(np.concatenate(chosen)))
-    low, high = np.quantile(drawn, [LEVEL / 2, 1 - LEVEL / 2])
-    return float(low), float(high)
+def _half_width(compute: Callable[[np.ndarray], float], responses: Sequence[np.ndarray]) -> float:
+    """Of the interval; see above. NaN for fewer than two responses."""
+    number = min(GROUPS, len(responses))
+    if number < 2:
+        return float("nan")
+    places = np.random.default_rng(0).permutation(len(responses)) % number
+    without = np.array(
+        [
+            compute(
+                np.concatenate(
+                    [rows for rows, place in zip(responses, places, strict=True) if place != group]
+                )
+            )
+            for group in range(number)
+        ]
+    )
+    variance = (number - 1) / number * ((without - without.mean()) ** 2).sum()
+    return float(stats.t.ppf(1 - LEVEL / 2, number - 1) * np.sqrt(variance))

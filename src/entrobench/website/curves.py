@@ -1,6 +1,8 @@
 """Training curves of a run that can be zoomed: Vega-Lite, drawn by the browser."""
 
 import json
+from functools import cache
+from typing import Any
 
 import altair as alt
 import pandas as pd
@@ -39,14 +41,23 @@ def specs_of(curve: pd.DataFrame) -> dict[str, str]:
 
 def _spec(curve: pd.DataFrame, title: str, columns: list[str]) -> str:
     rows = curve[["step", *columns]].melt("step", var_name="column").dropna().round({"value": 6})
+    chart = _chart(title, tuple(columns), len(curve) < 50)
+    filled = chart | {"data": {"values": rows.to_dict("records")}}
+    # "<" would end the script that holds it
+    return json.dumps(filled, separators=(",", ":")).replace("<", "\\u003c")
+
+
+@cache
+def _chart(title: str, columns: tuple[str, ...], has_points: bool) -> dict[str, Any]:
+    """Without its data, which altair would take long to look through."""
     colour = alt.Color(
         "column:N",
-        scale=alt.Scale(domain=columns, range=COLOURS[: len(columns)]),
+        scale=alt.Scale(domain=list(columns), range=COLOURS[: len(columns)]),
         legend=alt.Legend(title=None, orient="bottom") if len(columns) > 1 else None,
     )
     chart = (
-        alt.Chart(alt.Data(values=rows.to_dict("records")), title=title, width="container", height=180)
-        .mark_line(point=len(curve) < 50)
+        alt.Chart(alt.Data(values=[]), title=title, width="container", height=180)
+        .mark_line(point=has_points)
         .encode(
             alt.X("step:Q", title="step"),
             alt.Y("value:Q", title=None, scale=alt.Scale(zero=False, padding=8)),
@@ -55,5 +66,4 @@ def _spec(curve: pd.DataFrame, title: str, columns: list[str]) -> str:
         )
         .add_params(alt.selection_interval(bind="scales", zoom="wheel![event.shiftKey]"))
     )
-    # "<" would end the script that holds it
-    return json.dumps(chart.to_dict(), separators=(",", ":")).replace("<", "\\u003c")
+    return dict(chart.to_dict())
