@@ -62,11 +62,8 @@ def information_table(
         title=f"{title}, scale {scale}",
         caption=f"{title} of arXiv {configs.protocol(paper).arxiv} at scale {scale}: published / reproduced, "
         "in nats.",
-        headings=[],
         columns=list(COLUMNS),
         groups=groups,
-        differences={},
-        baseline="",
         notes=[
             f"Of all evaluated checkpoints of {len(artifact.methods)} methods, in {artifact.bins} bins along "
             "each axis; the paper states neither its bins nor the unit, and has more checkpoints."

@@ -37,11 +37,7 @@ def sizes_table(
         title=f"{title}, scale {scale}",
         caption=f"{title} of arXiv {configs.protocol(paper).arxiv}: published / problems of the prepared "
         "benchmark.",
-        headings=[],
         columns=[artifact.column],
         groups={"benchmarks": rows},
-        differences={},
-        baseline="",
-        notes=[],
     )
     return pd.DataFrame(tidy, columns=TIDY).astype({"reproduced": "Int64"}), layout

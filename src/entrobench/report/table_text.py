@@ -1,6 +1,6 @@
 """What the templates show of a table: every number formatted, laid out as the paper prints it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 
 from entrobench.files import read_json
@@ -34,12 +34,12 @@ class Layout:
 
     title: str
     caption: str
-    headings: list[tuple[str, int]]
     columns: list[str]
     groups: dict[str, dict[str, list[CellText]]]
-    differences: dict[str, dict[str, list[str]]]
-    baseline: str
-    notes: list[str]
+    headings: list[tuple[str, int]] = field(default_factory=list)
+    differences: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    baseline: str = ""
+    notes: list[str] = field(default_factory=list)
 
 
 def layout(table: Table) -> Layout:
@@ -57,9 +57,9 @@ def layout(table: Table) -> Layout:
     return Layout(
         title=f"{table.title}, scale {table.scale.scale}",
         caption=_caption(table),
-        headings=_headings(table),
         columns=[_heading(column) for column in table.columns],
         groups={labels[model]: {row: cells(model, row) for row in rows} for model in labels},
+        headings=_headings(table),
         differences={
             labels[model]: {row: differences(model, row) for row in rows if row != baseline}
             for model in labels
