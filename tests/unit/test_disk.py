@@ -83,13 +83,13 @@ def test_need_of_a_cell(tmp_path):
     need = disk_need(small_cell(), SHAPES)
     assert need.checkpoint == 1200
     assert need.peak == 3 * 1200 + 400, "the two kept and the one being written, and the last one's model"
-    # 1,000 problems x 8 samples x 50 tokens x 6 bytes; 4 records x 8 sequences x 32 tokens x 100 bytes, twice
-    assert need.rest == 2_400_000 + 204_800
+    # 1,000 problems x 8 samples x 50 tokens x 6 bytes; 5 records x 8 sequences x 32 tokens x 100 bytes, twice
+    assert need.rest == 2_400_000 + 256_000
     assert need.total == need.peak + need.rest
     cell = small_cell()
     cell["evaluation"]["easy"]["file"] = str(tmp_path / "easy.jsonl")
     (tmp_path / "easy.jsonl").write_text("{}\n" * 10)
-    assert disk_need(cell, SHAPES).rest == 24_000 + 204_800
+    assert disk_need(cell, SHAPES).rest == 24_000 + 256_000
 
 
 def test_need_follows_what_is_kept():

@@ -5,6 +5,7 @@ What either has finished is kept while its origin is the same: chunks of complet
 
 import hashlib
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -131,6 +132,7 @@ def sample_cell(
     """
     missing = list(_missing_chunks(prepared, shard))
     engine: Engine | None = None
+    begun = time.monotonic()
     for done, (plan, number) in enumerate(missing):
         if is_asked_to_stop():
             raise Unfinished(
@@ -140,7 +142,12 @@ def sample_cell(
         draws, seed = plan.chunks[number], chunk_seed(plan.sampling.seed, plan.benchmark, number)
         if engine is None:
             engine = start(replace(prepared.engine, seed=seed))
-        print(f"sampling {plan.benchmark}: chunk {number + 1} of {len(plan.chunks)}", flush=True)
+        left = (time.monotonic() - begun) / done * (len(missing) - done) if done else 0
+        print(
+            f"sampling {plan.benchmark}: chunk {number + 1} of {len(plan.chunks)}"
+            + (f"; about {left / 60:.0f} min left for {len(missing) - done} chunks" if left >= 60 else ""),
+            flush=True,
+        )
         prepared.parts(plan).write(number, draws, _complete(engine, plan, draws, seed))
     return len(missing)
 

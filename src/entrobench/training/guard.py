@@ -30,6 +30,7 @@ from typing import Any
 
 import psutil
 
+from entrobench.cells import read_cell
 from entrobench.errors import EntrobenchError, MissingInput, TrainingFailed, Unfinished
 from entrobench.files import read_json, read_jsonl, write_atomic
 from entrobench.runs.run_files import Lives, StopRequest
@@ -338,6 +339,22 @@ class _StepReporter:
         self.phase = ""
         self.log_read = 0
         self.step = self._last_step()
+        self.total = self._total_steps()
+
+    def _total_steps(self) -> int | None:
+        """Of the whole run; None where nothing says it."""
+        try:
+            return int(read_cell(self.run_dir / "cell.yaml")["verl"]["trainer.total_training_steps"])
+        except (EntrobenchError, KeyError):
+            return None
+
+    def _left(self, rows: list[dict[str, Any]]) -> str:
+        """How long the steps that are left take, at the mean of the last ten."""
+        seconds = [row["timing_s/step"] for row in rows if row["step"] <= self.step][-10:]
+        if self.total is None or self.total <= self.step:
+            return ""
+        left = (self.total - self.step) * sum(seconds) / len(seconds)
+        return f", about {left / 60:.0f} min left" if left >= 60 else f", about {left:.0f} s left"
 
     def _rows(self) -> list[dict[str, Any]]:
         try:
@@ -358,13 +375,15 @@ class _StepReporter:
         if progress["step"] == 0 and progress["time"] >= self.started and progress["phase"] != self.phase:
             self.phase = progress["phase"]
             _say(f"[{elapsed}] {self.phase}")
-        for row in self._rows():
+        rows = self._rows()
+        for row in rows:
             if row["step"] > self.step:
                 self.step = row["step"]
+                of_all = f" of {self.total}" if self.total is not None else ""
                 weights = f"  omega_neg {row['omega_neg']:.4f}" if "omega_neg" in row else ""
                 _say(
-                    f"[{elapsed}] step {self.step}: reward {row['reward']:.3f}  entropy {row['entropy']:.4f}"
-                    f"{weights}  {row['timing_s/step']:.1f} s"
+                    f"[{elapsed}] step {self.step}{of_all}: reward {row['reward']:.3f}  entropy "
+                    f"{row['entropy']:.4f}{weights}  {row['timing_s/step']:.1f} s{self._left(rows)}"
                 )
 
     def _report_notes(self) -> None:
