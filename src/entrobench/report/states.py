@@ -1,5 +1,6 @@
 """What there is of every table and figure of a paper at a scale, and what the rest costs."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,8 +21,9 @@ State = Literal["complete", "partial", "not run", "not at this scale", "not draw
 
 @dataclass(frozen=True)
 class ArtifactState:
-    """done of `cells` runs (a cell and seed each) are evaluated; the paper's has `of_paper`. left: what the
-    others cost, in words. lacks: what the paper's has and ours has not.
+    """done of `cells` are there; the paper's has `of_paper`. of: what these are, evaluated runs (a cell and seed
+    each) or prepared benchmarks. left: what the others cost, in words. lacks: what the paper's has and ours
+    has not.
     """
 
     paper: str
@@ -56,38 +58,35 @@ def artifact_states(paper: str, scale: str, configs: Configs, results: Path) -> 
         ArtifactState(paper, name, each.title, "not drawn", lacks=each.why)
         for name, each in artifacts.not_drawn.items()
     ]
-    shown = artifacts_at(paper, scale, configs)
-    titles = {
-        name: (publication.table(name).title, table.lacks)
-        for name, table in (artifacts.tables | artifacts.information).items()
-    }
-    titles |= {name: (publication.table(name).title, each.lacks) for name, each in artifacts.sizes.items()}
+    tables = artifacts.tables | artifacts.information | artifacts.sizes
+    titles = {name: (publication.table(name).title, table.lacks) for name, table in tables.items()}
     titles |= {name: (figure.title, figure.lacks) for name, figure in artifacts.figures.items()}
+    shown = artifacts_at(paper, scale, configs)
     for name, (title, lacks) in titles.items():
+        benchmarks = benchmarks_of(paper, name, configs)
         of_paper = runs_of(paper, artifact_cells(paper, name, scale, configs), configs)
         cells = at_scale(of_paper, scale, configs)
-        done = sum(is_done(cell, scale, configs, results) for cell in cells)
-        state: State = "complete" if done == len(cells) else "partial" if done else "not run"
-        if name not in shown:
-            state = "not at this scale"
-        if wanted := benchmarks_of(paper, name, configs):
-            there = sum((results / scale / "benchmarks" / f"{each}.jsonl").exists() for each in wanted)
-            if name in shown:
-                state = "complete" if there == len(wanted) else "partial" if there else "not run"
-            found.append(
-                ArtifactState(paper, name, title, state, there, len(wanted), lacks=lacks, of="benchmarks")
-            )
-            continue
+        if benchmarks:
+            done = sum((results / scale / "benchmarks" / f"{each}.jsonl").exists() for each in benchmarks)
+            numbers = done, len(benchmarks), len(benchmarks)
+        else:
+            done = sum(is_done(cell, scale, configs, results) for cell in cells)
+            numbers = done, len(cells), len(of_paper)
+        state = _state(*numbers[:2]) if name in shown else "not at this scale"
         left = hours_left(cells, scale, configs, results)
-        found.append(ArtifactState(paper, name, title, state, done, len(cells), len(of_paper), left, lacks))
+        of = "benchmarks" if benchmarks else "runs"
+        found.append(ArtifactState(paper, name, title, state, *numbers, left, lacks, of))
     return sorted(found, key=lambda each: _order(each.name))
 
 
-def _order(name: str) -> tuple[bool, list[tuple[int, str]]]:
+def _state(done: int, number: int) -> State:
+    return "complete" if done == number else "partial" if done else "not run"
+
+
+def _order(name: str) -> tuple[bool, int, str]:
     """Tables first, then by number."""
-    parts = name.replace("table", "").replace("figure", "").split("_")
-    digits = "".join(c for c in parts[0] if c.isdigit())
-    return not name.startswith("table"), [(int(digits or 0), name)]
+    number = re.search(r"\d+", name)
+    return not name.startswith("table"), int(number[0]) if number else 0, name
 
 
 def runs_of(paper: str, cells: Iterable[tuple[str, str]], configs: Configs) -> list[CellId]:
