@@ -21,9 +21,9 @@ State = Literal["complete", "partial", "not run", "not at this scale", "not draw
 
 @dataclass(frozen=True)
 class ArtifactState:
-    """done of `cells` are there; the paper's has `of_paper`. of: what these are, evaluated runs (a cell and seed
-    each) or prepared benchmarks. left: what the others cost, in words. lacks: what the paper's has and ours
-    has not.
+    """done of `cells` are there; the paper's has `of_paper`. of: what these are, evaluated runs (a cell and
+    seed each) or prepared benchmarks. left: what the others cost, in words. lacks: what the paper's has and
+    ours has not.
     """
 
     paper: str
