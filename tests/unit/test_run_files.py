@@ -21,6 +21,22 @@ def test_curve_forgets_the_steps_that_a_resumed_run_makes_again(tmp_path):
     assert frame["reward"].tolist() == [0.1, 0.2, 0.3, 0.9]
 
 
+def test_a_kill_between_a_checkpoint_and_its_row_loses_no_step(tmp_path):
+    curve = Curve(tmp_path)
+    curve.append(1, {"reward": 0.1, "timing_s/step": 3.0})
+    curve.keep_ahead(2, {"reward": 0.2})
+    assert curve.truncate_after(2) == 2
+    assert [row["reward"] for row in curve.rows()] == [0.1, 0.2]
+    curve.append(3, {"reward": 0.3})
+    assert curve.truncate_after(2) == 2
+    assert [row["step"] for row in curve.rows()] == [1, 2], "once"
+    curve.append(3, {"reward": 0.3})
+    curve.keep_ahead(4, {"reward": 0.4})
+    assert curve.truncate_after(3) == 3, "of a step whose checkpoint was not finished"
+    assert curve.truncate_after(4) == 4
+    assert curve.to_parquet()["step"].tolist() == [1, 2, 3, 4]
+
+
 def test_stop_request_is_asked_answered_and_forgotten(tmp_path):
     guard, trainer = StopRequest(tmp_path), StopRequest(tmp_path)
     assert not trainer.is_asked()

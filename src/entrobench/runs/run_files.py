@@ -41,16 +41,28 @@ class Curve:
     def __init__(self, folder: Path) -> None:
         self.jsonl = folder / "metrics.jsonl"
         self.parquet = folder / "metrics.parquet"
+        self.ahead = folder / "metrics.ahead.json"
 
     def truncate_after(self, step: int) -> int:
         """Forget steps after `step`: a resumed run makes them again. A line cut by a kill is dropped with
-        them. Return the last step that is kept, 0 for none.
+        them; a row that a kill came before is that of `keep_ahead`. Return the last step that is kept, 0 for
+        none.
         """
-        if not self.jsonl.exists():
-            return 0
         kept = [row for row in self.rows() if row["step"] <= step]
+        if self.ahead.exists():
+            ahead = read_json(self.ahead)
+            if ahead["step"] == step and (not kept or kept[-1]["step"] < step):
+                kept.append(ahead)
+        if not (kept or self.jsonl.exists()):
+            return 0
         write_jsonl(self.jsonl, kept)
         return kept[-1]["step"] if kept else 0
+
+    def keep_ahead(self, step: int, metrics: dict[str, float]) -> None:
+        """What is known of a step before its checkpoint is made, which comes before its row: a run that is
+        killed in between goes on after this step and would have no row of it.
+        """
+        write_json(self.ahead, {"step": step} | metrics)
 
     def last_step(self) -> int:
         """The last step whose row is there, 0 for none."""

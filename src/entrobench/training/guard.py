@@ -350,8 +350,9 @@ class _StepReporter:
 
     def _left(self, rows: list[dict[str, Any]]) -> str:
         """How long the steps that are left take, at the mean of the last ten."""
-        seconds = [row["timing_s/step"] for row in rows if row["step"] <= self.step][-10:]
-        if self.total is None or self.total <= self.step:
+        known = [row for row in rows if row["step"] <= self.step and "timing_s/step" in row]
+        seconds = [row["timing_s/step"] for row in known[-10:]]
+        if self.total is None or self.total <= self.step or not seconds:
             return ""
         left = (self.total - self.step) * sum(seconds) / len(seconds)
         return f", about {left / 60:.0f} min left" if left >= 60 else f", about {left:.0f} s left"
@@ -377,7 +378,8 @@ class _StepReporter:
             _say(f"[{elapsed}] {self.phase}")
         rows = self._rows()
         for row in rows:
-            if row["step"] > self.step:
+            # A row that was kept ahead of a kill has no time
+            if row["step"] > self.step and "timing_s/step" in row:
                 self.step = row["step"]
                 of_all = f" of {self.total}" if self.total is not None else ""
                 weights = f"  omega_neg {row['omega_neg']:.4f}" if "omega_neg" in row else ""

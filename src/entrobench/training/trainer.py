@@ -427,6 +427,7 @@ class EntropyTrainer(PPOTrainerSync):
         self._progress.beat("save_checkpoint", self.global_steps)
         started = time.monotonic()
         checkpoints = Path(self.config.trainer.default_local_dir)
+        self._curve.keep_ahead(self.global_steps, self._row_so_far())
         if self._shaper is not None:
             save_controller(checkpoints / f"global_step_{self.global_steps}", self._shaper.state_dict())
         super()._save_checkpoint()
@@ -439,6 +440,16 @@ class EntropyTrainer(PPOTrainerSync):
             self.config.trainer.nnodes * self.config.trainer.n_gpus_per_node,
             needs_controller=self.config.entrobench.shaper is not None,
         )
+
+    def _row_so_far(self) -> dict[str, float]:
+        """The step's metrics but for those that verl computes at its end."""
+        is_real_B = self._step.batch.mask_BT.any(1)
+        lengths_B = self._step.batch.mask_BT.sum(1)[is_real_B]
+        return {
+            **self._step_metrics,
+            "reward": self._step.reward_B[is_real_B].mean().item(),
+            "response_length": lengths_B.double().mean().item(),
+        }
 
     def _load_checkpoint(self) -> None:
         super()._load_checkpoint()
