@@ -20,7 +20,7 @@ from entrobench.report.claims import answers
 from entrobench.report.information import information_table
 from entrobench.report.protocol_audit import protocol_audit
 from entrobench.report.sizes import sizes_table
-from entrobench.report.states import artifact_states, gpu_hours
+from entrobench.report.states import artifact_states, at_scale, gpu_hours
 from entrobench.report.table import Table
 from entrobench.report.table_text import Layout, layout
 from entrobench.website.curves import specs_of
@@ -70,13 +70,8 @@ class _Site:
     @cached_property
     def listed(self) -> list[CellId]:
         """Every cell of the four papers that this scale shows, and every other one that has a folder."""
-        shown = set(self.configs.scale(self.scale).cells)
-        listed = [
-            cell
-            for paper in self.configs.papers()
-            for cell in listed_cells(paper, self.configs)
-            if not shown or f"{cell.experiment}/{cell.method}" in shown
-        ]
+        of_papers = [cell for paper in self.configs.papers() for cell in listed_cells(paper, self.configs)]
+        listed = at_scale(of_papers, self.scale, self.configs)
         there = sorted((self.results / self.scale).glob("*/*/*/seed*/cell.yaml"))
         names = ["/".join(path.parts[-5:-1]) for path in there]
         others = [CellId.parse(name, self.configs) for name in names]
@@ -111,7 +106,11 @@ class _Site:
     # -- writing ---------------------------------------------------------------------------------------------
 
     def _write(self, path: str, template: str, up: str = "../", **values: Any) -> None:
-        values |= {"scale": self.scale, "has_page": {str(cell) for cell in self.there}}
+        values |= {
+            "scale": self.scale,
+            "papers": self.configs.papers(),
+            "has_page": {str(cell) for cell in self.there},
+        }
         write_atomic(self.folder / path, render_page(template, up, **values))
         self.pages += 1
 
@@ -261,7 +260,7 @@ class _Site:
 
     def write_index(self) -> None:
         """The first page."""
-        papers = [
+        states = [
             (
                 paper,
                 self.configs.protocol(paper),
@@ -279,7 +278,7 @@ class _Site:
             "index.html",
             "index.html.j2",
             up="",
-            papers=papers,
+            states=states,
             others=others,
             cells=[
                 (
