@@ -24,7 +24,7 @@ from entrobench.files import read_parquet
 from entrobench.report.artifacts import BASE_ROW, load_artifacts, seed_folders
 from entrobench.report.publication import load_publication
 from entrobench.report.recorded import Recorded, tokens_of
-from entrobench.report.states import at_scale, hours_left, runs_of
+from entrobench.report.states import left_of
 from entrobench.report.table import LEVEL, Comparison, Table
 from entrobench.report.token_claims import TokenClaim, judge
 from entrobench.statistics.comparisons import holm
@@ -128,8 +128,11 @@ def answers(
     tables = {} if tables is None else tables
     for name, claim in load_claims(paper, configs).items():
         if not claim.table:
-            of = _of_curve if claim.curve else _of_tokens
-            verdict, numbers = of(claim, paper, scale, configs, results)
+            verdict, numbers = (
+                _of_curve(claim, paper, scale, configs, results)
+                if claim.tokens is None
+                else _of_tokens(claim.tokens, paper, scale, configs, results)
+            )
             found.append(Answer(name, claim, verdict, numbers, ""))
             continue
         if claim.table not in tables:
@@ -174,7 +177,8 @@ def _of_table(claim: Claim, table: Table, results: Path) -> tuple[Verdict, str]:
     if any(found is None for found in compared.values()):
         rows = [claim.row, *_rivals(claim, table)]
         methods = [table.artifact.rows[row] for row in rows]
-        return "not run", _hours(table, table.experiments[claim.model], methods, results)
+        cells = product([table.experiments[claim.model]], methods)
+        return "not run", left_of(table.paper, cells, table.scale.scale, table.configs, results)
     known: dict[tuple[str, str], Comparison] = {
         pair: one for pair, one in compared.items() if one is not None
     }
@@ -217,8 +221,8 @@ def _of_curve(claim: Claim, paper: str, scale: str, configs: Configs, results: P
     higher = list(_ends(folder / claim.higher, claim.curve))
     lower = list(_ends(folder / claim.lower, claim.than or claim.curve))
     if not (higher and lower):
-        methods = {claim.higher, claim.lower}
-        return "not run", _hours_of(paper, claim.experiment, sorted(methods), scale, configs, results)
+        cells = product([claim.experiment], (claim.higher, claim.lower))
+        return "not run", left_of(paper, cells, scale, configs, results)
     numbers = f"{_list(higher)} against {_list(lower)}"
     if min(len(higher), len(lower)) < 2:
         verdict: Verdict = "supported" if min(higher) > max(lower) else "not supported"
@@ -228,14 +232,13 @@ def _of_curve(claim: Claim, paper: str, scale: str, configs: Configs, results: P
     return ("not supported" if max(higher) < min(lower) else "not separable"), numbers
 
 
-def _of_tokens(claim: Claim, paper: str, scale: str, configs: Configs, results: Path) -> tuple[Verdict, str]:
-    if claim.tokens is None:
-        raise ValueError("a claim of tokens was expected")
-    of = claim.tokens
+def _of_tokens(
+    of: TokenClaim, paper: str, scale: str, configs: Configs, results: Path
+) -> tuple[Verdict, str]:
     folders = seed_folders(results / scale / paper / of.experiment / of.method)
     tokens = tokens_of(Recorded(folder) for folder in folders)
     if tokens is None:
-        return "not run", _hours_of(paper, of.experiment, [of.method], scale, configs, results)
+        return "not run", left_of(paper, [(of.experiment, of.method)], scale, configs, results)
     return judge(of, tokens)
 
 
@@ -253,14 +256,3 @@ def _ends(method: Path, column: str) -> Iterator[float]:
 
 def _list(values: Sequence[float]) -> str:
     return ", ".join(f"{value:.3g}" for value in values)
-
-
-def _hours(table: Table, experiment: str, methods: Sequence[str], results: Path) -> str:
-    return _hours_of(table.paper, experiment, methods, table.scale.scale, table.configs, results)
-
-
-def _hours_of(
-    paper: str, experiment: str, methods: Sequence[str], scale: str, configs: Configs, results: Path
-) -> str:
-    cells = runs_of(paper, product([experiment], methods), configs)
-    return hours_left(at_scale(cells, scale, configs), scale, configs, results)

@@ -119,6 +119,11 @@ def hours_left(cells: Sequence[CellId], scale: str, configs: Configs, results: P
     return f"{text} and {unknown} that cannot be estimated" if unknown else text
 
 
+def left_of(paper: str, cells: Iterable[tuple[str, str]], scale: str, configs: Configs, results: Path) -> str:
+    """hours_left of the runs of (experiment, method) that a report at this scale shows."""
+    return hours_left(at_scale(runs_of(paper, cells, configs), scale, configs), scale, configs, results)
+
+
 @lru_cache(maxsize=2048)
 def gpu_hours(cell: CellId, scale: str, configs: Configs, results: Path) -> float | None:
     """Of a cell on the site's GPUs, else on the default ones; None for one that does not fit there."""

@@ -5,7 +5,7 @@ from itertools import product
 
 from entrobench.files import read_json
 from entrobench.report.controls import Control
-from entrobench.report.states import at_scale, hours_left, runs_of
+from entrobench.report.states import left_of
 from entrobench.report.table import Column, Entry, Key, Printed, Table
 from entrobench.statistics.resolution import mde_of_interval
 
@@ -162,8 +162,7 @@ def _notes(table: Table) -> list[str]:
     elif seeds:
         notes.append("Intervals are over problems and training seeds, tests over problems.")
     cells = product(table.experiments.values(), table.artifact.rows.values())
-    runs = at_scale(runs_of(table.paper, cells, table.configs), table.scale.scale, table.configs)
-    left = hours_left(runs, table.scale.scale, table.configs, table.results)
+    left = left_of(table.paper, cells, table.scale.scale, table.configs, table.results)
     if left:
         notes.append(f"Not run: {left}.")
     if table.artifact.lacks:
