@@ -20,6 +20,8 @@ from entrobench.images.sif import (
     require_locked,
 )
 from entrobench.machine.site import export_paths, load_site, site_or_none
+from entrobench.paths import from_here
+from entrobench.provenance.manifest import export_code_state
 from entrobench.report.artifacts import (
     artifact_cells,
     artifact_files,
@@ -37,7 +39,7 @@ configfile: "configs/config.yaml"
 
 
 RUN = checked(config, RunConfig, "configs/config.yaml or --config")
-RESULTS = Path(RUN.results)
+RESULTS = from_here(RUN.results)
 CONFIGS = Configs(Path(workflow.current_basedir) / "configs")
 # Only a profile that submits jobs gives them a default runtime; then the site has to be known
 ON_CLUSTER = "runtime" in (workflow.resource_settings.default_resources or {})
@@ -71,7 +73,6 @@ localrules:
     controls,
     all_papers,
     all_inputs,
-    resolve_cell,
 
 
 rule all:

@@ -503,15 +503,11 @@ def _shaper_settings(method: Method, protocol: Protocol, experiment: Experiment)
 def write_cell(resolved: dict[str, Any], path: Path, root: Path) -> None:
     """Write cell.yaml with the commit that it was resolved at.
 
-    Where nothing but the commit has changed the file keeps its old commit, so that the cell is not trained
-    again.
+    Where nothing but the commit has changed the file stays as it is.
     """
-    commit = git_commit(root)
-    if path.exists():
-        previous = read_cell(path)
-        if {**previous, "git_commit": None} == {**resolved, "git_commit": None}:
-            commit = previous["git_commit"]
-    content = {**resolved, "git_commit": commit}
+    if path.exists() and {**read_cell(path), "git_commit": None} == {**resolved, "git_commit": None}:
+        return
+    content = {**resolved, "git_commit": git_commit(root)}
     write_atomic(path, yaml.dump(content, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True))
 
 
@@ -520,7 +516,7 @@ def read_cell(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise MissingInput(f"{path} does not exist; make it with: entrobench resolve CELL")
     try:
-        cell = yaml.safe_load(path.read_text(encoding="utf-8"))
+        cell = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
     except yaml.YAMLError as error:
         raise CorruptFile(
             f"{path} is not valid YAML: {error}. Delete it and run the same command again."
@@ -546,7 +542,9 @@ class _PlainDumper(yaml.SafeDumper):
 
 
 def git_commit(root: Path) -> str:
-    """Commit of the checkout, with "-dirty" where files differ from it; "unknown" outside a checkout."""
+    """Commit of the checkout, with "-dirty" where files differ from it; "unknown" outside a checkout, or in
+    an image without git.
+    """
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40"],

@@ -1,10 +1,13 @@
 """Files so that nothing is lost: atomic writes, checksums, readers that name the broken file."""
 
+import ast
 import gzip
 import hashlib
+import io
 import json
 import os
 import tempfile
+import tokenize
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -172,6 +175,22 @@ def sha256_file(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_code(path: Path) -> str:
+    """Hex SHA-256 of what a Python file does: its lines without comments, docstrings and empty lines."""
+    source = path.read_bytes()
+    lines = source.decode("utf-8").split("\n")
+    for token in tokenize.tokenize(io.BytesIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if ast.get_docstring(node, clean=False) is not None else None
+            if first is not None and first.end_lineno is not None:
+                lines[first.lineno - 1 : first.end_lineno] = [""] * (first.end_lineno - first.lineno + 1)
+    return sha256_text("\n".join(line.rstrip() for line in lines if line.strip()))
 
 
 def write_parquet(target: Path, frame: "pd.DataFrame") -> None:

@@ -12,6 +12,15 @@ def repository_root() -> Path:
     return Path(override) if override else Path(__file__).resolve().parents[2]
 
 
+def from_here(path: str | Path) -> Path:
+    """`path` relative to the working directory where it lies below it: one name for one file, however it is
+    spelt and wherever the checkout stands.
+    """
+    absolute = Path(path).absolute()
+    here = Path.cwd()
+    return absolute.relative_to(here) if absolute.is_relative_to(here) else absolute
+
+
 def shared_data() -> Path | None:
     """The folder of real data files (ENTROBENCH_SHARED_DATA, default ../shared/data), or None if absent."""
     override = os.environ.get("ENTROBENCH_SHARED_DATA")

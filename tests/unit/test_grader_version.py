@@ -8,8 +8,13 @@ import time
 import pytest
 
 from entrobench.rewards import grader_version as versions
-from entrobench.rewards.grader_version import version_of
+from entrobench.rewards.grader_version import rules_of, version_of
 from entrobench.rewards.graders import GRADERS, grader_version
+
+
+def forget():
+    version_of.cache_clear()
+    rules_of.cache_clear()
 
 
 @pytest.fixture
@@ -18,15 +23,15 @@ def copied(monkeypatch, tmp_path):
     folder = tmp_path / "rewards"
     shutil.copytree(versions._FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(versions, "_FOLDER", folder)
-    version_of.cache_clear()
+    forget()
 
     def change(module):
         with (folder / f"{module}.py").open("a") as stream:
-            stream.write("# changed\n")
-        version_of.cache_clear()
+            stream.write("CHANGED = True\n")
+        forget()
 
     yield change
-    version_of.cache_clear()
+    forget()
 
 
 NAMES = ("math500", "crux", "mmlu_pro", "ifeval", "humaneval", "tool_n1", "bfcl_live")
@@ -70,7 +75,7 @@ def test_the_packages_that_decide_stand_in_it(monkeypatch):
 
 
 def test_every_grader_has_a_version_at_once():
-    version_of.cache_clear()
+    forget()
     started = time.process_time()
     first = [grader_version(name) for name in GRADERS]
     # 50 ms for one; these are 7 different ones

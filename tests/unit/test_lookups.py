@@ -9,6 +9,7 @@ import yaml
 
 from entrobench.configs import Configs
 from entrobench.errors import ConfigError, UnknownName
+from entrobench.files import write_json
 from entrobench.machine.site import Evaluation, Gpus, Site, Slurm
 from entrobench.paths import repository_root
 from entrobench.report.artifacts import artifact_cells
@@ -24,18 +25,6 @@ CLUSTER = Lookups(CONFIGS, RESULTS, SITE)
 
 def wildcards(cell, scale="paper", **others):
     return SimpleNamespace(cell=cell, scale=scale, **others)
-
-
-def test_a_cell_depends_on_the_files_that_it_is_merged_from_and_no_others():
-    found = LOCAL.config_files(wildcards("papo/7b-math/papo_polarity/seed0", "smoke"))
-    assert [str(path.relative_to(CONFIGS.root)) for path in found] == [
-        "trainer.yaml",
-        "papers/papo/protocol.yaml",
-        "scales/smoke.yaml",
-        "devices/cpu.yaml",
-        "methods/papo_polarity.yaml",
-        "methods/dapo.yaml",
-    ]
 
 
 def test_files_of_a_trained_cell():
@@ -188,7 +177,7 @@ def test_on_a_cluster_a_job_asks_for_the_devices_of_its_step():
 
 def test_what_cannot_be_is_named():
     with pytest.raises(UnknownName, match="Did you mean 7b-math"):
-        LOCAL.config_files(wildcards("papo/7b-maths/dapo/seed0"))
+        LOCAL.settings("train")(wildcards("papo/7b-maths/dapo/seed0"))
     small = Lookups(CONFIGS, RESULTS, Site(slurm=Slurm(partition="gpu"), gpus=Gpus(per_node=4)))
     with pytest.raises(ConfigError, match="wants 8 GPUs on each of 2 nodes"):
         small.heavy_job("train", 1)["nodes"](wildcards("papo/7b-math/dapo/seed0"))
@@ -237,16 +226,23 @@ def test_milestones_of_an_experiment_are_evaluated_beside_the_last_step(with_mil
     assert CLUSTER.graded_checkpoints(untouched) == [], "PAPO reports the last checkpoint"
 
 
-def test_a_file_that_appears_prepares_its_benchmark_anew(tmp_path, monkeypatch):
+def test_what_is_missing_is_tried_again_where_it_can_come_from_elsewhere_and_what_is_there_is_not(
+    tmp_path, monkeypatch
+):
     monkeypatch.setenv("ENTROBENCH_SHARED_DATA", str(tmp_path))
     monkeypatch.delenv("ENTROBENCH_MIRROR", raising=False)
-    asked = SimpleNamespace(benchmark="math500")
-    assert LOCAL.local_sources(asked) == []
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    lookups = Lookups(CONFIGS, tmp_path / "results", None)
+    asked = SimpleNamespace(benchmark="math500", scale="mini")
+    reach = lookups.reach("benchmark")
+    assert reach(asked) == "0 files here, offline"
+    manifest = tmp_path / "results/mini/benchmarks/math500.manifest.json"
+    write_json(manifest, {"missing": "no source", "reach": "0 files here, offline"})
     (tmp_path / "math500").mkdir()
     (tmp_path / "math500" / "test.jsonl").write_text("")
-    assert LOCAL.local_sources(asked) == [tmp_path / "math500" / "test.jsonl"]
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert LOCAL.reach() == "offline"
+    assert reach(asked) == "1 files here, offline"
     monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setenv("HF_TOKEN", "x")
-    assert LOCAL.reach() == "the hub, with a token"
+    assert reach(asked) == "1 files here, the hub, with a token"
+    write_json(manifest, {"problems": 500, "reach": "1 files here, offline"})
+    assert reach(asked) == "1 files here, offline"

@@ -11,10 +11,12 @@ from entrobench.files import read_json, sha256_file, sha256_text, write_json
 from entrobench.machine.backend import gpus
 from entrobench.provenance import manifest as provenance
 from entrobench.provenance.manifest import (
+    CODE_STATE,
     code_state,
     config_sha256,
     dirty_files,
     evaluation_life,
+    export_code_state,
     machine,
     read_evaluations,
     require_clean_tree,
@@ -88,7 +90,7 @@ def test_the_manifest_names_everything_that_the_results_come_from(folder, root, 
     assert "node" not in run["machine"], "names of nodes are left out unless asked for"
 
 
-def test_evaluation_completes_the_manifest_and_other_settings_start_it_anew(folder, root):
+def test_evaluation_completes_the_manifest_and_each_run_names_its_own_settings(folder, root):
     write_manifest(folder, "train", root)
     both = write_manifest(folder, "evaluate", root)
     assert list(both["runs"]) == ["train", "evaluate"]
@@ -98,7 +100,9 @@ def test_evaluation_completes_the_manifest_and_other_settings_start_it_anew(fold
     assert again["config_sha256"] == both["config_sha256"], "the commit is no setting"
     assert list(again["runs"]) == ["train", "evaluate"]
     (folder / "cell.yaml").write_text(yaml.safe_dump(cell | {"seed": 4}))
-    assert list(write_manifest(folder, "evaluate", root)["runs"]) == ["evaluate"]
+    runs = write_manifest(folder, "evaluate", root)["runs"]
+    assert runs["train"]["config_sha256"] == config_sha256(cell)
+    assert runs["evaluate"]["config_sha256"] == config_sha256(cell | {"seed": 4})
     assert config_sha256(cell) != config_sha256(cell | {"seed": 4})
 
 
@@ -151,6 +155,16 @@ def test_without_git_the_cells_own_commit_stands_in(tmp_path):
     require_clean_tree("paper", tmp_path, "abc")
     with pytest.raises(DirtyTree, match="abc-dirty"):
         require_clean_tree("paper", tmp_path, "abc-dirty")
+
+
+def test_in_an_image_without_git_the_state_outside_it_is_known(tmp_path, root, monkeypatch):
+    monkeypatch.setenv(CODE_STATE, "")
+    (root / "src/a.py").write_text("a = 3\n")
+    outside = code_state(root)
+    export_code_state(root)
+    assert code_state(tmp_path, "abc") == outside | {"from": "git, outside the image"}
+    with pytest.raises(DirtyTree, match=r"src/a\.py"):
+        require_clean_tree("paper", tmp_path)
 
 
 def test_paper_scale_refuses_a_dirty_tree_unless_told(root, monkeypatch):

@@ -1,18 +1,20 @@
 """`entrobench why`: what a cell would do, told from its files."""
 
-import json
+import shutil
 
 import pytest
 from command_line import entrobench
 from support import make_model, make_training_set
 from test_checkpoints import make_checkpoint
 
-from entrobench.cells import CellId, resolve
+from entrobench.cells import CellId, resolve, write_cell
 from entrobench.configs import Configs
 from entrobench.paths import repository_root
+from entrobench.provenance.code import training_code
 from entrobench.provenance.manifest import engine_versions
 from entrobench.rehearsal.why import why
-from entrobench.runs.identity import identity_of, performance_of, set_aside_other_run
+from entrobench.runs.finished import finish
+from entrobench.runs.identity import identity_of, performance_of, read_identity, set_aside_other_run
 from entrobench.runs.run_files import Lives
 
 pytestmark = pytest.mark.slow
@@ -78,8 +80,23 @@ def test_a_finished_run_is_done(trained):
     results, folder, live = trained
     live()
     make_checkpoint(folder / "checkpoints", 32)
-    (folder / "train.done.json").write_text(json.dumps({"steps": 32}))
+    finish(folder, read_identity(folder), {"steps": 32})
     assert training(results).text == "is done: step 32"
+    shutil.rmtree(folder / "checkpoints")
+    assert training(results).text == "is done: step 32; its checkpoints are gone"
+
+
+def test_what_has_changed_since_is_said_to_be_stale(trained):
+    results, folder, live = trained
+    live()
+    Lives(folder).begin(
+        8, code=training_code(resolve(str(CELL), "smoke", CONFIGS, results)) | {"trainer": "x"}
+    )
+    Lives(folder).curve.append(32, {"reward": 1.0})
+    Lives(folder).end("finished")
+    write_cell(cell, folder / "cell.yaml", results)
+    finish(folder, read_identity(folder), {"steps": 32})
+    assert "STALE: trainer has changed since steps 9 to 32" in training(results).details
 
 
 def test_checkpoints_of_more_processes_are_refused(trained):

@@ -29,8 +29,6 @@ rule smoke_data:
 rule training_set:
     """A training set from its pinned source, verified, filtered and asked as the paper asks it; at small scales
     a seeded slice."""
-    input:
-        "configs/datasets/{dataset}.yaml",
     output:
         RESULTS / "{scale}/data/{dataset}/{paper}/train.parquet",
         RESULTS / "{scale}/data/{dataset}/{paper}/manifest.json",
@@ -48,6 +46,7 @@ rule training_set:
         limit=lambda w: LOOKUPS.slice_option(w.scale, w.dataset),
         # Another prompt makes other rows
         prompt=lambda w: LOOKUPS.training_prompt(w.paper, w.dataset),
+        source=LOOKUPS.source("dataset"),
     message:
         "Preparing {wildcards.dataset} as {wildcards.paper} asks it"
     shell:
@@ -57,8 +56,6 @@ rule training_set:
 
 rule tool_n1_rebuilt:
     """Tool-N1 made anew from xLAM-60k and ToolACE; not the published split."""
-    input:
-        "configs/datasets/tool_n1_rebuilt.yaml",
     output:
         RESULTS / "{scale}/data/tool_n1_rebuilt/{paper}/train.parquet",
         RESULTS / "{scale}/data/tool_n1_rebuilt/{paper}/test.parquet",
@@ -74,6 +71,7 @@ rule tool_n1_rebuilt:
     params:
         limit=lambda w: LOOKUPS.slice_option(w.scale, "tool_n1_rebuilt"),
         prompt=lambda w: LOOKUPS.training_prompt(w.paper, "tool_n1_rebuilt"),
+        source=LOOKUPS.source("dataset", "tool_n1_rebuilt"),
     message:
         "Making Tool-N1 anew"
     shell:
@@ -84,9 +82,6 @@ rule prepared_benchmark:
     """A benchmark from its pinned source, verified, as canonical problems beside the manifest; where it cannot
     be had the manifest says why, and cells are evaluated without it.
     """
-    input:
-        LOOKUPS.local_sources,
-        config="configs/benchmarks/{benchmark}.yaml",
     output:
         RESULTS / "{scale}/benchmarks/{benchmark}.manifest.json",
     log:
@@ -102,18 +97,17 @@ rule prepared_benchmark:
     params:
         limit=lambda w: LOOKUPS.slice_option(w.scale, w.benchmark),
         target=str(RESULTS / "{scale}/benchmarks/{benchmark}.jsonl"),
-        reach=lambda w: LOOKUPS.reach(),
+        reach=LOOKUPS.reach("benchmark"),
+        source=LOOKUPS.source("benchmark"),
     message:
         "Preparing {wildcards.benchmark}"
     shell:
-        "entrobench prepare-benchmark {wildcards.benchmark} {params.target} --optional {params.limit} > {log} 2>&1"
+        "entrobench prepare-benchmark {wildcards.benchmark} {params.target} --optional {params.limit}"
+        " --reach {params.reach:q} > {log} 2>&1"
 
 
 rule prepared_prompt:
     """What prompts take from a pinned file of other people's, or why it cannot be had here."""
-    input:
-        LOOKUPS.local_prompt_sources,
-        config="configs/prompts/{prompt}.yaml",
     output:
         RESULTS / "{scale}/prompts/{prompt}.json",
     log:
@@ -127,11 +121,13 @@ rule prepared_prompt:
     resources:
         **LOOKUPS.small_job(),
     params:
-        reach=lambda w: LOOKUPS.reach(),
+        reach=LOOKUPS.reach("prompt"),
+        source=LOOKUPS.source("prompt"),
     message:
         "Preparing the prompt {wildcards.prompt}"
     shell:
-        "entrobench prepare-prompt {wildcards.prompt} {output[0]} --optional > {log} 2>&1"
+        "entrobench prepare-prompt {wildcards.prompt} {output[0]} --optional --reach {params.reach:q}"
+        " > {log} 2>&1"
 
 
 rule contamination:

@@ -1,7 +1,6 @@
 rule sample_cell:
     """n samples per problem of every benchmark of the cell that is here; one of LOOKUPS.shards() jobs."""
     input:
-        cell=RESULTS / "{scale}/{cell}/cell.yaml",
         model=LOOKUPS.trained,
         benchmarks=LOOKUPS.benchmark_files,
         prompts=LOOKUPS.prompt_files,
@@ -19,11 +18,12 @@ rule sample_cell:
         **LOOKUPS.heavy_job("evaluate", 6000),
     params:
         results=RESULTS,
+        settings=LOOKUPS.settings("sample"),
     message:
         "Sampling {wildcards.cell} at scale {wildcards.scale}, part {wildcards.shard} of {wildcards.shards}"
     shell:
         "entrobench launch {wildcards.cell} --step sample --shard {wildcards.shard}/{wildcards.shards}"
-        " --scale {wildcards.scale} --results {params.results} > {log} 2>&1"
+        " --scale {wildcards.scale} --results {params.results} --settings {params.settings} > {log} 2>&1"
 
 
 rule grade_cell:
@@ -43,17 +43,17 @@ rule grade_cell:
         **LOOKUPS.grade_job(),
     params:
         results=RESULTS,
+        settings=LOOKUPS.settings("grade"),
     message:
         "Grading {wildcards.cell} at scale {wildcards.scale}"
     shell:
         "entrobench grade-cell {wildcards.cell} --scale {wildcards.scale} --results {params.results}"
-        " > {log} 2>&1"
+        " --settings {params.settings} > {log} 2>&1"
 
 
 rule sample_checkpoint:
     """The same as sample_cell of a checkpoint along the way, which training has kept."""
     input:
-        cell=RESULTS / "{scale}/{cell}/cell.yaml",
         model=LOOKUPS.trained,
         benchmarks=LOOKUPS.benchmark_files,
     output:
@@ -71,13 +71,14 @@ rule sample_checkpoint:
         **LOOKUPS.heavy_job("evaluate", 6000),
     params:
         results=RESULTS,
+        settings=LOOKUPS.settings("sample"),
     message:
         "Sampling step {wildcards.step} of {wildcards.cell} at scale {wildcards.scale}, "
         "part {wildcards.shard} of {wildcards.shards}"
     shell:
         "entrobench launch {wildcards.cell} --step sample --checkpoint {wildcards.step}"
         " --shard {wildcards.shard}/{wildcards.shards}"
-        " --scale {wildcards.scale} --results {params.results} > {log} 2>&1"
+        " --scale {wildcards.scale} --results {params.results} --settings {params.settings} > {log} 2>&1"
 
 
 rule grade_checkpoint:
@@ -99,11 +100,12 @@ rule grade_checkpoint:
         **LOOKUPS.grade_job(),
     params:
         results=RESULTS,
+        settings=LOOKUPS.settings("grade"),
     message:
         "Grading step {wildcards.step} of {wildcards.cell} at scale {wildcards.scale}"
     shell:
         "entrobench grade-cell {wildcards.cell} --step {wildcards.step} --scale {wildcards.scale}"
-        " --results {params.results} > {log} 2>&1"
+        " --results {params.results} --settings {params.settings} > {log} 2>&1"
 
 
 rule score_cell:
@@ -126,11 +128,13 @@ rule score_cell:
     resources:
         **LOOKUPS.score_job(),
     params:
-        folder=str(RESULTS / "{scale}/{cell}"),
+        results=RESULTS,
+        settings=LOOKUPS.settings("score"),
     message:
         "Scoring {wildcards.cell} at scale {wildcards.scale}"
     shell:
-        "entrobench score {params.folder} > {log} 2>&1"
+        "(entrobench resolve {wildcards.cell} --scale {wildcards.scale} --results {params.results} > /dev/null"
+        " && entrobench score {params.results}/{wildcards.scale}/{wildcards.cell}) > {log} 2>&1"
 
 
 rule intervene_cell:

@@ -22,6 +22,11 @@ def image(name):
     return str(image_file(name, device, site_or_none(CONFIGS.root)).resolve())
 
 
+# An image has no git: what runs in one is told here which code it is
+if wants_images():
+    export_code_state(CONFIGS.root.parent)
+
+
 def check_images():
     """Refuse to run without Apptainer, and with images that are not the recorded ones."""
     if wants_images() and not has_apptainer():

@@ -45,8 +45,6 @@ rule smollm2_135m:
 
 rule published_model:
     """A published model at its pinned revision, from the mirror or the hub: safetensors, config, tokenizer."""
-    input:
-        "configs/models/{model}.yaml",
     output:
         RESULTS / "{scale}/models/{model}/model.json",
     log:
@@ -59,6 +57,7 @@ rule published_model:
         **LOOKUPS.small_job(4000),
     params:
         folder=str(RESULTS / "{scale}/models/{model}"),
+        source=LOOKUPS.source("model"),
     message:
         "Getting {wildcards.model}"
     shell:

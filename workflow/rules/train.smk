@@ -1,29 +1,10 @@
-rule resolve_cell:
-    """Protocol + method + scale -> cell.yaml, with the provenance of each value."""
-    input:
-        LOOKUPS.config_files,
-    output:
-        RESULTS / "{scale}/{cell}/cell.yaml",
-    log:
-        RESULTS / "{scale}/{cell}/logs/resolve.log",
-    benchmark:
-        RESULTS / "{scale}/{cell}/logs/resolve.tsv"
-    container:
-        image("report")
-    resources:
-        **LOOKUPS.small_job(),
-    params:
-        results=RESULTS,
-    message:
-        "Resolving {wildcards.cell} at scale {wildcards.scale}"
-    shell:
-        "entrobench resolve {wildcards.cell} --scale {wildcards.scale} --results {params.results} > {log} 2>&1"
-
-
 rule train_cell:
-    """One training run. Checkpoints lie beside the output, so that a rerun resumes."""
+    """One training run. Checkpoints lie beside the output, so that a rerun resumes.
+
+    What of the configuration it depends on is a parameter; the job resolves the cell, and refuses to run where
+    that has changed since it was submitted.
+    """
     input:
-        cell=RESULTS / "{scale}/{cell}/cell.yaml",
         model=LOOKUPS.start_model,
         data=LOOKUPS.training_set,
     output:
@@ -38,7 +19,9 @@ rule train_cell:
         **LOOKUPS.heavy_job("train", 10000),
     params:
         results=RESULTS,
+        settings=LOOKUPS.settings("train"),
     message:
         "Training {wildcards.cell} at scale {wildcards.scale}"
     shell:
-        "entrobench launch {wildcards.cell} --scale {wildcards.scale} --results {params.results} 2>&1 | tee {log}"
+        "entrobench launch {wildcards.cell} --scale {wildcards.scale} --results {params.results}"
+        " --settings {params.settings} 2>&1 | tee {log}"

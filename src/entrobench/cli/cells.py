@@ -1,34 +1,39 @@
 """Cells and methods: what there is, and what a cell would run."""
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from entrobench.cli.options import Cell, Paper, Results, Scale, checkout_configs
+from entrobench.cli.before import Target
+from entrobench.cli.options import Cell, Paper, Results, Scale, Seeds, checkout_configs
 from entrobench.files import read_json
 from entrobench.paths import repository_root
 
 
 def add_to(app: typer.Typer) -> None:
     """Add this group's verbs."""
-    for verb in (cells, methods, resolve_cell, why):
+    for verb in (cells, methods, resolve_cell, why, renew):
         name = "resolve" if verb is resolve_cell else verb.__name__
         app.command(name, rich_help_panel="What there is")(verb)
 
 
 def cells(paper: Paper = "all", scale: Scale = "smoke", results: Results = Path("results")) -> None:
-    """List the cells of a paper with their status."""
+    """List the cells of a paper with their status, and what of them is stale."""
     from entrobench.cells import listed_cells, missing_data, status_of
+    from entrobench.provenance.code import stale
 
     configs = checkout_configs()
     settings = configs.scale(scale)
     for name in configs.papers() if paper == "all" else [paper]:
         for cell in listed_cells(name, configs):
             method = configs.method(cell.method)
-            status = status_of(results / scale / str(cell), method.trains)
+            folder = results / scale / str(cell)
+            status = status_of(folder, method.trains)
             needs = missing_data(cell, settings, configs)
-            note = f"  (needs {needs})" if needs and method.trains else ""
-            print(f"{status:8}  {cell!s:62}  {method.title}{note}")
+            notes = [f"needs {needs}"] if needs and method.trains else []
+            notes += [f"stale {step}: {', '.join(changed)}" for step, changed in stale(folder).items()]
+            print(f"{status:8}  {cell!s:62}  {method.title}{''.join(f'  ({note})' for note in notes)}")
 
 
 def methods(results: Results = Path("results")) -> None:
@@ -65,6 +70,36 @@ def why(cell: Cell, scale: Scale = "smoke", results: Results = Path("results")) 
 
     configs = checkout_configs()
     print(as_text(answers_of(CellId.parse(cell, configs), scale, configs, results)))
+
+
+def renew(
+    target: Target,
+    scale: Scale = "paper",
+    results: Results = Path("results"),
+    seeds: Seeds = None,
+    training: Annotated[
+        bool, typer.Option("--training", help="Train all of them again, not only what is stale.")
+    ] = False,
+    evaluation: Annotated[
+        bool, typer.Option("--evaluation", help="Evaluate all of them again, not only what is stale.")
+    ] = False,
+    go: Annotated[bool, typer.Option("--go", help="Do it; without, what would be done is listed.")] = False,
+) -> None:
+    """Set aside what is stale of a group of cells, so that the next run makes it again."""
+    from entrobench.cost.targets import target_cells
+    from entrobench.rehearsal.renew import renewals
+
+    cells = target_cells(target, checkout_configs(), seeds)
+    found = list(renewals(cells, scale, results, training, evaluation))
+    for each in found:
+        print(f"{each.cell}: {'; '.join(each.reasons)}")
+        if go:
+            print(f"  set aside in {each.set_aside()}")
+    if not found:
+        print(f"nothing is stale of {len(cells)} cells at scale {scale}")
+    elif not go:
+        print(f"{len(found)} of {len(cells)} cells. With --go their results are set aside, and made again by")
+        print(f"  entrobench submit {target} --scale {scale}   or snakemake")
 
 
 def written_cell(name: str, scale: str, results: Path, anew: bool) -> Path:

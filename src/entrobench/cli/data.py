@@ -17,9 +17,12 @@ from entrobench.cli.options import (
     complete_prompt,
 )
 from entrobench.errors import PinMismatch
-from entrobench.files import write_json
+from entrobench.files import read_json, write_json
 
 Target = Annotated[Path, typer.Argument(help="File to write.")]
+Reach = Annotated[
+    str, typer.Option(hidden=True, help="Kept in what is written: the workflow tries again where it changes.")
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -117,12 +120,19 @@ def prepare_benchmark(
         bool,
         typer.Option("--optional", help="Where the data cannot be had, say why in the manifest."),
     ] = False,
+    reach: Reach = "",
 ) -> None:
     """Write a benchmark as canonical problems, with its manifest beside it."""
-    from entrobench.data.benchmarks import prepare_benchmark, prepare_or_say_why, why_missing
+    from entrobench.data.benchmarks import (
+        manifest_file,
+        prepare_benchmark,
+        prepare_or_say_why,
+        why_missing,
+    )
 
     prepare = prepare_or_say_why if optional else prepare_benchmark
     manifest = prepare(checkout_configs().benchmark(benchmark), target, limit, seed)
+    _note_reach(manifest_file(target), reach)
     if manifest is None:
         print(f"missing: {benchmark}: {why_missing(target)}")
         return
@@ -137,13 +147,20 @@ def prepare_prompt(
     optional: Annotated[
         bool, typer.Option("--optional", help="Where the file cannot be had, say why in its place.")
     ] = False,
+    reach: Reach = "",
 ) -> None:
     """Write what prompts take from a pinned file."""
     from entrobench.data.prompt_files import prepare_or_say_why, prepare_prompt
 
     prepare = prepare_or_say_why if optional else prepare_prompt
     written = prepare(checkout_configs().prompt(name), target)
+    _note_reach(target, reach)
     print(f"{name} written to {target}" if written else f"missing: {name}: {target} says why")
+
+
+def _note_reach(path: Path, reach: str) -> None:
+    if reach:
+        write_json(path, read_json(path) | {"reach": reach})
 
 
 def rebuild_tool_n1(target: Target, prompt: PromptOf, limit: Limit = None, seed: Seed = 0) -> None:

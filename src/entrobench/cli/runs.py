@@ -38,6 +38,9 @@ Checkpoint = Annotated[
     int | None,
     typer.Option(min=1, help="Of the checkpoint of this step, below eval/step<K>/ (default: the last one)."),
 ]
+Settings = Annotated[
+    str, typer.Option(hidden=True, help="Of the plan: what the step depends on has to be the same still.")
+]
 ChatTemplate = Annotated[
     Path | None, typer.Option(help="Chat template in place of the tokenizer's, a file of Jinja.")
 ]
@@ -159,13 +162,17 @@ def sample(
 
 
 def grade_cell(
-    cell: Cell, scale: Scale = "smoke", results: Results = Path("results"), step: Checkpoint = None
+    cell: Cell,
+    scale: Scale = "smoke",
+    results: Results = Path("results"),
+    step: Checkpoint = None,
+    settings: Settings = "",
 ) -> None:
     """Grade what was sampled of a cell, without its device; keeps verdicts of the same grader."""
     from entrobench.evaluation.places import Place
     from entrobench.evaluation.run import run_grading
 
-    run_grading(Place(written_cell(cell, scale, results, anew=False).parent, step))
+    run_grading(Place(_written_as_planned(cell, scale, results, "grade", settings).parent, step))
 
 
 def intervene(
@@ -211,6 +218,7 @@ def launch(
     scale: Scale = "smoke",
     results: Results = Path("results"),
     allow_dirty: AllowDirty = False,
+    settings: Settings = "",
 ) -> None:
     """Train or sample one cell in its SLURM job; without SLURM on this machine."""
     from entrobench.cluster.launch import launch_intervention, launch_sampling, launch_training
@@ -219,7 +227,7 @@ def launch(
 
     # Whatever the site says, outside of a SLURM job a cell is trained as by `train`
     site = site_or_none(repository_root() / "configs") if "SLURM_JOB_ID" in os.environ else None
-    folder = _folder_to_run(cell, scale, results, allow_dirty)
+    folder = _folder_to_run(cell, scale, results, allow_dirty, step.value, settings)
     if step != Step.sample and checkpoint is not None:
         raise typer.BadParameter("--checkpoint goes with --step sample")
     if step == Step.train:
@@ -288,12 +296,25 @@ def _require_one_model(step: int | None, model: object) -> None:
         raise typer.BadParameter("--step evaluates a checkpoint of the cell, so --model cannot be given too")
 
 
-def _folder_to_run(cell: str, scale: str, results: Path, allow_dirty: bool) -> Path:
+def _written_as_planned(cell: str, scale: str, results: Path, step: str, settings: str) -> Path:
+    """The cell's cell.yaml; where a plan says what `step` depends on, made anew and compared with that."""
+    from entrobench.cells import read_cell
+    from entrobench.workflow.depends import require_current
+
+    path = written_cell(cell, scale, results, anew=bool(settings))
+    if settings:
+        require_current(read_cell(path), step, settings)
+    return path
+
+
+def _folder_to_run(
+    cell: str, scale: str, results: Path, allow_dirty: bool, step: str = "", settings: str = ""
+) -> Path:
     """The cell's folder, with its cell.yaml. Raises DirtyTree for a cell at paper scale."""
     from entrobench.cells import read_cell
     from entrobench.provenance.manifest import require_clean_tree
 
-    path = written_cell(cell, scale, results, anew=False)
+    path = _written_as_planned(cell, scale, results, step, settings)
     set_allow_dirty(allow_dirty)
     require_clean_tree(scale, repository_root(), read_cell(path).get("git_commit", "unknown"))
     return path.parent

@@ -35,7 +35,10 @@ from entrobench.evaluation.places import Place
 from entrobench.files import read_json, write_atomic
 from entrobench.images.sif import exec_prefix, image_file, lock_file, require_locked
 from entrobench.machine.site import Site
+from entrobench.paths import repository_root
+from entrobench.provenance.manifest import export_code_state
 from entrobench.runs.checkpoints import latest_step
+from entrobench.runs.finished import restore
 from entrobench.runs.save_clock import write_job_times
 
 # Seconds that all nodes have to join Ray; a cold file system may take minutes for Python's imports
@@ -77,6 +80,8 @@ def launch_training(run_dir: Path, site: Site | None) -> int:
     Raises TrainingFailed, UnsupportedPlatform, or an input error.
     """
     cell = read_training_cell(run_dir / "cell.yaml")
+    if restore(run_dir, cell):
+        return 0
     return run_command(run_dir, cell, site, _verb("train", cell, run_dir))
 
 
@@ -196,6 +201,7 @@ def _python(
     folders = [site.paths.cache, site.paths.scratch, site.paths.mirror, *site.paths.binds]
     binds = [run_dir.resolve().parents[4], *(Path(folder) for folder in folders if folder)]
     environment = {**environment, "ENTROBENCH_IMAGE_DIGEST": digest}  # for the cell's manifest
+    export_code_state(repository_root())
     scratch = Path(site.paths.scratch) if site.paths.scratch else None
     is_cuda = cell["device"] == "cuda"
     prefix = exec_prefix(image, nv=is_cuda, binds=binds, environment=environment, scratch=scratch)

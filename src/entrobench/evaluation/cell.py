@@ -23,6 +23,7 @@ from entrobench.evaluation.samples import NOT_ASKED, VERDICTS, Sample, read_samp
 from entrobench.evaluation.sampling import Completion, chunk_seed
 from entrobench.files import read_json, sha256_file, sha256_text, write_json
 from entrobench.models.check import check_model, check_vocabulary, weights_sha256
+from entrobench.provenance.code import sampling_code
 from entrobench.provenance.manifest import packages
 from entrobench.rewards.graders import grade_many, grader_of, grader_version
 from entrobench.rewards.math_answers import Grade
@@ -57,12 +58,13 @@ class Shard:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A cell's evaluation, checked and planned."""
+    """A cell's evaluation, checked and planned. code: of what samples it (provenance/code.py)."""
 
     place: Place
     plan: Plan
     weights_sha256: str
     engine: EngineSettings
+    code: dict[str, str]
 
     def origin(self, plan: BenchmarkPlan) -> dict[str, Any]:
         """What the samples of a benchmark come from, but for the engine: grading runs where it may not be."""
@@ -100,7 +102,7 @@ def prepare(cell: dict[str, Any], model: Path, place: Place, chat_template: Path
     engine = EngineSettings(
         model, cell["device"], cell["model"]["evaluation_gpus"], plan.max_model_len, cell.get("seed", 0)
     )
-    return Prepared(place, plan, weights, engine)
+    return Prepared(place, plan, weights, engine, sampling_code(cell))
 
 
 def load_tokenizer(model: Path, chat_template: Path | None = None) -> Any:
@@ -148,7 +150,7 @@ def sample_cell(
             + (f"; about {left / 60:.0f} min left for {len(missing) - done} chunks" if left >= 60 else ""),
             flush=True,
         )
-        prepared.parts(plan).write(number, draws, _complete(engine, plan, draws, seed))
+        prepared.parts(plan).write(number, draws, _complete(engine, plan, draws, seed), prepared.code)
     return len(missing)
 
 
@@ -213,11 +215,11 @@ def _grade_benchmark(prepared: Prepared, plan: BenchmarkPlan) -> dict[str, Any]:
         return kept.origin | {"grader": grader} | kept.summary
     if kept is not None:
         print(f"grading {path} again: its verdicts are another grader's", flush=True)
-        origin, blocks = kept.origin, iter([read_samples(path)])
+        origin, code, blocks = kept.origin, kept.code, iter([read_samples(path)])
     else:
         print(f"grading {plan.benchmark}", flush=True)
         parts = _whole_parts(prepared.place, plan, origin)
-        origin, blocks = parts.origin, _sampled(parts, plan)
+        origin, code, blocks = parts.origin, parts.codes(), _sampled(parts, plan)
     golds = {problem.id: grader_gold(problem) for problem in plan.problems}
     tally = _Tally()
     write_samples(path, tally.counted(sample for block in blocks for sample in _graded(block, golds)))
@@ -228,6 +230,7 @@ def _grade_benchmark(prepared: Prepared, plan: BenchmarkPlan) -> dict[str, Any]:
         {
             "origin": origin,
             "grader": grader,
+            "code": code,
             "samples_sha256": sha256_file(path),
             "completions_sha256": tally.completions.hexdigest(),
             "summary": summary,
@@ -358,6 +361,7 @@ class _Kept:
     origin: dict[str, Any]
     grader: str | None
     summary: dict[str, Any]
+    code: list[dict[str, str]]
 
 
 def _meta(samples: Path) -> Path:
@@ -373,7 +377,7 @@ def _kept(path: Path, origin: dict[str, Any]) -> _Kept | None:
         if not _is_from(meta["origin"], origin):
             return None
         if meta["samples_sha256"] == sha256_file(path):
-            return _Kept(meta["origin"], meta["grader"], meta["summary"])
+            return _Kept(meta["origin"], meta["grader"], meta["summary"], meta.get("code", []))
         # A grading that was killed after samples.jsonl and before samples.meta.json leaves other verdicts
         digest = hashlib.sha256()
         for sample in read_samples(path):
@@ -382,7 +386,7 @@ def _kept(path: Path, origin: dict[str, Any]) -> _Kept | None:
         print(f"notice: {path}: {error}\n  The samples are made again.", flush=True)
         return None
     is_same = digest.hexdigest() == meta["completions_sha256"]
-    return _Kept(meta["origin"], None, {}) if is_same else None
+    return _Kept(meta["origin"], None, {}, meta.get("code", [])) if is_same else None
 
 
 def reasons(prepared: Prepared) -> dict[str, str]:

@@ -16,7 +16,7 @@ from entrobench.evaluation.sampling import Completion
 from entrobench.files import read_json, read_jsonl, sha256_text, write_json, write_jsonl
 
 PREFIX = "parts-"
-ORIGIN = "origin.json"
+ORIGIN, CODE = "origin.json", "code.json"
 
 
 class Parts:
@@ -26,9 +26,12 @@ class Parts:
         self.origin = origin
         self.folder = folder / f"{PREFIX}{sha256_text(json.dumps(origin, sort_keys=True))[:12]}"
 
-    def write(self, chunk: int, draws: list[Draw], completions: list[Completion]) -> None:
-        """Write a chunk. Raises EntrobenchError when the disk is full; chunks before it stay."""
+    def write(
+        self, chunk: int, draws: list[Draw], completions: list[Completion], code: dict[str, str]
+    ) -> None:
+        """Write a chunk, made by `code`. Raises EntrobenchError when the disk is full; others stay."""
         write_json(self.folder / ORIGIN, self.origin)
+        write_json(self.folder / f"{chunk:05d}.{CODE}", code)
         write_jsonl(
             self._path(chunk),
             (
@@ -59,6 +62,11 @@ class Parts:
                 f"found {len(found)} others"
             )
         return [Completion(**row) for row in rows]
+
+    def codes(self) -> list[dict[str, str]]:
+        """The different codes that have made the chunks."""
+        found = [read_json(path) for path in sorted(self.folder.glob(f"*.{CODE}"))]
+        return [code for number, code in enumerate(found) if code not in found[:number]]
 
     def _path(self, chunk: int) -> Path:
         return self.folder / f"{chunk:05d}.jsonl"

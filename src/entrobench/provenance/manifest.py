@@ -29,6 +29,7 @@ MANIFEST = "manifest.json"
 ENGINES = ("verl", "vllm", "torch", "transformers", "ray")
 LIVES = "lives.jsonl"  # of training, which writes it
 EVALUATIONS = "evaluations.jsonl"
+CODE_STATE = "ENTROBENCH_CODE_STATE"
 # What a run depends on; notes and results elsewhere in the checkout do not make it dirty
 CODE = ("src", "configs", "workflow", "Snakefile", "containers", "requirements", "pyproject.toml")
 
@@ -38,16 +39,15 @@ Kind = Literal["train", "evaluate"]
 def write_manifest(folder: Path, kind: Kind, root: Path) -> dict[str, Any]:
     """Write folder/manifest.json with what this process knows of the run that has just ended, and return it.
 
-    kind: which of the two runs this is; the other's entry is kept while cell.yaml is the same.
+    kind: which of the two runs this is; the other's entry is kept, with the hash of the settings that it had.
     """
     cell = read_cell(folder / "cell.yaml")
-    config = config_sha256(cell)
-    earlier = _earlier(folder / MANIFEST, config)
+    earlier = _earlier(folder / MANIFEST)
     manifest = {
         "version": VERSION,
         "cell": cell["cell"],
         "scale": cell["scale"],
-        "config_sha256": config,
+        "config_sha256": config_sha256(cell),
         "data": _data(cell),
         "model": {"name": cell["model"]["name"], "sha256": model_sha256(Path(cell["model"]["path"]))},
         "trained_model_sha256": _trained_model(folder),
@@ -70,18 +70,19 @@ def config_sha256(cell: dict[str, Any]) -> str:
     return sha256_text(json.dumps(settings, sort_keys=True, ensure_ascii=False))
 
 
-def _earlier(path: Path, config: str) -> dict[str, Any]:
+def _earlier(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
         found = read_json(path)
     except CorruptFile:
         return {}
-    return found if isinstance(found, dict) and found.get("config_sha256") == config else {}
+    return found if isinstance(found, dict) else {}
 
 
 def _run(cell: dict[str, Any], root: Path) -> dict[str, Any]:
     return {
+        "config_sha256": config_sha256(cell),
         "code": code_state(root, cell.get("git_commit", "unknown")),
         "image": os.environ.get("ENTROBENCH_IMAGE_DIGEST", "none"),
         "packages": packages(),
@@ -115,10 +116,13 @@ def dirty_files(root: Path) -> list[str] | None:
 def code_state(root: Path, resolved_at: str = "unknown") -> dict[str, Any]:
     """Commit, dirty files and one hash over their differences.
 
-    resolved_at: the commit of cell.yaml, which stands in where git cannot say (as in an image without it).
+    Where git cannot say, as in an image without it, what `export_code_state` has found outside stands in,
+    else resolved_at, the commit of cell.yaml.
     """
     commit, dirty = _git(root, "rev-parse", "HEAD"), dirty_files(root)
     if commit is None or dirty is None:
+        if exported := os.environ.get(CODE_STATE):
+            return dict(json.loads(exported)) | {"from": "git, outside the image"}
         return {"commit": resolved_at, "from": "cell.yaml", "dirty_files": None, "diff_sha256": None}
     return {
         "commit": commit.decode().strip(),
@@ -126,6 +130,13 @@ def code_state(root: Path, resolved_at: str = "unknown") -> dict[str, Any]:
         "dirty_files": dirty,
         "diff_sha256": _diff_sha256(root) if dirty else None,
     }
+
+
+def export_code_state(root: Path) -> None:
+    """Tell the processes that this one starts, in images without git, which code they run."""
+    found = code_state(root)
+    if found["from"] == "git":
+        os.environ[CODE_STATE] = json.dumps(found)
 
 
 def _diff_sha256(root: Path) -> str:
@@ -146,7 +157,7 @@ def require_clean_tree(scale: str, root: Path, resolved_at: str = "unknown") -> 
     """
     if scale != "paper" or os.environ.get("ENTROBENCH_ALLOW_DIRTY") == "1":
         return
-    dirty = dirty_files(root)
+    dirty = code_state(root)["dirty_files"]
     if dirty is None:
         dirty = [f"(cell.yaml was resolved at {resolved_at})"] if resolved_at.endswith("-dirty") else []
     if dirty:

@@ -16,8 +16,10 @@ from entrobench.errors import ConfigError, EntrobenchError
 from entrobench.evaluation.cell import prepare, reasons
 from entrobench.evaluation.places import Place
 from entrobench.evaluation.run import own_model
+from entrobench.provenance.code import stale
 from entrobench.provenance.manifest import engine_versions
 from entrobench.runs.checkpoints import checkpoint_folders, latest_step, require_world_size, world_size_of
+from entrobench.runs.finished import is_trained
 from entrobench.runs.identity import UNRECORDED, identity_of, performance_of, read_identity
 from entrobench.runs.run_files import Lives
 
@@ -39,6 +41,9 @@ def why(cell: CellId, scale: str, configs: Configs, results: Path) -> list[Answe
     for step in (*resolved.get("evaluated_milestones", []), None):
         answers.append(_evaluation(resolved, Place(folder, step)))
     answers.append(_scores(folder))
+    changed = stale(folder)
+    for each in answers:
+        each.details.extend(f"STALE: {text}" for text in changed.get(each.step, []))
     return answers
 
 
@@ -52,6 +57,9 @@ def as_text(answers: list[Answer]) -> str:
 
 def _training(cell: dict[str, Any], folder: Path) -> Answer:
     steps, checkpoints = cell["verl"][STEPS_KEY], folder / "checkpoints"
+    if is_trained(folder, cell):
+        gone = "" if checkpoint_folders(checkpoints) else "; its checkpoints are gone"
+        return Answer("training", f"is done: step {steps}{gone}", list(_since_the_last_life(cell, folder)))
     if not checkpoint_folders(checkpoints):
         return Answer("training", "starts from step 0: no checkpoint is here")
     try:
@@ -66,9 +74,7 @@ def _training(cell: dict[str, Any], folder: Path) -> Answer:
         require_world_size(checkpoints, world_size_of(cell))
     except ConfigError as error:
         return Answer("training", f"is refused: {error}")
-    latest = latest_step(checkpoints)
-    is_done = (folder / "train.done.json").exists() and (latest or 0) >= steps
-    text = f"is done: step {latest}" if is_done else f"goes on after step {latest} of {steps}"
+    text = f"goes on after step {latest_step(checkpoints)} of {steps}"
     return Answer("training", text, list(_since_the_last_life(cell, folder)))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from entrobench.cells import CellId, read_cell, status_of
 from entrobench.files import read_csv, read_json, read_parquet
+from entrobench.provenance.code import stale
 from entrobench.report.render import render
 from entrobench.report.table_text import Layout
 
@@ -22,10 +23,14 @@ def cell_section(folder: Path, cell: CellId, trains: bool) -> dict[str, Any]:
         "status": status_of(folder, trains),
         "manifest": manifest,
         "done": done,
-        "notes": [*_passes(folder), *(done["train"] or {}).get("notes", []), *notes],
+        "notes": [*_passes(folder), *(done["train"] or {}).get("notes", []), *notes, *_stale(folder)],
         "commands": [part["command"] for part in done.values() if part],
         "scores": None if scores is None else scores.to_dict("records"),
     }
+
+
+def _stale(folder: Path) -> list[str]:
+    return [f"stale {step}: {'; '.join(reasons)}" for step, reasons in stale(folder).items()]
 
 
 def _passes(folder: Path) -> list[str]:

@@ -13,6 +13,7 @@ from entrobench.cost.estimate import architecture_of, cost_of, load_assumptions,
 from entrobench.errors import ConfigError, CorruptFile
 from entrobench.files import write_atomic
 from entrobench.machine.site import Gpus, site_or_none
+from entrobench.provenance.code import stale
 from entrobench.report.artifacts import artifact_cells, artifacts_at, benchmarks_of, load_artifacts
 from entrobench.report.publication import load_publication
 
@@ -122,6 +123,19 @@ def hours_left(cells: Sequence[CellId], scale: str, configs: Configs, results: P
 def left_of(paper: str, cells: Iterable[tuple[str, str]], scale: str, configs: Configs, results: Path) -> str:
     """hours_left of the runs of (experiment, method) that a report at this scale shows."""
     return hours_left(at_scale(runs_of(paper, cells, configs), scale, configs), scale, configs, results)
+
+
+def stale_of(
+    paper: str, cells: Iterable[tuple[str, str]], scale: str, configs: Configs, results: Path
+) -> str:
+    """What of those runs was made by code that has changed since; empty for nothing."""
+    changed = [
+        f"{cell.experiment}/{cell.method}/seed{cell.seed} {step} ({', '.join(reasons)})"
+        for cell in at_scale(runs_of(paper, cells, configs), scale, configs)
+        for step, reasons in stale(results / scale / str(cell)).items()
+    ]
+    more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
+    return "; ".join(changed[:5]) + more
 
 
 @lru_cache(maxsize=2048)

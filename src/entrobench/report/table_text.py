@@ -5,7 +5,7 @@ from itertools import product
 
 from entrobench.files import read_json
 from entrobench.report.controls import Control
-from entrobench.report.states import left_of
+from entrobench.report.states import left_of, stale_of
 from entrobench.report.table import Column, Entry, Key, Printed, Table
 from entrobench.statistics.resolution import mde_of_interval
 
@@ -161,10 +161,12 @@ def _notes(table: Table) -> list[str]:
         )
     elif seeds:
         notes.append("Intervals are over problems and training seeds, tests over problems.")
-    cells = product(table.experiments.values(), table.artifact.rows.values())
-    left = left_of(table.paper, cells, table.scale.scale, table.configs, table.results)
-    if left:
+    cells = list(product(table.experiments.values(), table.artifact.rows.values()))
+    of_table = table.paper, cells, table.scale.scale, table.configs, table.results
+    if left := left_of(*of_table):
         notes.append(f"Not run: {left}.")
+    if changed := stale_of(*of_table):
+        notes.append(f"Stale, made by what has changed since: {changed}.")
     if table.artifact.lacks:
         notes.append(f"Not here: {table.artifact.lacks}.")
     ways = [found for column in table.columns if (found := _alike(table, column))]

@@ -1,4 +1,5 @@
-"""Which code decides a verdict: a hash of a grader's modules, and the versions of the packages that it asks.
+"""Which code decides a verdict: a hash of a grader's modules without their comments, and the versions of the
+packages that it asks.
 
 A file that keeps verdicts keeps this too, so that they are made again once a grader is another one.
 """
@@ -11,6 +12,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, version
 from pathlib import Path
 
 from entrobench.errors import MissingInput
+from entrobench.files import sha256_code
 from entrobench.rewards.packages import packages_folder
 
 _FOLDER = Path(__file__).parent
@@ -18,6 +20,7 @@ _FOLDER = Path(__file__).parent
 _MENTION = re.compile(r'entrobench\.rewards\.(\w+)|with_name\("(\w+)\.py"\)')
 # The registry decides too (gold, second verdict), but what it names beside a grader does not
 _REGISTRY = "graders"
+ALL_GRADERS = f"entrobench.rewards.{_REGISTRY}"
 _PACKAGES = {
     "worker": ("lm-eval", "math-verify", "latex2sympy2-extended", "sympy"),
     "ifeval_worker": ("lm-eval", "langdetect", "nltk", "nupunkt"),
@@ -32,20 +35,23 @@ def version_of(module: str) -> str:
     packages are. The registry's own name stands for all graders.
     """
     modules = _reached(module.rpartition(".")[2])
-    digest = hashlib.sha256()
-    for name in sorted(modules | {_REGISTRY}):
-        digest.update(name.encode() + b"\0" + hashlib.sha256(_source(name)).digest())
     packages = {package: _installed(package) for name in modules for package in _PACKAGES.get(name, ())}
     packages |= {
         package: _of_processes(package) for name, package in _OF_PROCESSES.items() if name in modules
     }
     if "in_sandbox" in modules:
         packages["Python"] = ".".join(platform.python_version_tuple()[:2])
-    return ", ".join([f"rules {digest.hexdigest()[:16]}", *(f"{k} {packages[k]}" for k in sorted(packages))])
+    versions = (f"{name} {packages[name]}" for name in sorted(packages))
+    return ", ".join([f"rules {rules_of(module)}", *versions])
 
 
-def _source(name: str) -> bytes:
-    return (_FOLDER / f"{name}.py").read_bytes()
+@cache
+def rules_of(module: str) -> str:
+    """What of `version_of` is this project's own: a hash, the same on machines without the packages."""
+    digest = hashlib.sha256()
+    for name in sorted(_reached(module.rpartition(".")[2]) | {_REGISTRY}):
+        digest.update(name.encode() + b"\0" + sha256_code(_FOLDER / f"{name}.py").encode())
+    return digest.hexdigest()[:16]
 
 
 def _reached(first: str) -> set[str]:
@@ -56,7 +62,8 @@ def _reached(first: str) -> set[str]:
         name = waiting.pop()
         if name not in reached and (_FOLDER / f"{name}.py").is_file():
             reached.add(name)
-            waiting += [a or b for a, b in _MENTION.findall(_source(name).decode("utf-8"))]
+            source = (_FOLDER / f"{name}.py").read_text(encoding="utf-8")
+            waiting += [a or b for a, b in _MENTION.findall(source)]
     return reached
 
 

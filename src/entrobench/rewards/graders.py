@@ -224,7 +224,12 @@ def grader_version(name: str) -> str:
     """Names the code that makes the verdicts of a benchmark or data source, for files that keep verdicts.
     Raises UnknownName.
     """
-    return version_of(unwrap(grader_of(name)).__module__)
+    return version_of(grader_module(name))
+
+
+def grader_module(name: str) -> str:
+    """The module with the rules by which a benchmark or data source is graded. Raises UnknownName."""
+    return unwrap(grader_of(name)).__module__
 
 
 def grade_many(grader: Grader, pairs: Iterable[tuple[str, Any]]) -> list[Grade]:

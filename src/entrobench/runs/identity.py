@@ -6,6 +6,7 @@ the engines, which each life of a run records.
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,22 @@ MICRO_BATCH_KEYS = (
 )
 UNRECORDED = "its settings were not recorded"
 # What a run with another identity has left, and the next one would take for its own
-LEFT_BEHIND = ("checkpoints", "metrics.jsonl", "lives.jsonl", "tensorboard")
+FINISHED_FILE = "finished.json"
+LEFT_BEHIND = ("checkpoints", "metrics.jsonl", "lives.jsonl", "tensorboard", FINISHED_FILE)
 
 Identity = dict[str, Any]
+
+
+def settings_of(cell: dict[str, Any]) -> dict[str, Any]:
+    """What of a resolved cell makes its training another run; its model and data do, too."""
+    loss = cell["verl"].get("actor_rollout_ref.actor.policy_loss.loss_mode")
+    selecting = MICRO_BATCH_KEYS if loss in SELECTING_LOSSES else ()
+    return {
+        "verl": {k: v for k, v in cell["verl"].items() if not is_performance_key(k) or k in selecting},
+        "trainer": cell["trainer"],
+        "shaper": cell["shaper"],
+        "relay": cell.get("relay"),
+    }
 
 
 def identity_of(cell: dict[str, Any]) -> Identity:
@@ -36,13 +50,7 @@ def identity_of(cell: dict[str, Any]) -> Identity:
     model = Path(cell["model"]["path"])
     # A trained model has no model.json; its weights are their own identity
     files = [model / "model.json"] if (model / "model.json").exists() else sorted(model.glob("*.safetensors"))
-    loss = cell["verl"].get("actor_rollout_ref.actor.policy_loss.loss_mode")
-    selecting = MICRO_BATCH_KEYS if loss in SELECTING_LOSSES else ()
-    identity = {
-        "verl": {k: v for k, v in cell["verl"].items() if not is_performance_key(k) or k in selecting},
-        "trainer": cell["trainer"],
-        "shaper": cell["shaper"],
-        "relay": cell.get("relay"),
+    identity = settings_of(cell) | {
         "model": [sha256_file(path) for path in files],
         "training set": sha256_file(Path(cell["dataset"]["train_file"])),
     }
@@ -55,11 +63,20 @@ def performance_of(cell: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_identity(run_dir: Path) -> Identity | None:
-    """That of the run whose checkpoints stand in a folder; None where none is recorded."""
+    """That of the run whose checkpoints stand in a folder, or that has ended there; None where none is
+    recorded.
+    """
     try:
         return dict(read_json(_file(run_dir)))
     except MissingInput:
-        return None
+        found = read_finished(run_dir)
+        return None if found is None else dict(found["identity"])
+
+
+def read_finished(run_dir: Path) -> dict[str, Any] | None:
+    """`identity` and `done`, the content of train.done.json, of a run that has ended; None for none."""
+    path = run_dir / FINISHED_FILE
+    return dict(read_json(path)) if path.exists() else None
 
 
 def set_aside_other_run(run_dir: Path, identity: Identity) -> tuple[Path, list[str]] | None:
@@ -74,14 +91,21 @@ def set_aside_other_run(run_dir: Path, identity: Identity) -> tuple[Path, list[s
     else:
         reasons = differences(earlier or identity, identity)
     if reasons:
-        folder = run_dir / f"replaced.{int(time.time())}"
-        folder.mkdir()
-        for name in LEFT_BEHIND:
-            if (run_dir / name).exists():
-                (run_dir / name).rename(folder / name)
-        aside = folder, reasons
+        aside = set_aside(run_dir, LEFT_BEHIND), reasons
     write_json(_file(run_dir), identity)
     return aside
+
+
+def set_aside(run_dir: Path, names: Sequence[str]) -> Path:
+    """Move files and folders of a cell into a folder of their own, beside them; that folder."""
+    folder = run_dir / f"replaced.{int(time.time())}"
+    while folder.exists():
+        folder = folder.with_name(f"{folder.name}+")
+    folder.mkdir()
+    for name in names:
+        if (run_dir / name).exists() or (run_dir / name).is_symlink():
+            (run_dir / name).rename(folder / name)
+    return folder
 
 
 def _file(run_dir: Path) -> Path:

@@ -140,7 +140,8 @@ class Lives:
     start, stop: UTC. from_step: the checkpoint that it began from. to_step: the last step that it finished;
     what lies between that and the next life's from_step was lost. exit: finished, stopped by SIGNAL or by the
     end of its job, interrupted, killed, or failed: REASON. versions: of the engines. settings: those that may
-    differ between lives. job: of SLURM. host: only where ENTROBENCH_RECORD_HOSTS is set.
+    differ between lives. code: of what ran (provenance/code.py). job: of SLURM. host: only where
+    ENTROBENCH_RECORD_HOSTS is set.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -157,6 +158,7 @@ class Lives:
         from_step: int,
         versions: dict[str, str] | None = None,
         settings: dict[str, Any] | None = None,
+        code: dict[str, str] | None = None,
     ) -> None:
         """Add a life."""
         life: dict[str, Any] = {
@@ -167,6 +169,7 @@ class Lives:
             "exit": None,
             "versions": versions or {},
             "settings": settings or {},
+            "code": code or {},
         }
         if job := os.environ.get("SLURM_JOB_ID"):
             life["job"] = job

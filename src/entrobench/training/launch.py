@@ -13,6 +13,7 @@ from entrobench.machine.backend import CPU_ENVIRONMENT, choose_backend
 from entrobench.machine.site import Site, site_or_none
 from entrobench.paths import repository_root
 from entrobench.provenance.redaction import is_secret_name
+from entrobench.runs.finished import restore
 from entrobench.runs.run_files import Lives
 from entrobench.training.guard import Limits, supervise
 
@@ -37,6 +38,8 @@ def launch(run_dir: Path) -> None:
     TrainingFailed, UnsupportedPlatform, or an input error; KeyboardInterrupt on SIGINT.
     """
     cell = read_training_cell(run_dir / "cell.yaml")
+    if restore(run_dir, cell):
+        return
     # Training needs no secret but Ray's own between nodes; its processes write logs that are shown to others
     inherited = {k: v for k, v in os.environ.items() if k.startswith("RAY_") or not is_secret_name(k)}
     environment = inherited | ENVIRONMENT

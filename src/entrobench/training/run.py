@@ -19,13 +19,15 @@ from entrobench.cost.arithmetic import Architecture
 from entrobench.cost.memory import memory_settings
 from entrobench.data.schema import read_verl_parquet
 from entrobench.errors import EntrobenchError, TrainingFailed, Unfinished
-from entrobench.files import read_json, write_json
+from entrobench.files import read_json
 from entrobench.machine.backend import gpu_memory_gb
 from entrobench.models.check import check_model, check_vocabulary
 from entrobench.models.lora import model_of_checkpoint
 from entrobench.paths import repository_root
+from entrobench.provenance.code import training_code
 from entrobench.provenance.manifest import engine_versions, write_manifest
 from entrobench.runs.checkpoints import latest_step, require_world_size, resume_point, world_size_of
+from entrobench.runs.finished import finish, require_checkpoints
 from entrobench.runs.identity import identity_of, performance_of, set_aside_other_run
 from entrobench.runs.run_files import Curve, Lives, Progress, StopRequest
 from entrobench.training import fork_server
@@ -88,7 +90,9 @@ def check_inputs(cell: dict[str, Any], run_dir: Path) -> Path | None:
     check_model(model)
     check_vocabulary(model)
     read_verl_parquet(Path(cell["dataset"]["train_file"]))
-    aside = set_aside_other_run(run_dir, identity_of(cell))
+    identity = identity_of(cell)
+    require_checkpoints(run_dir, cell, identity)
+    aside = set_aside_other_run(run_dir, identity)
     if aside is not None:
         folder, reasons = aside
         print(f"entrobench: this is another run; the earlier one was moved to {folder}:", flush=True)
@@ -114,7 +118,7 @@ def train(run_dir: Path) -> None:
     resumed_from = check_inputs(cell, run_dir)
     cell = fitted(cell)
     from_step = int(resumed_from.name.removeprefix("global_step_")) if resumed_from else 0
-    Lives(run_dir).begin(from_step, engine_versions(), performance_of(cell))
+    Lives(run_dir).begin(from_step, engine_versions(), performance_of(cell), training_code(cell))
     Curve(run_dir).truncate_after(from_step)
     (run_dir / "train.done.json").unlink(missing_ok=True)  # of a run with fewer steps
 
@@ -207,8 +211,9 @@ def _finish(cell: dict[str, Any], run_dir: Path, resumed_from: Path | None, seco
     lives = Lives(run_dir)
     lives.end("finished")
     write_manifest(run_dir, "train", repository_root())
-    write_json(
-        run_dir / "train.done.json",
+    finish(
+        run_dir,
+        identity_of(cell),
         {
             "cell": cell["cell"],
             "scale": cell["scale"],

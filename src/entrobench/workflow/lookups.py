@@ -38,8 +38,10 @@ from entrobench.cluster.resources import (
 from entrobench.configs import Configs
 from entrobench.cost.estimate import problems_of
 from entrobench.data.sources import is_offline, mirrored
+from entrobench.files import read_json
 from entrobench.machine.site import Site
 from entrobench.paths import shared_data
+from entrobench.workflow.depends import OF_STEP, prepared
 
 Resources = dict[str, Any]
 
@@ -56,6 +58,8 @@ class Lookups:
         self._devices = cache(self._look_up_devices)
         self._jobs = cache(self._look_up_job)
         self._samples = cache(self._look_up_samples)
+        self._resolved = cache(self._resolve)
+        self._settings = cache(self._look_up_settings)
 
     # -- names -----------------------------------------------------------------------------------------------
 
@@ -121,17 +125,26 @@ class Lookups:
         """Folder of a cell's results."""
         return self.results / scale / str(cell)
 
-    def config_files(self, wildcards: Any) -> list[Path]:
-        """Every file that resolving a cell reads; an edit elsewhere reruns nothing."""
-        cell = self._cell(wildcards)
-        names = [
-            "trainer.yaml",
-            f"papers/{cell.paper}/protocol.yaml",
-            f"scales/{wildcards.scale}.yaml",
-            f"devices/{self.configs.scale(wildcards.scale).device}.yaml",
-            *(f"methods/{method}.yaml" for method in self.configs.method_chain(cell.method)),
-        ]
-        return [self.configs.root / name for name in names]
+    # -- what a step depends on (workflow/depends.py) --------------------------------------------------------
+
+    def settings(self, step: str) -> Callable[..., str]:
+        """A function of the wildcards: the hash of what `step` of a cell depends on of the configuration."""
+        return lambda wildcards: self._settings(step, wildcards.scale, wildcards.cell)
+
+    def source(self, kind: str, name: str = "") -> Callable[..., str]:
+        """The same of a data set, benchmark, model or prompt. kind: of these, as the wildcard is called.
+        name: by default the wildcard's.
+        """
+        find = getattr(self.configs, kind)
+        return lambda wildcards: prepared(find(name or getattr(wildcards, kind)))
+
+    def _look_up_settings(self, step: str, scale: str, cell: str) -> str:
+        return OF_STEP[step](self._resolved(scale, cell))
+
+    def _resolve(self, scale: str, cell: str) -> dict[str, Any]:
+        return resolve(cell, scale, self.configs, self.results)
+
+    # -- files of a cell -------------------------------------------------------------------------------------
 
     def start_model(self, wildcards: Any) -> Path:
         """Marker of the model that a cell starts from: a published one, or an earlier cell's."""
@@ -194,27 +207,32 @@ class Lookups:
         shards = self.site.evaluation.shards if self.site is not None else 1
         return [folder / f"sampled.{shard}of{shards}.json" for shard in range(1, shards + 1)]
 
-    def local_sources(self, wildcards: Any) -> list[Path]:
-        """Files of a benchmark's source that lie on this machine: where one appears, it is prepared anew."""
-        return self._local(self.configs.benchmark(wildcards.benchmark).source)
+    def reach(self, kind: str) -> Callable[..., str]:
+        """A function of the wildcards: where a benchmark or prompt can come from. Where this changes, what is
+        missing is tried again; what is there keeps what it was made with. kind: of the two.
+        """
 
-    def local_prompt_sources(self, wildcards: Any) -> list[Path]:
-        """The same of a file that prompts are made from."""
-        return self._local(self.configs.prompt(wildcards.prompt).source)
+        def found(wildcards: Any) -> str:
+            name = getattr(wildcards, kind)
+            if kind == "benchmark":
+                made = self._benchmark(wildcards.scale, name)
+            else:
+                made = self.results / wildcards.scale / prompt_file(name)
+            written = read_json(made) if made.exists() else {"missing": ""}
+            if "missing" not in written and "reach" in written:
+                return str(written["reach"])
+            return self._reach(getattr(self.configs, kind)(name).source)
 
-    def _local(self, source: dict[str, Any]) -> list[Path]:
-        files = source.get("files", {})
-        ways = [way for file in files.values() for way in file["ways"]]
+        return found
+
+    def _reach(self, source: dict[str, Any]) -> str:
+        ways = [way for file in source.get("files", {}).values() for way in file["ways"]]
         folder = shared_data()
         local = [folder / way["path"] for way in ways if way["kind"] == "file" and folder is not None]
         copies = [mirrored(way["repository"], way["path"]) for way in ways if way["kind"] != "file"]
-        return [path for path in (*local, *copies) if path is not None and path.exists()]
-
-    def reach(self) -> str:
-        """What downloads can be tried: where this changes, what was missing is tried again."""
-        if is_offline():
-            return "offline"
-        return "the hub, with a token" if os.environ.get("HF_TOKEN") else "the hub"
+        here = sum(path is not None and path.exists() for path in (*local, *copies))
+        hub = "the hub, with a token" if os.environ.get("HF_TOKEN") else "the hub"
+        return f"{here} files here, {'offline' if is_offline() else hub}"
 
     def prompt_files(self, wildcards: Any) -> list[Path]:
         """The prepared files that a cell's benchmarks are asked with."""
@@ -308,7 +326,7 @@ class Lookups:
         """Samples of a cell's evaluation: problems x samples of every benchmark. All cells of an experiment
         have as many.
         """
-        cell = resolve(f"{paper}/{experiment}/base/seed0", scale, self.configs, self.results)
+        cell = self._resolved(scale, f"{paper}/{experiment}/base/seed0")
         return sum(
             problems_of(name, cell, self.configs) * settings["n_samples"]
             for name, settings in cell["evaluation"].items()
