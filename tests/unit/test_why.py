@@ -89,9 +89,8 @@ def test_a_finished_run_is_done(trained):
 def test_what_has_changed_since_is_said_to_be_stale(trained):
     results, folder, live = trained
     live()
-    Lives(folder).begin(
-        8, code=training_code(resolve(str(CELL), "smoke", CONFIGS, results)) | {"trainer": "x"}
-    )
+    cell = resolve(str(CELL), "smoke", CONFIGS, results)
+    Lives(folder).begin(8, code=training_code(cell) | {"trainer": "x"})
     Lives(folder).curve.append(32, {"reward": 1.0})
     Lives(folder).end("finished")
     write_cell(cell, folder / "cell.yaml", results)
