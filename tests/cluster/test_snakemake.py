@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -35,6 +36,10 @@ def counted(folder: Path) -> dict[str, str]:
     return {"PATH": f"{folder}:{os.environ['PATH']}"}
 
 
+def run(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 def calls(folder: Path) -> list[str]:
     return [line for path in folder.glob("*.calls") for line in path.read_text().splitlines()]
 
@@ -62,6 +67,19 @@ def test_killed_controller_goes_on_and_runs_nothing_twice(queue: Cluster, start,
     assert third.wait(120) == 0, third.text()
     assert "submitted by an earlier controller" in third.text()
     assert executions(work) == {str(number): ["start", "end"] for number in range(4)}
+
+
+def test_a_job_with_other_settings_is_cancelled_and_submitted_anew(queue: Cluster, start, work: Path) -> None:
+    first = start(work, "many", "--config", "seconds=100", "settings=a")
+    queue.wait_until(lambda: executions(work) == {"0": ["start"]}, 60, "the job running")
+    queue.wait_until(lambda: "settings=a" in run("squeue", "--Format=Comment:|"), 20, "its settings in SLURM")
+    first.kill()
+    arguments = ["many", "--config", "seconds=1", "settings=b"]
+    assert start(work, *arguments, "--unlock").wait(30) == 0
+    second = start(work, *arguments)
+    assert second.wait(120) == 0, second.text()
+    assert "with other settings; that job is cancelled" in second.text()
+    assert executions(work) == {"0": ["start", "start", "end"]}
 
 
 def test_jobs_that_ended_without_a_controller_are_not_run_again(queue: Cluster, start, work: Path) -> None:

@@ -296,9 +296,12 @@ def test_jobs_of_other_folders_and_of_other_origin_are_no_orphans():
         "13|/elsewhere|/x.log|rule_a_wildcards_y|\n"
         "14|/project|/x.log|my own job|\n"
         "15|/project|/x.log||\n"
+        "16|/project|/x.log|rule_b_wildcards_x settings=1f|\n"
     )
     found = orphans_in(listing, Path("/project"))
-    assert list(found) == ["rule_a_wildcards_x"]
+    assert {name: orphan.settings for name, orphan in found.items()} == {
+        "rule_a_wildcards_x": "", "rule_b_wildcards_x": "1f",
+    }  # fmt: skip
     assert found["rule_a_wildcards_x"].jobid == "12"
     assert found["rule_a_wildcards_x"].log == Path("/project/.snakemake/slurm_logs/rule_a/12.log")
 
