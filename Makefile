@@ -1,5 +1,5 @@
 # `make smoke` runs the main job, `make test` all tests; each sets up what it needs first.
-# Variables: PYTHON, TORCH_INDEX (see workflow/scripts/setup.sh), SCALE, PAPER, CELL, TARGET, SEEDS, GO.
+# Variables: PYTHON, TORCH_INDEX (see workflow/scripts/setup.sh), SCALE, PAPER, CELL, TARGET, SEEDS, GO, GPUS, DRY.
 
 SHELL := /bin/bash
 SCALE ?= smoke
@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONUNBUFFERED := 1
 
 .PHONY: smoke site slice eval-real test tests check lint style types cells cell methods methods-smoke verify-data contamination lock lock-check \
-	images images-check estimate cells-run doctor bench bench-kernels bench-steps bench-grading bench-scoring bench-dag \
+	images images-check estimate cells-run doctor venv-cuda bench bench-kernels bench-steps bench-grading bench-scoring bench-dag \
 	bench-jobs stats cluster-test gpu-check
 
 smoke: $(INSTALLED)
@@ -56,9 +56,9 @@ types: $(INSTALLED)
 cells: $(INSTALLED)
 	@$(BIN)/entrobench cells --scale $(SCALE) --paper $(PAPER)
 
-# One cell: make cell CELL=papo/7b-math/dapo/seed1
+# One cell on this machine: make cell CELL=papo/7b-math/dapo/seed1 SCALE=mini (GPUS=8, DRY=--dry-run)
 cell: $(INSTALLED)
-	@$(SNAKEMAKE) results/$(SCALE)/$(CELL)/scores.csv
+	@$(BIN)/entrobench run $(CELL) --scale $(SCALE) $(if $(GPUS),--gpus $(GPUS)) $(DRY)
 
 # What a group of cells would cost: make estimate TARGET=papo_table1 (SEEDS=3); docs/cost.md
 estimate: $(INSTALLED)
@@ -67,6 +67,10 @@ estimate: $(INSTALLED)
 # The same, then the cells through SLURM; above a limit of configs/site.yaml only with GO=--go
 cells-run: $(INSTALLED)
 	@$(BIN)/entrobench submit $(TARGET) --scale $(or $(filter-out smoke,$(SCALE)),paper) $(if $(SEEDS),--seeds $(SEEDS)) $(GO)
+
+# Training and evaluation on GPUs without images: use_images: false in configs/site.yaml, or no site.yaml; 10 GB
+venv-cuda:
+	@bash workflow/scripts/setup.sh cuda
 
 # Is everything here that a scale needs, and what to do: make doctor SCALE=paper
 doctor: $(INSTALLED)

@@ -44,7 +44,10 @@ CONFIGS = Configs(Path(workflow.current_basedir) / "configs")
 # Only a profile that submits jobs gives them a default runtime; then the site has to be known
 ON_CLUSTER = "runtime" in (workflow.resource_settings.default_resources or {})
 SITE = load_site(CONFIGS.root) if ON_CLUSTER else None
-LOOKUPS = Lookups(CONFIGS, RESULTS, SITE)
+# `--resources gpu=8`: one machine with eight, which its jobs share (profile workstation)
+DECLARED = workflow.resource_settings.resources or {}
+GPUS = int(DECLARED["gpu"].value) if "gpu" in DECLARED else 0
+LOOKUPS = Lookups(CONFIGS, RESULTS, SITE, GPUS)
 export_paths(site_or_none(CONFIGS.root))
 
 

@@ -252,6 +252,27 @@ def evaluation_gpus(cell: CellId, scale: Scale, configs: Configs) -> int:
     return 0 if scale.device == "cpu" else configs.model(model_of(cell, scale, configs)).evaluation_gpus
 
 
+def why_not(cell: CellId, scale: Scale, configs: Configs) -> str:
+    """Why a cell cannot run at this scale, whatever is downloaded for it; empty for one that can."""
+    earlier = previous_cell(cell, configs)
+    if earlier is not None and (reason := why_not(earlier, scale, configs)):
+        return f"it starts from {earlier}: {reason}"
+    entries = entries_of(cell, scale, configs)
+    if not entries:
+        published = ", ".join(_experiment(cell, configs).benchmarks)
+        return f"no benchmark to evaluate it on: scale {scale.scale} has nothing for {published}"
+    reasons = [configs.benchmark(benchmark_of(entry, cell.paper, configs)).unsupported for entry in entries]
+    if configs.method(cell.method).trains:
+        reasons.insert(0, configs.dataset(dataset_of(cell, scale, configs)).unsupported)
+    return next(filter(None, reasons), "")
+
+
+def require_runnable(cell: CellId, scale: Scale, configs: Configs) -> None:
+    """Raise ConfigError, with the reason, for a cell that cannot run at this scale."""
+    if reason := why_not(cell, scale, configs):
+        raise ConfigError(f"{cell} cannot run at scale {scale.scale}: {reason}")
+
+
 def missing_data(cell: CellId, scale: Scale, configs: Configs) -> str:
     """What the user has to get by hand before this cell can train at this scale; empty for nothing."""
     return configs.dataset(dataset_of(cell, scale, configs)).needs

@@ -262,6 +262,7 @@ class Model(Strict):
 
 class Dataset(Strict):
     """configs/datasets/<name>.yaml. needs: what a user has to get by hand before a cell with it can run.
+    unsupported: why none can, whatever the user has.
 
     source: see data/sources.py. recipe: the function of data/training_sets.py that makes the set, with
     `settings`. counts: what the recipe has to find in the pinned source.
@@ -271,6 +272,7 @@ class Dataset(Strict):
     title: str
     source: dict[str, Any]
     needs: str = ""
+    unsupported: str = ""
     recipe: str = ""
     settings: dict[str, Any] = {}
     counts: dict[str, int] = {}
@@ -278,7 +280,7 @@ class Dataset(Strict):
 
 
 class Benchmark(Strict):
-    """configs/benchmarks/<name>.yaml.
+    """configs/benchmarks/<name>.yaml. unsupported: why nothing can be evaluated on it.
 
     source: see data/sources.py. adapter: the function of data/benchmarks.py that reads it, with `settings`.
     counts: what the adapter has to find in the pinned source.
@@ -286,6 +288,7 @@ class Benchmark(Strict):
 
     benchmark: str
     title: str
+    unsupported: str = ""
     source: dict[str, Any]
     adapter: str = ""
     settings: dict[str, Any] = {}

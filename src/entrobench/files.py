@@ -1,6 +1,7 @@
 """Files so that nothing is lost: atomic writes, checksums, readers that name the broken file."""
 
 import ast
+import filecmp
 import gzip
 import hashlib
 import io
@@ -23,9 +24,10 @@ GZIP_MARK = b"\x1f\x8b"
 
 
 @contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
+def atomic_path(target: Path, keep_same: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `target`; on success it replaces `target`, on failure it is removed.
 
+    keep_same: a `target` with the same content stays with its time, so that nothing is made again from it.
     Raises EntrobenchError when the folder is read-only or the disk is full; an existing `target` stays as it
     was.
     """
@@ -38,6 +40,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
+        if keep_same and target.exists() and filecmp.cmp(temporary, target, shallow=False):
+            return
         os.chmod(temporary, 0o644)
         os.replace(temporary, target)
     except EntrobenchError:
@@ -56,9 +60,9 @@ def _write_error(target: Path, error: OSError) -> EntrobenchError:
     )
 
 
-def write_atomic(target: Path, text: str) -> None:
-    """Write `text` (UTF-8) to `target` in one step."""
-    with atomic_path(target) as temporary:
+def write_atomic(target: Path, text: str, keep_same: bool = False) -> None:
+    """Write `text` (UTF-8) to `target` in one step. keep_same: see atomic_path."""
+    with atomic_path(target, keep_same) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -135,7 +135,13 @@ def test_ray_folder_stays_short():
     assert launch.ray_folder("/local/" + "x" * 40, "123", 1) == "/tmp/ray-123-1"
 
 
-def test_command_of_each_node(tmp_path: Path):
+@pytest.fixture
+def has_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if this environment had a torch for GPUs."""
+    monkeypatch.setattr(launch, "require_cuda", lambda python: python)
+
+
+def test_command_of_each_node(tmp_path: Path, has_cuda: None):
     job = Job("5", ["a", "b"], None)
     head, other = (
         launch.node_command(CELL, SITE, job, node, "10.0.0.1:26379", tmp_path, ["-m", "x"])
@@ -266,6 +272,33 @@ def test_a_job_that_samples_a_checkpoint_is_told_its_step_and_shard(
     assert checkpoint == [*own, "--step", "40"]
 
 
+def test_without_images_gpus_need_an_environment_that_has_cuda(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with pytest.raises(MissingInput, match="Type: make venv-cuda   or use images"):
+        launch._python(CELL, SITE, tmp_path, {})
+    monkeypatch.setattr(launch, "repository_root", lambda: tmp_path)
+    monkeypatch.setattr("os.environ", dict(os.environ))
+    own = tmp_path / ".venv-cuda/bin/python"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    cuda = tmp_path / ".venv-cuda/lib/python3.11/site-packages/nvidia/cu13"
+    cuda.mkdir(parents=True)
+    assert launch._python(CELL, SITE, tmp_path, {}) == [str(own)]
+    assert os.environ["CUDA_HOME"] == str(cuda)
+    assert launch._python(CELL | {"device": "cpu"}, SITE, tmp_path, {}) == [sys.executable]
+
+
+def test_a_job_on_a_machine_with_gpus_has_some_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("os.environ", {"CUDA_VISIBLE_DEVICES": "4,5"})
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    cell = {"device": "cuda", "verl": {"trainer.n_gpus_per_node": 1}, "model": {"evaluation_gpus": 2}}
+    with launch._devices(cell, "train"):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "4"
+    with launch._devices(cell | {"device": "cpu"}, "evaluate"):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "4"
+
+
 def test_sigterm_never_requeues():
     stop = launch._Stop(None)
     assert stop.may_requeue
@@ -337,7 +370,7 @@ def test_model_that_is_not_here_says_what_to_do(tmp_path: Path, monkeypatch: pyt
         fetch_model(a_model(kind="pretrained_here"), tmp_path / "model")
 
 
-def test_scratch_of_the_site_is_where_ray_works(tmp_path: Path):
+def test_scratch_of_the_site_is_where_ray_works(tmp_path: Path, has_cuda: None):
     site = SITE.model_copy(update={"paths": Paths(scratch="/local")})
     command = launch.node_command(CELL, site, Job("5", ["a"], None), "a", "10.0.0.1:1", tmp_path, [])
     assert command[command.index("--temp-dir") + 1] == "/local/ray-5-0"

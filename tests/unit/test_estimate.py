@@ -9,7 +9,7 @@ import yaml
 from command_line import entrobench
 
 from entrobench.cells import CellId, listed_cells, resolve
-from entrobench.cluster.submit import PROFILE, check_limits, run_snakemake, snakemake_command
+from entrobench.cluster.submit import SLURM, check_limits, run_snakemake, snakemake_command
 from entrobench.configs import Configs
 from entrobench.cost.arithmetic import (
     Architecture,
@@ -226,7 +226,11 @@ def test_dynamic_sampling_generates_whole_generation_batches(generation_batch, t
 def test_every_cell_of_every_paper_can_be_estimated_at_both_scales_on_gpus(tmp_path):
     for scale in ("paper", "mini"):
         found = estimate("all", scale, CONFIGS, tmp_path, SITE, seeds=3)
-        assert len(found.costs) == len({cost.cell for cost in found.costs}) > 300
+        cells = [cost.cell for cost in (*found.costs, *(cost for cost, _ in found.apart))]
+        assert len(cells) == len(set(cells)) > 300
+        assert all(
+            ("appworld" in cost.cell) == ("AppWorld" in why or "appworld" in why) for cost, why in found.apart
+        )
         # At scale mini an untrained model without a benchmark of that scale costs nothing
         costly = [cost for cost in found.costs if scale == "paper" or "/base/" not in cost.cell]
         assert all(cost.gpu_hours > 0 and cost.disk_gb > 0 for cost in costly)
@@ -290,10 +294,13 @@ def test_cells_that_others_start_from_are_trained_and_not_evaluated(tmp_path):
     cells = target_cells("repo_fig4", CONFIGS)
     earlier = {str(cell) for cell in earlier_cells(cells, CONFIGS)}
     assert "repo/aime-8b/repo_r/seed2" in earlier
-    found = {cost.cell: cost for cost in estimate("repo_fig4", "paper", CONFIGS, tmp_path, None).costs}
-    assert set(found) == earlier | set(map(str, cells))
-    assert found["repo/aime-8b/repo_r/seed2"].update > 0
-    assert found["repo/aime-8b/repo_r/seed2"].evaluate == 0
+    estimated = estimate("repo_fig4", "paper", CONFIGS, tmp_path, None)
+    apart = {cost.cell: cost for cost, _ in estimated.apart}
+    assert {cost.cell for cost in estimated.costs} | set(apart) == earlier | set(map(str, cells))
+    # AppWorld's cannot run yet, so nothing is trained for them, and no sum has it
+    assert apart["repo/aime-8b/repo_r/seed2"].update > 0
+    assert apart["repo/aime-8b/repo_r/seed2"].evaluate == 0
+    assert "Cannot run, not counted: " in as_text(estimated, load_assumptions(CONFIGS), None)
 
 
 def test_above_a_limit_nothing_is_submitted_without_go(tmp_path):
@@ -310,12 +317,12 @@ def test_above_a_limit_nothing_is_submitted_without_go(tmp_path):
 
 def test_submit_asks_snakemake_for_the_scores_of_the_cells(tmp_path):
     cells = target_cells("papo_fig7", CONFIGS)
-    command = snakemake_command(cells, "paper", Path("results"), ["--dry-run"])
+    command = snakemake_command(cells, "paper", Path("results"), SLURM, ["--dry-run"])
     assert command[command.index("--profile") + 1] == "workflow/profiles/slurm"
     assert command[command.index("--") + 1 :] == [f"results/paper/{cell}/scores.csv" for cell in cells]
-    with pytest.raises(MissingInput, match="no SLURM profile"):
+    with pytest.raises(MissingInput, match="this is no whole checkout"):
         run_snakemake(command, tmp_path)
-    assert Path("workflow/profiles/slurm") == PROFILE
+    assert (repository_root() / "workflow/profiles/slurm/config.yaml").exists()
 
 
 @pytest.fixture
@@ -336,7 +343,7 @@ def test_submit_with_the_command_line_stops_before_snakemake(checkout_with, tmp_
     assert entrobench("submit", "papo_table1") == 1
     assert "Nothing was submitted" in capsys.readouterr().err
     assert entrobench("submit", "papo_table1", "--go") == 1
-    assert "no SLURM profile" in capsys.readouterr().err
+    assert "this is no whole checkout" in capsys.readouterr().err
     assert entrobench("estimate", "papo_table1", "--json", "out.json") == 0
     assert (tmp_path / "out.json").exists()
 

@@ -160,7 +160,7 @@ def test_a_comment(jobs, checkout, file):
     [
         pytest.param(SCALE_FILE, "stall: 1800", "stall: 900", set(), id="a limit of the guard"),
         pytest.param(
-            SCALE_FILE, "max_model_len: {value: 3072}", "gpu_memory_utilization: {value: 0.5}", set(),
+            SCALE_FILE, "max_model_len: {value: 6144}", "gpu_memory_utilization: {value: 0.5}", set(),
             id="memory of the rollout",
         ),
         pytest.param(

@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
-# Creates the Python environment of this checkout in .venv/. Run by `make`; safe to run again.
+# Creates a Python environment of this checkout. Run by `make`; safe to run again.
+#   setup.sh       .venv/: everything, on a CPU
+#   setup.sh cuda  .venv-cuda/: training and evaluation on GPUs, where no images are used
 #   PYTHON       Python 3.11 to use (default: python3.11, else python3)
 #   TORCH_INDEX  package index that has a CPU build of torch, where pip itself finds none
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 started=$SECONDS
+kind=${1:-cpu} environment=.venv
+[ "$kind" = cpu ] || environment=.venv-cuda
 # What installers say goes to a log, which is shown where one fails
 log=$PWD/.setup.log
 exec 3>&1 4>&2 > "$log" 2>&1
@@ -22,24 +26,36 @@ command -v "${CXX:-g++}" > /dev/null || fail "no C++ compiler (${CXX:-g++}): ker
 
 # Compiled bytecode makes every later start several times faster, and a dozen processes start in a training run
 unset PYTHONDONTWRITEBYTECODE
-if [ ! -x .venv/bin/uv ]; then
-  say "creating .venv with $python"
-  "$python" -m venv .venv
-  .venv/bin/python -m pip install --quiet uv==0.13.8
+if [ ! -x $environment/bin/uv ]; then
+  say "creating $environment with $python"
+  "$python" -m venv $environment
+  $environment/bin/python -m pip install --quiet uv==0.13.8
 fi
-say "installing torch (CPU build)"
-index=${TORCH_INDEX:+--index-url $TORCH_INDEX}
-# shellcheck disable=SC2086
-.venv/bin/python -m pip install --quiet --progress-bar off $index -r requirements/torch.txt || fail \
-  "pip finds no CPU build of torch ($(tail -1 requirements/torch.txt))." \
-  "Name PyTorch's CPU package index (pytorch.org, Get started, Linux, Pip, CPU shows it): make TORCH_INDEX=<address>"
-say "installing $(grep -c '^[a-z0-9].*==' requirements/cpu.lock) locked packages"
-.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --require-hashes -r requirements/cpu.lock
-.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --editable .
+install() { $environment/bin/uv pip install --quiet --python $environment/bin/python --no-deps "$@"; }
+if [ "$kind" = cpu ]; then
+  say "installing torch (CPU build)"
+  index=${TORCH_INDEX:+--index-url $TORCH_INDEX}
+  # shellcheck disable=SC2086
+  .venv/bin/python -m pip install --quiet --progress-bar off $index -r requirements/torch.txt || fail \
+    "pip finds no CPU build of torch ($(tail -1 requirements/torch.txt))." \
+    "Name PyTorch's CPU package index (pytorch.org, Get started, Linux, Pip, CPU shows it): make TORCH_INDEX=<address>"
+fi
+lock=requirements/$kind.lock
+say "installing $(grep -c '^[a-z0-9].*==' "$lock") locked packages"
+install --require-hashes -r "$lock"
+install --editable .
 say "installing the grading process's own packages"
-.venv/bin/uv pip install --quiet --python .venv/bin/python --target .venv/grader-packages --no-deps --require-hashes \
-  -r requirements/grader.lock
+install --target $environment/grader-packages --require-hashes -r requirements/grader.lock
+# CUDA's packages lack the names that a linker asks for, and the folder where it looks for them (as in install.sh)
+for home in $environment/lib/python3*/site-packages/nvidia/cu13; do
+  [ -d "$home/lib" ] || continue
+  ln -sfn lib "$home/lib64"
+  for library in "$home"/lib/lib*.so.*; do
+    name="${library%%.so.*}.so"
+    [ -e "$name" ] || ln -s "${library##*/}" "$name"
+  done
+done
 say "compiling bytecode"
-.venv/bin/python -m compileall -q -j 2 .venv/lib .venv/grader-packages > /dev/null || true # some packages ship files for other Pythons
-touch .venv/.installed
-say "environment ready in .venv"
+$environment/bin/python -m compileall -q -j 2 $environment/lib $environment/grader-packages > /dev/null || true # some packages ship files for other Pythons
+touch $environment/.installed
+say "environment ready in $environment"

@@ -20,7 +20,7 @@ def add_to(app: typer.Typer) -> None:
 
 def cells(paper: Paper = "all", scale: Scale = "smoke", results: Results = Path("results")) -> None:
     """List the cells of a paper with their status, and what of them is stale."""
-    from entrobench.cells import listed_cells, missing_data, status_of
+    from entrobench.cells import listed_cells, missing_data, status_of, why_not
     from entrobench.provenance.code import stale
 
     configs = checkout_configs()
@@ -31,7 +31,10 @@ def cells(paper: Paper = "all", scale: Scale = "smoke", results: Results = Path(
             folder = results / scale / str(cell)
             status = status_of(folder, method.trains)
             needs = missing_data(cell, settings, configs)
-            notes = [f"needs {needs}"] if needs and method.trains else []
+            reason = why_not(cell, settings, configs)
+            notes = [f"cannot run: {reason}"] if reason else []
+            if needs and method.trains and not reason:
+                notes.append(f"needs {needs}")
             notes += [f"stale {step}: {', '.join(changed)}" for step, changed in stale(folder).items()]
             print(f"{status:8}  {cell!s:62}  {method.title}{''.join(f'  ({note})' for note in notes)}")
 

@@ -48,7 +48,19 @@ ChatTemplate = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Add this group's verbs."""
-    for verb in (train, watch, evaluate, sample, grade_cell, score, intervene, launch, submit, methods_smoke):
+    for verb in (
+        train,
+        watch,
+        evaluate,
+        sample,
+        grade_cell,
+        score,
+        intervene,
+        launch,
+        submit,
+        run,
+        methods_smoke,
+    ):
         app.command(rich_help_panel="Run")(verb)
 
 
@@ -225,8 +237,10 @@ def launch(
     from entrobench.evaluation.places import Place
     from entrobench.machine.site import site_or_none
 
-    # Whatever the site says, outside of a SLURM job a cell is trained as by `train`
-    site = site_or_none(repository_root() / "configs") if "SLURM_JOB_ID" in os.environ else None
+    configs = checkout_configs()
+    # Whatever the site says, on a CPU outside of a SLURM job a cell is trained as by `train`
+    uses_site = "SLURM_JOB_ID" in os.environ or configs.scale(scale).device == "cuda"
+    site = site_or_none(configs.root) if uses_site else None
     folder = _folder_to_run(cell, scale, results, allow_dirty, step.value, settings)
     if step != Step.sample and checkpoint is not None:
         raise typer.BadParameter("--checkpoint goes with --step sample")
@@ -251,9 +265,15 @@ def submit(
     allow_dirty: AllowDirty = False,
 ) -> None:
     """Estimate a group of cells and run them through SLURM; above a limit only with --go."""
-    from entrobench.cluster.submit import check_checkpoints, check_limits, run_snakemake, snakemake_command
+    from entrobench.cluster.submit import (
+        SLURM,
+        check_checkpoints,
+        check_limits,
+        run_snakemake,
+        snakemake_command,
+    )
     from entrobench.cost.estimate import estimate, load_assumptions
-    from entrobench.cost.targets import target_cells
+    from entrobench.cost.targets import runnable, target_cells
     from entrobench.cost.text import as_text
     from entrobench.machine.site import load_site
     from entrobench.provenance.manifest import require_clean_tree
@@ -264,15 +284,64 @@ def submit(
     found = estimate(target, scale, configs, results, site, seeds)
     print(as_text(found, load_assumptions(configs), site), flush=True)
     set_allow_dirty(allow_dirty)
-    cells = target_cells(target, configs, seeds)
+    cells = runnable(target_cells(target, configs, seeds), scale, configs)
     if not dry_run:
         require_clean_tree(scale, root)
         check_limits(found, site, go)
         check_checkpoints(cells, scale, configs, results)
         require_fit(rehearse_training(cells, scale, configs, results, site.gpus.memory_gb))
     options = ["--dry-run", "--quiet", "rules"] if dry_run else []
-    command = snakemake_command(cells, scale, results, options)
+    command = snakemake_command(cells, scale, results, SLURM, options)
     raise typer.Exit(run_snakemake(command, root))
+
+
+def run(
+    target: Target,
+    scale: Scale = "mini",
+    results: Results = Path("results"),
+    seeds: Seeds = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="GPUs of this machine (default: those that nvidia-smi shows).")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show jobs, GPUs and commands; run nothing.")
+    ] = False,
+    allow_dirty: AllowDirty = False,
+) -> None:
+    """Run a group of cells on this machine, without a scheduler: on its GPUs, each job on some of its own."""
+    from entrobench.cells import devices_of, evaluation_gpus, resolve
+    from entrobench.cluster.launch import shown_command
+    from entrobench.cluster.submit import WORKSTATION, run_snakemake, snakemake_command
+    from entrobench.cost.targets import runnable, target_cells
+    from entrobench.errors import UnsupportedPlatform
+    from entrobench.machine.devices import machine_gpus
+    from entrobench.machine.site import site_or_none
+
+    configs = checkout_configs()
+    settings = configs.scale(scale)
+    cells = runnable(target_cells(target, configs, seeds), scale, configs)
+    set_allow_dirty(allow_dirty)
+    number = 0
+    if settings.device == "cuda":
+        number = gpus if gpus is not None else len(machine_gpus())
+        if number == 0:
+            raise UnsupportedPlatform(
+                "nvidia-smi shows no GPU on this machine, and CUDA_VISIBLE_DEVICES names none.\n  To see "
+                "what would run on one that has 8: --gpus 8 --dry-run"
+            )
+    options = ["--resources", f"gpu={number}"] if number else []
+    options += ["--dry-run", "--printshellcmds"] if dry_run else []
+    status = run_snakemake(snakemake_command(cells, scale, results, WORKSTATION, options), repository_root())
+    if dry_run and status == 0:
+        site = site_or_none(configs.root) if number else None
+        print(f"\nOn {number} GPUs of this machine, each job on some that no other has:")
+        for cell in cells:
+            resolved = resolve(str(cell), scale, configs, results)
+            wanted = {"train": devices_of(cell, settings, configs)[1]} if resolved["trains"] else {}
+            for step, of_job in (wanted | {"sample": evaluation_gpus(cell, settings, configs)}).items():
+                command = shown_command(resolved, results / scale / str(cell), site, step)
+                print(f"  {step} {cell}: GPUs {of_job}\n    {command}")
+    raise typer.Exit(status)
 
 
 def methods_smoke(
@@ -310,10 +379,14 @@ def _written_as_planned(cell: str, scale: str, results: Path, step: str, setting
 def _folder_to_run(
     cell: str, scale: str, results: Path, allow_dirty: bool, step: str = "", settings: str = ""
 ) -> Path:
-    """The cell's folder, with its cell.yaml. Raises DirtyTree for a cell at paper scale."""
-    from entrobench.cells import read_cell
+    """The cell's folder, with its cell.yaml. Raises ConfigError for a cell that cannot run, DirtyTree for one
+    at paper scale.
+    """
+    from entrobench.cells import CellId, read_cell, require_runnable
     from entrobench.provenance.manifest import require_clean_tree
 
+    configs = checkout_configs()
+    require_runnable(CellId.parse(cell, configs), configs.scale(scale), configs)
     path = _written_as_planned(cell, scale, results, step, settings)
     set_allow_dirty(allow_dirty)
     require_clean_tree(scale, repository_root(), read_cell(path).get("git_commit", "unknown"))

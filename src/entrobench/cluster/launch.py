@@ -22,18 +22,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 from entrobench.cells import read_cell, read_training_cell
 from entrobench.cluster.job import Job, address_of, current_job, requeue
 from entrobench.cluster.on_head import HEAD_FILE, POLL_SECONDS, STOP_FILE, run_passing_on
 from entrobench.cluster.resources import cell_threads
-from entrobench.errors import EntrobenchError, TrainingFailed, Unfinished, UnsupportedPlatform
+from entrobench.errors import (
+    EntrobenchError,
+    MissingInput,
+    TrainingFailed,
+    Unfinished,
+    UnsupportedPlatform,
+)
 from entrobench.evaluation.places import Place
 from entrobench.files import read_json, write_atomic
 from entrobench.images.sif import exec_prefix, image_file, lock_file, require_locked
+from entrobench.machine.devices import leased, machine_gpus
 from entrobench.machine.site import Site
 from entrobench.paths import repository_root
 from entrobench.provenance.manifest import export_code_state
@@ -82,7 +90,38 @@ def launch_training(run_dir: Path, site: Site | None) -> int:
     cell = read_training_cell(run_dir / "cell.yaml")
     if restore(run_dir, cell):
         return 0
-    return run_command(run_dir, cell, site, _verb("train", cell, run_dir))
+    with _devices(cell, "train"):
+        return run_command(run_dir, cell, site, _verb("train", cell, run_dir))
+
+
+def shown_command(cell: dict[str, Any], run_dir: Path, site: Site | None, step: str) -> str:
+    """What a job of a resolved cell runs on one node; or why it cannot. step: train or sample."""
+    image, verb = ("train", "train") if step == "train" else ("evaluate", "sample")
+    try:
+        return shlex.join([*_python(cell, site, run_dir, {}, image), *_verb(verb, cell, run_dir)])
+    except EntrobenchError as error:
+        return f"not yet: {error}"
+
+
+def cuda_environment(python: str) -> dict[str, str]:
+    """What containers/environment.sh says of CUDA in an image, for an environment without images."""
+    homes = sorted(Path(python).parents[1].glob("lib/python3*/site-packages/nvidia/cu13"))
+    home = {"CUDA_HOME": str(homes[0])} if homes else {}
+    return {"VLLM_USE_FLASHINFER_SAMPLER": "0", **home}
+
+
+@contextmanager
+def _devices(cell: dict[str, Any], step: Literal["train", "evaluate"]) -> Iterator[None]:
+    """On a machine with GPUs and no scheduler: GPUs of its own for this job, and what it starts."""
+    if cell["device"] != "cuda" or "SLURM_JOB_ID" in os.environ:
+        yield
+        return
+    of_training = step == "train"
+    number = cell["verl"]["trainer.n_gpus_per_node"] if of_training else cell["model"]["evaluation_gpus"]
+    with leased(number, machine_gpus()) as gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+        print(f"entrobench: on GPU {', '.join(gpus)} of this machine", flush=True)
+        yield
 
 
 def run_command(run_dir: Path, cell: dict[str, Any], site: Site | None, arguments: Sequence[str]) -> int:
@@ -137,6 +176,19 @@ def _launch_evaluation(
 ) -> int:
     """chunks: pattern, below `where`, of what is finished."""
     cell = read_cell(run_dir / "cell.yaml")
+    with _devices(cell, "evaluate"):
+        return _evaluate(verb, run_dir, cell, site, options, where, chunks)
+
+
+def _evaluate(
+    verb: str,
+    run_dir: Path,
+    cell: dict[str, Any],
+    site: Site | None,
+    options: list[str],
+    where: Path,
+    chunks: str,
+) -> int:
     is_invariant = site is not None and site.evaluation.batch_invariant
     environment = {"VLLM_BATCH_INVARIANT": "1"} if is_invariant else {}
     python = _python(cell, site, run_dir, environment, image_name="evaluate")
@@ -195,7 +247,11 @@ def _python(
     environment: what the image's processes get to see beside their own. Raises MissingInput, PinMismatch.
     """
     if site is None or not site.use_images:
-        return [sys.executable]
+        if cell["device"] != "cuda":
+            return [sys.executable]
+        own = require_cuda(_venv_python(cell))
+        os.environ |= cuda_environment(own)
+        return [own]
     image = image_file(image_name, cell["device"], site)
     digest = _locked(image)
     folders = [site.paths.cache, site.paths.scratch, site.paths.mirror, *site.paths.binds]
@@ -206,6 +262,28 @@ def _python(
     is_cuda = cell["device"] == "cuda"
     prefix = exec_prefix(image, nv=is_cuda, binds=binds, environment=environment, scratch=scratch)
     return [*prefix, "python"]
+
+
+def _venv_python(cell: dict[str, Any]) -> str:
+    """Python where no image is used: on GPUs that of `make venv-cuda` where there is one, else this one."""
+    own = repository_root() / ".venv-cuda/bin/python"
+    return str(own) if cell["device"] == "cuda" and own.exists() else sys.executable
+
+
+def require_cuda(python: str) -> str:
+    """`python`, unless it is this one and its torch is not for GPUs: raises MissingInput."""
+    if python == sys.executable:
+        try:
+            is_for_gpus = "+cpu" not in version("torch")
+        except PackageNotFoundError:
+            is_for_gpus = False
+        if not is_for_gpus:
+            raise MissingInput(
+                f"{repository_root()}/.venv-cuda does not exist, and {python} has no torch for GPUs.\n"
+                f"  Type: make venv-cuda   or use images: use_images: true in configs/site.yaml, and make "
+                f"images DEVICE=cuda"
+            )
+    return python
 
 
 @cache
@@ -413,7 +491,7 @@ def node_environment(cell: dict[str, Any], address: str, folder: Path) -> dict[s
         "RAY_AUTH_TOKEN_PATH": str(folder / TOKEN_FILE),
         "RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT": str(JOIN_SECONDS),
         # It calls `ray` by name
-        "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
+        "PATH": f"{Path(_venv_python(cell)).parent}:{os.environ.get('PATH', '')}",
     }
 
 

@@ -59,6 +59,18 @@ def cell_job(site: Site | None, nodes: int, gpus: int, mem_mb: int, what: str) -
     } | _submission(site, site.slurm.partition if gpus else site.slurm.partition_without_gpus)
 
 
+def workstation_job(of_machine: int, nodes: int, gpus: int, mem_mb: int, what: str) -> Resources:
+    """The same on one machine with `of_machine` GPUs and no scheduler. Raises ConfigError where it has fewer
+    than the cell wants: Snakemake would take as many as there are.
+    """
+    if nodes > 1 or gpus > of_machine:
+        raise ConfigError(
+            f"{what} wants {nodes} x {gpus} GPUs, and this machine has {of_machine}.\n  Set trainer.nnodes "
+            f"and trainer.n_gpus_per_node in the scale, or take scale mini, whose cells want one."
+        )
+    return {"mem_mb": mem_mb, "gpu": gpus}
+
+
 def score_memory(samples: int) -> int:
     """Megabytes of a job that reads so many samples."""
     return SCORE_MB + samples * SCORE_KB_PER_SAMPLE // 1000

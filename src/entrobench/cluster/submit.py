@@ -14,7 +14,7 @@ from entrobench.errors import LimitExceeded, MissingInput
 from entrobench.machine.site import Site
 from entrobench.runs.checkpoints import require_world_size
 
-PROFILE = Path("workflow/profiles/slurm")
+SLURM, WORKSTATION, LOCAL = (Path("workflow/profiles") / name for name in ("slurm", "workstation", "local"))
 
 
 def check_limits(estimate: Estimate, site: Site, go: bool) -> None:
@@ -35,12 +35,12 @@ def check_checkpoints(cells: Sequence[CellId], scale: str, configs: Configs, res
 
 
 def snakemake_command(
-    cells: Sequence[CellId], scale: str, results: Path, options: Sequence[str]
+    cells: Sequence[CellId], scale: str, results: Path, profile: Path, options: Sequence[str]
 ) -> list[str]:
     """The Snakemake call that trains and evaluates these cells."""
     scores = [str(results / scale / str(cell) / "scores.csv") for cell in cells]
     return [
-        sys.executable, "-m", "snakemake", "--profile", str(PROFILE), *options, "--", *scores,
+        sys.executable, "-m", "snakemake", "--profile", str(profile), *options, "--", *scores,
     ]  # fmt: skip
 
 
@@ -49,7 +49,8 @@ def run_snakemake(command: Sequence[str], root: Path) -> int:
 
     Raises MissingInput where the profile is missing.
     """
-    if not (root / PROFILE / "config.yaml").exists():
-        raise MissingInput(f"{root / PROFILE}/config.yaml does not exist: this checkout has no SLURM profile")
+    profile = root / command[command.index("--profile") + 1] / "config.yaml"
+    if not profile.exists():
+        raise MissingInput(f"{profile} does not exist: this is no whole checkout")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     return subprocess.run(command, cwd=root, env=os.environ | {"PATH": path}, check=False).returncode

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from entrobench.cells import CellId, resolve, status_of
+from entrobench.cells import CellId, resolve, status_of, why_not
 from entrobench.configs import Configs, Setting, Strict, load_yaml
 from entrobench.cost.arithmetic import (
     Architecture,
@@ -98,7 +98,9 @@ class Cost:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Costs of a target on the site's GPUs and on those that the papers name."""
+    """Costs of a target on the site's GPUs and on those that the papers name. apart: of cells that cannot run
+    (cells.why_not), with the reason; they are in no sum.
+    """
 
     target: str
     scale: str
@@ -107,6 +109,7 @@ class Estimate:
     costs: list[Cost]
     on_papers_gpus: dict[str, Cost]
     shared: dict[str, bool]
+    apart: list[tuple[Cost, str]]
 
     @property
     def gpu_hours(self) -> float:
@@ -138,23 +141,32 @@ def estimate(
         )
     assumptions = load_assumptions(configs)
     wanted = target_cells(target, configs, seeds)
-    earlier = earlier_cells(wanted, configs)
+    settings = configs.scale(scale)
+    reasons = {cell: reason for cell in wanted if (reason := why_not(cell, settings, configs))}
+    earlier = earlier_cells([cell for cell in wanted if cell not in reasons], configs)
+    for cell in earlier_cells(wanted, configs):
+        if cell not in earlier and cell not in wanted:
+            reasons.setdefault(cell, "only cells that cannot run start from it")
     gpu = site_gpu(site.gpus if site is not None else Gpus())
     costs: list[Cost] = []
     on_papers_gpus: dict[str, Cost] = {}
     shared: dict[str, bool] = {}
-    for cell in [*earlier, *wanted]:
+    apart: list[tuple[Cost, str]] = []
+    for cell in dict.fromkeys([*earlier, *reasons, *wanted]):
         resolved = resolve(str(cell), scale, configs, results)
-        is_wanted = cell not in earlier
+        is_wanted = cell in wanted
         model = architecture_of(resolved["model"]["name"], scale, configs, results)
         arguments = (cell, resolved, model, configs, results, assumptions, is_wanted)
+        if cell in reasons:
+            apart.append((cost_of(*arguments, gpu), reasons[cell]))
+            continue
         costs.append(cost_of(*arguments, gpu))
         hardware = assumptions.hardware.get(cell.paper)
         if hardware is not None:
             theirs = papers_gpu(hardware, assumptions, gpu)
             on_papers_gpus[str(cell)] = cost_of(*arguments, theirs)
         shared |= _shared(resolved, model)
-    return Estimate(target, scale, gpu, site is None, costs, on_papers_gpus, shared)
+    return Estimate(target, scale, gpu, site is None, costs, on_papers_gpus, shared, apart)
 
 
 def site_gpu(gpus: Gpus) -> Gpu:

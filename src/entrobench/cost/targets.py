@@ -1,6 +1,8 @@
 """Named groups of cells: `papo_table1`, `papo`, `all`, or one cell. Light, as configs.py."""
 
-from entrobench.cells import CellId, listed_cells, previous_cell
+from collections.abc import Sequence
+
+from entrobench.cells import CellId, listed_cells, previous_cell, require_runnable, why_not
 from entrobench.configs import Configs, require_known
 from entrobench.errors import ConfigError, UnknownName
 
@@ -41,6 +43,15 @@ def target_cells(target: str, configs: Configs, seeds: int | None = None) -> lis
             for seed in (range(seeds) if configs.method(cell.method).trains else [cell.seed])
         ]
     return list(dict.fromkeys(found))
+
+
+def runnable(cells: Sequence[CellId], scale: str, configs: Configs) -> list[CellId]:
+    """Those that can run at this scale. Raises ConfigError, with the reason, where none can."""
+    settings = configs.scale(scale)
+    found = [cell for cell in cells if not why_not(cell, settings, configs)]
+    if cells and not found:
+        require_runnable(cells[0], settings, configs)
+    return found
 
 
 def _artifact_cells(paper: str, name: str, configs: Configs) -> list[CellId]:

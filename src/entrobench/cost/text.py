@@ -32,6 +32,10 @@ def as_json(estimate: Estimate, assumptions: Assumptions) -> dict[str, Any]:
             for cell, cost in estimate.on_papers_gpus.items()
         },
         "shared": estimate.shared,
+        "cannot_run": [
+            {"cell": cost.cell, "gpu_hours": cost.gpu_hours, "disk_gb": cost.disk_gb, "reason": reason}
+            for cost, reason in estimate.apart
+        ],
         "assumptions": assumptions.model_dump(),
     }
 
@@ -44,6 +48,7 @@ def as_text(estimate: Estimate, assumptions: Assumptions, site: Site | None) -> 
         f"{estimate.target} at scale {estimate.scale}: {len(estimate.costs)} cells",
         _table(rows),
         *_totals(estimate, site),
+        _apart(estimate),
         _shared(estimate.shared),
         _assumptions(estimate, assumptions),
         _papers(estimate, assumptions),
@@ -112,6 +117,18 @@ def _totals(estimate: Estimate, site: Site | None) -> list[str]:
     over = over_limits(estimate, site)
     text.append(f"Above the limits: {'; '.join(over)}: needs --go." if over else "Within the site's limits.")
     return [" ".join(text)]
+
+
+def _apart(estimate: Estimate) -> str:
+    """Cells that cannot run, by reason."""
+    of_reason: dict[str, list[Cost]] = defaultdict(list)
+    for cost, reason in estimate.apart:
+        of_reason[reason.rpartition(": ")[2]].append(cost)
+    return "\n".join(
+        f"Cannot run, not counted: {len(costs)} cells, {_number(sum(cost.gpu_hours for cost in costs))} "
+        f"GPU-hours: {reason}"
+        for reason, costs in of_reason.items()
+    )
 
 
 def over_limits(estimate: Estimate, site: Site) -> list[str]:

@@ -77,9 +77,9 @@ def render_table(name: str, paper: str, scale: str, configs: Configs, results: P
     else:
         tidy, shown = sizes_table(name, artifacts.sizes[name], paper, scale, configs, results)
     path = results / scale / paper / name
-    write_atomic(path.with_suffix(".csv"), tidy.to_csv(index=False))
+    write_atomic(path.with_suffix(".csv"), tidy.to_csv(index=False), keep_same=True)
     for suffix in ("md", "tex"):
-        write_atomic(path.with_suffix(f".{suffix}"), render(f"table.{suffix}.j2", t=shown))
+        write_atomic(path.with_suffix(f".{suffix}"), render(f"table.{suffix}.j2", t=shown), keep_same=True)
     return shown
 
 

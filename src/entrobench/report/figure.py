@@ -6,6 +6,7 @@ are drawn together.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -86,10 +87,11 @@ def _is_empty(ax: Axes) -> bool:
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:
-    """Write `name`.png (150 dpi) and `name`.pdf."""
-    for suffix, options in ((".png", {"dpi": 150}), (".pdf", {})):
-        with atomic_path(folder / f"{name}{suffix}") as temporary:
-            figure.savefig(temporary, format=suffix.removeprefix("."), **options)  # type: ignore[arg-type]
+    """Write `name`.png (150 dpi) and `name`.pdf; the same figure is the same bytes."""
+    options: dict[str, dict[str, Any]] = {".png": {"dpi": 150}, ".pdf": {"metadata": {"CreationDate": None}}}
+    for suffix, of_format in options.items():
+        with atomic_path(folder / f"{name}{suffix}", keep_same=True) as temporary:
+            figure.savefig(temporary, format=suffix.removeprefix("."), **of_format)
 
 
 # -- over training steps -------------------------------------------------------------------------------------

@@ -23,9 +23,11 @@ from entrobench.cells import (
     previous_cell,
     prompt_file,
     prompt_files_of,
+    require_runnable,
     resolve,
     training_file,
     training_prompt,
+    why_not,
 )
 from entrobench.cluster.resources import (
     GRADE_MB,
@@ -34,6 +36,7 @@ from entrobench.cluster.resources import (
     cpu_job,
     models_beside,
     score_memory,
+    workstation_job,
 )
 from entrobench.configs import Configs
 from entrobench.cost.estimate import problems_of
@@ -49,11 +52,12 @@ Resources = dict[str, Any]
 class Lookups:
     """Look-ups for one configuration and one results folder.
 
-    site: of the cluster that jobs are submitted to; None on one machine, whose jobs ask for memory only.
+    site: of the cluster that jobs are submitted to; None on one machine, whose jobs ask for memory only, and
+    for GPUs where it has been told that it has some. gpus: that many.
     """
 
-    def __init__(self, configs: Configs, results: Path, site: Site | None) -> None:
-        self.configs, self.results, self.site = configs, results, site
+    def __init__(self, configs: Configs, results: Path, site: Site | None, gpus: int = 0) -> None:
+        self.configs, self.results, self.site, self.gpus = configs, results, site, gpus
         # Asked for once per resource of every job
         self._devices = cache(self._look_up_devices)
         self._jobs = cache(self._look_up_job)
@@ -116,10 +120,16 @@ class Lookups:
         return [self.cell_folder(scale, cell) / "scores.csv" for cell in untrained]
 
     def report_cells(self, scale: str, paper: str) -> list[CellId]:
-        """Cells that the report of a paper shows; without `cells` in the scale all that are listed."""
-        wanted = self.configs.scale(scale).cells
-        cells = listed_cells(paper, self.configs)
-        return [cell for cell in cells if not wanted or f"{cell.experiment}/{cell.method}" in wanted]
+        """Cells that are run for the report of a paper: of the scale's `cells`, or else of all that are
+        listed, those that can run.
+        """
+        settings = self.configs.scale(scale)
+        return [
+            cell
+            for cell in listed_cells(paper, self.configs)
+            if (not settings.cells or f"{cell.experiment}/{cell.method}" in settings.cells)
+            and not why_not(cell, settings, self.configs)
+        ]
 
     def cell_folder(self, scale: str, cell: CellId | str) -> Path:
         """Folder of a cell's results."""
@@ -142,6 +152,7 @@ class Lookups:
         return OF_STEP[step](self._resolved(scale, cell))
 
     def _resolve(self, scale: str, cell: str) -> dict[str, Any]:
+        require_runnable(CellId.parse(cell, self.configs), self.configs.scale(scale), self.configs)
         return resolve(cell, scale, self.configs, self.results)
 
     # -- files of a cell -------------------------------------------------------------------------------------
@@ -339,14 +350,19 @@ class Lookups:
             # Snakemake passes on what a function's parameters name
             return lambda wildcards: self._jobs(step, mem_mb, wildcards.scale, wildcards.cell)[key]
 
-        return {key: look_up(key) for key in cell_job(self.site, 1, 0, mem_mb, step)}
+        return {key: look_up(key) for key in self._cell_job(1, 0, mem_mb, step)}
 
     def heavy_threads(self, step: str, cores: Callable[[], int]) -> int | Callable[..., int]:
-        """All cores on one machine, so that heavy jobs run in turn; on a cluster the cell's share.
+        """All cores on one machine, so that heavy jobs run in turn; where it has GPUs, and on a cluster, the
+        share of the cell's GPUs.
 
         cores: asked on one machine only, since Snakemake has no number of cores where SLURM runs the jobs.
         """
-        site = self.site
+        site, gpus = self.site, self.gpus
+        if site is None and gpus:
+            return lambda wildcards: (
+                cores() * max(1, self._devices(step, wildcards.scale, wildcards.cell)[1]) // gpus or 1
+            )
         if site is None:
             return cores()
         return lambda wildcards: cell_threads(site, self._devices(step, wildcards.scale, wildcards.cell)[1])
@@ -364,4 +380,9 @@ class Lookups:
 
     def _look_up_job(self, step: str, mem_mb: int, scale: str, name: str) -> Resources:
         nodes, gpus = self._devices(step, scale, name)
-        return cell_job(self.site, nodes, gpus, mem_mb, f"{step} {name} at scale {scale}")
+        return self._cell_job(nodes, gpus, mem_mb, f"{step} {name} at scale {scale}")
+
+    def _cell_job(self, nodes: int, gpus: int, mem_mb: int, what: str) -> Resources:
+        if self.site is None and self.gpus:
+            return workstation_job(self.gpus, nodes, gpus, mem_mb, what)
+        return cell_job(self.site, nodes, gpus, mem_mb, what)
