@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONUNBUFFERED := 1
 
 .PHONY: smoke site slice eval-real test tests check lint style types cells cell methods methods-smoke verify-data contamination lock lock-check \
-	images images-check estimate cells-run doctor venv-cuda bench bench-kernels bench-steps bench-grading bench-scoring bench-dag \
+	images images-check estimate cells-run doctor controller venv-cuda bench bench-kernels bench-steps bench-grading bench-scoring bench-dag \
 	bench-jobs stats cluster-test gpu-check
 
 smoke: $(INSTALLED)
@@ -72,8 +72,13 @@ cells-run: $(INSTALLED)
 venv-cuda:
 	@bash workflow/scripts/setup.sh cuda
 
+# What the login node of a cluster needs, and no more: a minute, 400 MB; jobs run in images (docs/cluster.md)
+controller:
+	@test -e $(INSTALLED) || bash workflow/scripts/setup.sh controller
+
 # Is everything here that a scale needs, and what to do: make doctor SCALE=paper
-doctor: $(INSTALLED)
+doctor:
+	@test -e $(INSTALLED) -o -e .venv/.controller || $(MAKE) --no-print-directory $(INSTALLED)
 	@$(BIN)/entrobench doctor --scale $(SCALE)
 
 # Kernels, attention and verl's engine against what they should compute, on this machine's GPU or, in part, its CPU

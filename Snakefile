@@ -19,7 +19,12 @@ from entrobench.images.sif import (
     lock_file,
     require_locked,
 )
-from entrobench.machine.site import export_paths, load_site, site_or_none
+from entrobench.machine.site import (
+    export_binds,
+    export_paths,
+    load_site,
+    site_or_none,
+)
 from entrobench.paths import from_here
 from entrobench.provenance.manifest import export_code_state
 from entrobench.report.artifacts import (

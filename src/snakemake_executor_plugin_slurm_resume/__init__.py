@@ -24,6 +24,8 @@ from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
+from entrobench.machine.site import site_or_none
+
 __all__ = ["Executor", "ExecutorSettings", "common_settings"]
 
 # What of a comment stands in front of the settings
@@ -79,6 +81,8 @@ class Executor(SlurmExecutor):
         super().__post_init__(test_mode)
         # Snakemake holds the lock of the working directory: nobody else waits for these jobs
         self._orphans = left_in_queue(Path(self.workflow.workdir_init))
+        site = site_or_none(Path(self.workflow.workdir_init) / "configs")
+        self._prologue = site.slurm.prologue if site is not None else []
 
     def run_job(self, job: JobExecutorInterface) -> None:
         """Submit the job, or watch the one that an earlier controller has submitted."""
@@ -114,6 +118,10 @@ class Executor(SlurmExecutor):
         first = self.workflow.executor_settings.init_seconds_before_status_checks
         longest = value if first is None else min(value, 3 * first)
         SlurmExecutor.next_seconds_between_status_checks.fset(self, longest)
+
+    def format_job_exec(self, job: JobExecutorInterface) -> str:
+        """The command of a job, after what the site wants each job to run first."""
+        return "\n".join([*self._prologue, super().format_job_exec(job)])
 
     def additional_general_args(self) -> str:
         """Options of the Snakemake that runs inside a job."""

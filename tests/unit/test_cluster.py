@@ -131,8 +131,13 @@ def test_object_store_is_limited_by_shared_memory():
 
 
 def test_ray_folder_stays_short():
-    assert launch.ray_folder("/local", "123", 1) == "/local/ray-123-1"
-    assert launch.ray_folder("/local/" + "x" * 40, "123", 1) == "/tmp/ray-123-1"
+    def folder(scratch: str, use_images: bool = False) -> str:
+        site = SITE.model_copy(update={"paths": Paths(scratch=scratch), "use_images": use_images})
+        return launch.ray_folder(site, "123", 1)
+
+    assert folder("/local") == "/local/ray-123-1"
+    assert folder("/local/" + "x" * 40) == "/tmp/ray-123-1"
+    assert folder("/local", use_images=True) == "/tmp/ray-123-1", "the job's own /tmp"
 
 
 @pytest.fixture
@@ -379,8 +384,15 @@ def test_scratch_of_the_site_is_where_ray_works(tmp_path: Path, has_cuda: None):
 def test_scratch_of_the_site_is_tmp_inside_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(launch, "_locked", lambda image: "0" * 64)
     site = SITE.model_copy(update={"paths": Paths(scratch=str(tmp_path)), "use_images": True})
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
     command = " ".join(launch._python(CELL, site, tmp_path / "a/b/c/d/e/run", {}))
-    assert f"--bind {tmp_path}:/tmp --bind {tmp_path}:/var/tmp" in command
+    own = f"{tmp_path}/entrobench-77"
+    assert f"--bind {own}:/tmp --bind {own}:/var/tmp" in command
+    assert "env --unset=CC " in command
+    with launch._own_folder(site):
+        assert Path(own).stat().st_mode & 0o777 == 0o700
+    assert not Path(own).exists()
+    assert tmp_path.exists()
 
 
 def test_the_sites_mirror_and_cache_reach_downloads_and_a_variable_wins(monkeypatch: pytest.MonkeyPatch):

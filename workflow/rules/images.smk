@@ -22,9 +22,10 @@ def image(name):
     return str(image_file(name, device, site_or_none(CONFIGS.root)).resolve())
 
 
-# An image has no git: what runs in one is told here which code it is
+# An image has no git: what runs in one is told here which code it is; and it sees the site's folders
 if wants_images():
     export_code_state(CONFIGS.root.parent)
+    export_binds(site_or_none(CONFIGS.root), RESULTS)
 
 
 def check_images():

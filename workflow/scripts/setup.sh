@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # Creates a Python environment of this checkout. Run by `make`; safe to run again.
-#   setup.sh       .venv/: everything, on a CPU
-#   setup.sh cuda  .venv-cuda/: training and evaluation on GPUs, where no images are used
+#   setup.sh             .venv/: everything, on a CPU
+#   setup.sh controller  .venv/: what a cluster's login node needs, whose jobs run in images
+#   setup.sh cuda        .venv-cuda/: training and evaluation on GPUs, where no images are used
 #   PYTHON       Python 3.11 to use (default: python3.11, else python3)
 #   TORCH_INDEX  package index that has a CPU build of torch, where pip itself finds none
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 started=$SECONDS
-kind=${1:-cpu} environment=.venv
-[ "$kind" = cpu ] || environment=.venv-cuda
+kind=${1:-cpu} environment=.venv mark=.installed
+[ "$kind" != cuda ] || environment=.venv-cuda
+[ "$kind" != controller ] || mark=.controller
 # What installers say goes to a log, which is shown where one fails
 log=$PWD/.setup.log
 exec 3>&1 4>&2 > "$log" 2>&1
@@ -21,7 +23,7 @@ python=${PYTHON:-$(command -v python3.11 || command -v python3 || true)}
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 [ "$version" = 3.11 ] || fail "expected Python 3.11, found $version at $python." \
   "The locked packages are for 3.11. Name another one: make PYTHON=/path/to/python3.11"
-command -v "${CXX:-g++}" > /dev/null || fail "no C++ compiler (${CXX:-g++}): kernels are compiled with it, by the tests too." \
+[ "$kind" = controller ] || command -v "${CXX:-g++}" > /dev/null || fail "no C++ compiler (${CXX:-g++}): kernels are compiled with it, by the tests too." \
   "Install one (Debian and Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++), or name it: CXX=clang++"
 
 # Compiled bytecode makes every later start several times faster, and a dozen processes start in a training run
@@ -44,8 +46,10 @@ lock=requirements/$kind.lock
 say "installing $(grep -c '^[a-z0-9].*==' "$lock") locked packages"
 install --require-hashes -r "$lock"
 install --editable .
-say "installing the grading process's own packages"
-install --target $environment/grader-packages --require-hashes -r requirements/grader.lock
+if [ "$kind" != controller ]; then
+  say "installing the grading process's own packages"
+  install --target $environment/grader-packages --require-hashes -r requirements/grader.lock
+fi
 # CUDA's packages lack the names that a linker asks for, and the folder where it looks for them (as in install.sh)
 for home in $environment/lib/python3*/site-packages/nvidia/cu13; do
   [ -d "$home/lib" ] || continue
@@ -56,6 +60,6 @@ for home in $environment/lib/python3*/site-packages/nvidia/cu13; do
   done
 done
 say "compiling bytecode"
-$environment/bin/python -m compileall -q -j 2 $environment/lib $environment/grader-packages > /dev/null || true # some packages ship files for other Pythons
-touch $environment/.installed
+$environment/bin/python -m compileall -q -j 2 $environment/lib $environment/grader-packages > /dev/null 2>&1 || true # some packages ship files for other Pythons
+touch $environment/$mark
 say "environment ready in $environment"

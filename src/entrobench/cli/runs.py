@@ -5,7 +5,7 @@ import sys
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -58,6 +58,7 @@ def add_to(app: typer.Typer) -> None:
         intervene,
         launch,
         submit,
+        sbatch,
         run,
         methods_smoke,
     ):
@@ -293,6 +294,26 @@ def submit(
     options = ["--dry-run", "--quiet", "rules"] if dry_run else []
     command = snakemake_command(cells, scale, results, SLURM, options)
     raise typer.Exit(run_snakemake(command, root))
+
+
+def sbatch(
+    cell: Cell,
+    step: Annotated[Step, typer.Option(help="train or sample.")] = Step.train,
+    scale: Scale = "paper",
+    results: Results = Path("results"),
+) -> None:
+    """Print the script of a cell's job for sbatch, as Snakemake would submit it, to submit by hand."""
+    from entrobench.machine.site import load_site
+    from entrobench.workflow.lookups import Lookups
+    from entrobench.workflow.script import batch_script
+
+    if step == Step.intervene:
+        raise typer.BadParameter("--step: expected train or sample")
+    configs = checkout_configs()
+    site = load_site(configs.root)
+    lookups = Lookups(configs, results, site)
+    kind: Literal["train", "sample"] = "train" if step == Step.train else "sample"
+    print(batch_script(cell, kind, scale, lookups, site, repository_root()), end="")
 
 
 def run(

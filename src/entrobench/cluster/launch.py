@@ -27,6 +27,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
+import psutil
+
 from entrobench.cells import read_cell, read_training_cell
 from entrobench.cluster.job import Job, address_of, current_job, requeue
 from entrobench.cluster.on_head import HEAD_FILE, POLL_SECONDS, STOP_FILE, run_passing_on
@@ -41,6 +43,7 @@ from entrobench.errors import (
 from entrobench.evaluation.places import Place
 from entrobench.files import read_json, write_atomic
 from entrobench.images.sif import exec_prefix, image_file, lock_file, require_locked
+from entrobench.machine.backend import raise_file_limit
 from entrobench.machine.devices import leased, machine_gpus
 from entrobench.machine.site import Site
 from entrobench.paths import repository_root
@@ -90,7 +93,7 @@ def launch_training(run_dir: Path, site: Site | None) -> int:
     cell = read_training_cell(run_dir / "cell.yaml")
     if restore(run_dir, cell):
         return 0
-    with _devices(cell, "train"):
+    with _devices(cell, "train"), _own_folder(site):
         return run_command(run_dir, cell, site, _verb("train", cell, run_dir))
 
 
@@ -127,6 +130,7 @@ def _devices(cell: dict[str, Any], step: Literal["train", "evaluate"]) -> Iterat
 def run_command(run_dir: Path, cell: dict[str, Any], site: Site | None, arguments: Sequence[str]) -> int:
     """Run `python ARGUMENTS` as the training command of `cell`, in its job; requeue the job at its limit."""
     nodes = cell["verl"]["trainer.nnodes"]
+    raise_file_limit()
     job = current_job()
     write_job_times(
         run_dir,
@@ -176,7 +180,7 @@ def _launch_evaluation(
 ) -> int:
     """chunks: pattern, below `where`, of what is finished."""
     cell = read_cell(run_dir / "cell.yaml")
-    with _devices(cell, "evaluate"):
+    with _devices(cell, "evaluate"), _own_folder(site):
         return _evaluate(verb, run_dir, cell, site, options, where, chunks)
 
 
@@ -254,14 +258,36 @@ def _python(
         return [own]
     image = image_file(image_name, cell["device"], site)
     digest = _locked(image)
-    folders = [site.paths.cache, site.paths.scratch, site.paths.mirror, *site.paths.binds]
+    folders = [site.paths.cache, site.paths.mirror, *site.paths.binds]
     binds = [run_dir.resolve().parents[4], *(Path(folder) for folder in folders if folder)]
     environment = {**environment, "ENTROBENCH_IMAGE_DIGEST": digest}  # for the cell's manifest
     export_code_state(repository_root())
-    scratch = Path(site.paths.scratch) if site.paths.scratch else None
     is_cuda = cell["device"] == "cuda"
-    prefix = exec_prefix(image, nv=is_cuda, binds=binds, environment=environment, scratch=scratch)
+    prefix = exec_prefix(image, nv=is_cuda, binds=binds, environment=environment, scratch=job_folder(site))
     return [*prefix, "python"]
+
+
+def job_folder(site: Site) -> Path:
+    """/tmp of this job's containers, on each of its nodes: a folder of its own in the site's scratch folder.
+
+    Two runs on one node would meet in one /tmp, and nobody would tidy up what Triton, vLLM and Ray leave.
+    """
+    base = Path(os.path.expandvars(site.paths.scratch or "/tmp")).expanduser()
+    return base / f"entrobench-{os.environ.get('SLURM_JOB_ID', os.getpid())}"
+
+
+@contextmanager
+def _own_folder(site: Site | None) -> Iterator[None]:
+    """Make this job's folder on this node where images are used, and remove it at the end."""
+    if site is None or not site.use_images:
+        yield
+        return
+    folder = job_folder(site)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _venv_python(cell: dict[str, Any]) -> str:
@@ -326,7 +352,7 @@ class _Nodes:
         for name in (HEAD_FILE, STOP_FILE):
             (self.folder / name).unlink(missing_ok=True)
         _write_secret(self.folder / TOKEN_FILE, secrets.token_hex(32))
-        host = socket.gethostbyname(address_of(self.head))
+        host = host_address(self.head, self.site.interface)
         address = f"{host}:{free_port(host, self.site.ray_port)}"
         print(
             f"entrobench: Ray on {', '.join(self.job.nodes)}, head {address}; logs: {self.folder}", flush=True
@@ -347,7 +373,7 @@ class _Nodes:
                 stdout=stream,
                 stderr=stream,
                 stdin=subprocess.DEVNULL,
-                env=os.environ | node_environment(self.cell, address, self.folder),
+                env=os.environ | node_environment(self.cell, address, self.folder, self.site.interface),
                 start_new_session=True,  # signals of the job reach it through this process only
             )
 
@@ -406,22 +432,48 @@ class _Nodes:
         (self.folder / TOKEN_FILE).unlink(missing_ok=True)
 
     def _stop_ray(self) -> None:
-        """End Ray's processes, daemons that may outlive the task that started them, and remove its folder."""
+        """End Ray's processes, daemons that may outlive the task that started them, keep their logs where the
+        run has failed, and remove their folder.
+        """
         python = _python(self.cell, self.site, self.run_dir, {})
         stop = shlex.join([*python, "-m", "ray.scripts.scripts", "stop", "--force"])
         tasks = []
         for rank, node in enumerate(self.job.nodes):
-            # Where Ray has made it: an image's /tmp may be another than the machine's
-            folder = ray_folder(self.site.paths.scratch, self.job.id, rank)
-            remove = shlex.join([*python[:-1], "rm", "-rf", folder])
+            ray = ray_folder(self.site, self.job.id, rank)
+            own = ray
+            if self.site.use_images:  # whose /tmp it is
+                own = str(job_folder(self.site))
+                ray = f"{own}/{Path(ray).name}"
+            after = shlex.join(["rm", "-rf", own])
+            if self._head().get("exit") not in (0, Unfinished.exit_status):
+                kept = self.run_dir / "logs" / "ray" / self.job.id / node
+                kept.mkdir(parents=True, exist_ok=True)
+                after = f"{shlex.join(['cp', '-r', f'{ray}/session_latest/logs/.', str(kept)])}; {after}"
             with (self.folder / f"{node}.stop.log").open("wb") as log:
-                command = [*_task_on(node, 1), "sh", "-c", f"{stop}; {remove}"]
+                command = [*_task_on(node, 1), "sh", "-c", f"{stop}; {after}"]
                 tasks.append(subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL))
         for task in tasks:
             try:
                 task.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 task.terminate()
+
+
+def host_address(node: str, interface: str) -> str:
+    """IPv4 address of a node for the others: of a network interface of this machine, else as SLURM knows it.
+
+    Raises UnsupportedPlatform for an interface that is not here.
+    """
+    if not interface:
+        return socket.gethostbyname(address_of(node))
+    here = psutil.net_if_addrs()
+    found = [each.address for each in here.get(interface, []) if each.family == socket.AF_INET]
+    if not found:
+        raise UnsupportedPlatform(
+            f"{node} has no interface {interface!r} with an IPv4 address (interface in configs/site.yaml), "
+            f"only {', '.join(sorted(here))}"
+        )
+    return found[0]
 
 
 def node_command(
@@ -441,7 +493,7 @@ def node_command(
     memory = site.gpus.mem_gb_per_gpu * 1e9 * gpus
     folder = node_folder(run_dir)
     # The image has a PATH of its own; the rest srun passes on to both kinds of task
-    environment = node_environment(cell, address, folder)
+    environment = node_environment(cell, address, folder, site.interface)
     prefix = _python(cell, site, run_dir, {k: v for k, v in environment.items() if k != "PATH"})
     ray = {
         "address": address,
@@ -451,13 +503,15 @@ def node_command(
         "num-gpus": gpus,
         "object-store-memory": verl.get("ray_kwargs.ray_init.object_store_memory")
         or object_store_bytes(memory, shutil.disk_usage(SHARED_MEMORY).free),
-        "temp-dir": ray_folder(site.paths.scratch, job.id, job.nodes.index(node)),
+        "temp-dir": ray_folder(site, job.id, job.nodes.index(node)),
     }
     python = prefix[-1]
     if node == job.nodes[0]:
         ray["include-dashboard"] = "false"  # an option of Ray's head only
+    own = ["sh", "-c", 'mkdir -m 700 -p "$0" && exec "$@"', str(job_folder(site))] if site.use_images else []
     return [
         *_task_on(node, threads),
+        *own,
         *[*prefix, "-m", "ray.scripts.scripts", "symmetric-run"],
         *[text for option, value in ray.items() for text in (f"--{option}", str(value))],
         *["--", python, "-m", "entrobench.cluster.on_head", str(folder), "--", python, *arguments],
@@ -466,7 +520,8 @@ def node_command(
 
 def _task_on(node: str, threads: int) -> list[str]:
     """srun of one task on one node, beside others, with all of the job's memory and GPUs there."""
-    task = ["srun", "--overlap", "--nodes=1", "--ntasks=1", f"--nodelist={node}"]
+    task = ["srun", "--overlap", "--mpi=none", "--cpu-bind=none"]
+    task += ["--nodes=1", "--ntasks=1", f"--nodelist={node}"]
     return [*task, f"--cpus-per-task={threads}", "--mem=0", "--unbuffered"]
 
 
@@ -475,13 +530,18 @@ def node_folder(run_dir: Path) -> Path:
     return run_dir.resolve() / "logs" / "nodes"
 
 
-def node_environment(cell: dict[str, Any], address: str, folder: Path) -> dict[str, str]:
+def node_environment(cell: dict[str, Any], address: str, folder: Path, interface: str = "") -> dict[str, str]:
     """What every process of the run sees, on every node: Ray's workers inherit it from Ray."""
     from entrobench.machine.backend import CPU_ENVIRONMENT
     from entrobench.training.launch import ENVIRONMENT, VERL_ON_CPU
 
+    sockets = ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME") if interface else ()
     return {
         **ENVIRONMENT,
+        **{name: os.environ.get(name, interface) for name in sockets},
+        # The guard says which transport NCCL has chosen
+        "NCCL_DEBUG": os.environ.get("NCCL_DEBUG", "INFO"),
+        "NCCL_DEBUG_SUBSYS": os.environ.get("NCCL_DEBUG_SUBSYS", "INIT,NET"),
         **(CPU_ENVIRONMENT | VERL_ON_CPU if cell["device"] == "cpu" else {}),
         "ENTROBENCH_RAY_ADDRESS": address,
         # symmetric-run asks this Ray, and no other, for its nodes
@@ -525,7 +585,10 @@ def object_store_bytes(memory: float, shared_memory_free: float) -> int:
     return int(min(0.3 * memory, 0.9 * shared_memory_free))
 
 
-def ray_folder(scratch: str, job_id: str, rank: int) -> str:
-    """Ray's folder on a node; in /tmp where the site's scratch path is too long for Ray's sockets."""
-    folder = f"{scratch or '/tmp'}/ray-{job_id}-{rank}"
+def ray_folder(site: Site, job_id: str, rank: int) -> str:
+    """Ray's folder on a node, as its processes see it: in an image in the job's own /tmp, else in the site's
+    scratch folder; in /tmp where that path is too long for Ray's sockets.
+    """
+    base = "/tmp" if site.use_images else os.path.expandvars(site.paths.scratch or "/tmp")
+    folder = f"{base}/ray-{job_id}-{rank}"
     return folder if len(folder) <= LONGEST_RAY_FOLDER else f"/tmp/ray-{job_id}-{rank}"

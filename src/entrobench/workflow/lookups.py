@@ -39,10 +39,17 @@ from entrobench.cluster.resources import (
     workstation_job,
 )
 from entrobench.configs import Configs
-from entrobench.cost.estimate import problems_of
+from entrobench.cost.estimate import (
+    architecture_of,
+    cost_of,
+    load_assumptions,
+    problems_of,
+    site_gpu,
+)
 from entrobench.data.sources import is_offline, mirrored
+from entrobench.errors import EntrobenchError
 from entrobench.files import read_json
-from entrobench.machine.site import Site
+from entrobench.machine.site import Gpus, Site
 from entrobench.paths import shared_data
 from entrobench.workflow.depends import OF_STEP, prepared
 
@@ -380,9 +387,28 @@ class Lookups:
 
     def _look_up_job(self, step: str, mem_mb: int, scale: str, name: str) -> Resources:
         nodes, gpus = self._devices(step, scale, name)
-        return self._cell_job(nodes, gpus, mem_mb, f"{step} {name} at scale {scale}")
+        hours = self._hours(step, scale, name) if self.site is not None and gpus else None
+        return self._cell_job(nodes, gpus, mem_mb, f"{step} {name} at scale {scale}", hours)
 
-    def _cell_job(self, nodes: int, gpus: int, mem_mb: int, what: str) -> Resources:
+    def _hours(self, step: str, scale: str, name: str) -> float | None:
+        """Hours that a job of a cell is estimated to take (cost/estimate.py); None where it is not known."""
+        cell, resolved = CellId.parse(name, self.configs), self._resolved(scale, name)
+        gpu = site_gpu(self.site.gpus if self.site is not None else Gpus())
+        try:
+            model = architecture_of(resolved["model"]["name"], scale, self.configs, self.results)
+            assumptions = load_assumptions(self.configs)
+            cost = cost_of(cell, resolved, model, self.configs, self.results, assumptions, True, gpu)
+        except EntrobenchError:
+            return None
+        share = 1 + assumptions.overhead.value
+        if step == "train":
+            return share * (cost.generate + cost.logprob + cost.update) / cost.gpus
+        jobs = self._devices(step, scale, name)[1] * (self.site.evaluation.shards if self.site else 1)
+        return share * cost.evaluate / jobs
+
+    def _cell_job(
+        self, nodes: int, gpus: int, mem_mb: int, what: str, hours: float | None = None
+    ) -> Resources:
         if self.site is None and self.gpus:
             return workstation_job(self.gpus, nodes, gpus, mem_mb, what)
-        return cell_job(self.site, nodes, gpus, mem_mb, what)
+        return cell_job(self.site, nodes, gpus, mem_mb, what, hours)
