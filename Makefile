@@ -72,7 +72,7 @@ cells-run: $(INSTALLED)
 venv-cuda:
 	@bash workflow/scripts/setup.sh cuda
 
-# What the login node of a cluster needs, and no more: a minute, 400 MB; jobs run in images (docs/cluster.md)
+# What the login node of a cluster needs, and no more: a minute; jobs run in images (docs/cluster.md)
 controller:
 	@test -e $(INSTALLED) || bash workflow/scripts/setup.sh controller
 

@@ -24,9 +24,9 @@ gpu requirements/evaluate-cuda.in -c requirements/cuda.lock -o requirements/eval
 compile requirements/evaluate-cpu.in -c requirements/cpu.lock --excludes requirements/excludes.txt \
   -o requirements/evaluate-cpu.lock
 compile requirements/site.in -c requirements/cpu.lock -o requirements/report.lock
-# What a login node needs: Snakemake, and what submits, lists, estimates and renders
-compile pyproject.toml --extra cli --extra cluster --extra data --extra report \
-  -c requirements/cpu.lock --excludes requirements/excludes.txt --overrides requirements/overrides.txt -o requirements/controller.lock
+# What a login node needs: Snakemake, and what submits, lists and estimates; reports are jobs, in an image
+compile pyproject.toml requirements/controller.in --extra cli --extra cluster -c requirements/cpu.lock \
+  --excludes requirements/excludes.txt --overrides requirements/overrides.txt -o requirements/controller.lock
 compile requirements/build.in -o requirements/build.lock
 # uv gives no hash for a file in a folder of wheels, where torch's CPU build may come from
 "$python" -m pip download --quiet --progress-bar off ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} --no-deps --dest wheels \

@@ -127,9 +127,11 @@ def check_environment(place: Place) -> Check:
     """The Python environment: its version, and the packages that this machine itself needs."""
     version = ".".join(map(str, sys.version_info[:3]))
     wanted = ["snakemake", "pandas", "pydantic"]
-    if not place.is_cluster:
+    # Where jobs run in images, this machine plans and submits
+    runs_here = not place.is_cluster and not (place.site is not None and place.site.use_images)
+    if runs_here:
         wanted += ["torch", "verl", "transformers", "lm_eval"]
-    if place.site is not None and place.is_cluster:
+    if place.site is not None:
         wanted.append("snakemake-executor-plugin-slurm")
     absent = [name for name in wanted if not _installed(name)]
     if sys.version_info[:2] != (3, 11):
@@ -138,7 +140,7 @@ def check_environment(place: Place) -> Check:
         )
     if absent:
         return Check("python", "missing", f"Python {version} without {', '.join(absent)}", "make check")
-    if not place.is_cluster and (reason := why_not_vllm()) is not None:
+    if runs_here and (reason := why_not_vllm()) is not None:
         return Check("python", "warn", f"Python {version}; transformers generates in place of vLLM: {reason}")
     return Check("python", "ok", f"Python {version} with {', '.join(wanted)}")
 

@@ -94,6 +94,9 @@ def _evaluation(cell: dict[str, Any], place: Place) -> Answer:
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             found = reasons(prepare(cell, own_model(cell, place), place))
+    except ModuleNotFoundError as error:
+        known = f"cannot be told in a controller's environment ({error})"
+        return Answer(name, f"{known}. Type: make .venv/.installed")
     except (EntrobenchError, OSError) as error:
         return Answer(name, f"waits: {error}")
     kept = [benchmark for benchmark, reason in found.items() if reason == "is kept"]
