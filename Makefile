@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONUNBUFFERED := 1
 
 .PHONY: smoke site slice eval-real test tests check lint style types cells cell methods methods-smoke verify-data contamination lock lock-check \
-	images images-check estimate cells-run doctor controller venv-cuda bench bench-kernels bench-steps bench-grading bench-scoring bench-dag \
+	images images-pull images-check estimate cells-run doctor controller programs venv-cuda bench bench-kernels bench-steps bench-grading bench-scoring bench-dag \
 	bench-jobs stats cluster-test gpu-check
 
 smoke: $(INSTALLED)
@@ -61,11 +61,11 @@ cell: $(INSTALLED)
 	@$(BIN)/entrobench run $(CELL) --scale $(SCALE) $(if $(GPUS),--gpus $(GPUS)) $(DRY)
 
 # What a group of cells would cost: make estimate TARGET=papo_table1 (SEEDS=3); docs/cost.md
-estimate: $(INSTALLED)
+estimate: programs
 	@$(BIN)/entrobench estimate $(TARGET) --scale $(or $(filter-out smoke,$(SCALE)),paper) $(if $(SEEDS),--seeds $(SEEDS))
 
 # The same, then the cells through SLURM; above a limit of configs/site.yaml only with GO=--go
-cells-run: $(INSTALLED)
+cells-run: programs
 	@$(BIN)/entrobench submit $(TARGET) --scale $(or $(filter-out smoke,$(SCALE)),paper) $(if $(SEEDS),--seeds $(SEEDS)) $(GO)
 
 # Training and evaluation on GPUs without images: use_images: false in configs/site.yaml, or no site.yaml; 10 GB
@@ -74,11 +74,14 @@ venv-cuda:
 
 # What the login node of a cluster needs, and no more: a minute; jobs run in images (docs/cluster.md)
 controller:
-	@test -e $(INSTALLED) || bash workflow/scripts/setup.sh controller
+	@test -e $(INSTALLED) -o -e .venv/.controller || bash workflow/scripts/setup.sh controller
+
+# Either environment
+programs:
+	@test -e .venv/.controller || $(MAKE) --no-print-directory $(INSTALLED)
 
 # Is everything here that a scale needs, and what to do: make doctor SCALE=paper
-doctor:
-	@test -e $(INSTALLED) -o -e .venv/.controller || $(MAKE) --no-print-directory $(INSTALLED)
+doctor: programs
 	@$(BIN)/entrobench doctor --scale $(SCALE)
 
 # Kernels, attention and verl's engine against what they should compute, on this machine's GPU or, in part, its CPU
@@ -149,11 +152,15 @@ lock-check: $(INSTALLED)
 
 # Container images (docs/images.md), as root: make images IMAGES="report train" DEVICE=cuda; default: all, for CPU
 DEVICE ?= cpu
-images: $(INSTALLED)
-	@$(BIN)/entrobench images build $(IMAGES) --device $(DEVICE)
+images: programs
+	@$(BIN)/entrobench images build $(IMAGES) --device $(DEVICE) $(PUBLISH)
+
+# Published ones, from images_from of configs/site.yaml, checked against containers/images.lock.yaml
+images-pull: programs
+	@$(BIN)/entrobench images pull $(IMAGES) --device $(DEVICE)
 
 # Are the SIF files on disk the recorded ones?
-images-check: $(INSTALLED)
+images-check: programs
 	@$(BIN)/entrobench images check $(IMAGES) --device $(DEVICE)
 
 $(INSTALLED): requirements/cpu.lock requirements/torch.txt requirements/grader.lock pyproject.toml

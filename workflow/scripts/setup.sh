@@ -61,5 +61,7 @@ for home in $environment/lib/python3*/site-packages/nvidia/cu13; do
 done
 say "compiling bytecode"
 $environment/bin/python -m compileall -q -j 2 $environment/lib $environment/grader-packages > /dev/null 2>&1 || true # some packages ship files for other Pythons
+# A login node's quota is small, and nothing else is installed there
+[ "$kind" != controller ] || $environment/bin/python -m pip uninstall --quiet --yes uv
 touch $environment/$mark
 say "environment ready in $environment"

@@ -29,6 +29,7 @@ def add_to(app: typer.Typer) -> None:
     """Add `images` with its own verbs."""
     images = typer.Typer(help="Container images (docs/images.md).", no_args_is_help=True)
     images.command()(build)
+    images.command()(pull)
     images.command()(check)
     app.add_typer(images, name="images", rich_help_panel="Images")
 
@@ -39,6 +40,9 @@ def build(
     folder: Folder = None,
     lock: Lock = None,
     missing: Annotated[bool, typer.Option("--missing", help="Only what is not as recorded.")] = False,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Record them in the lock, for all, not as this machine's own.")
+    ] = False,
 ) -> None:
     """Build images, as root, and record them."""
     from entrobench.images.build import build_images
@@ -48,7 +52,25 @@ def build(
     if missing:
         images = [image for image in images if state_of(image, folder, lock)[0] != "ok"]
     if images:
-        build_images(images, folder.resolve(), lock)
+        build_images(images, folder.resolve(), lock, publish)
+
+
+def pull(
+    names: Names = None,
+    device: Device = Kind.cpu,
+    folder: Folder = None,
+    lock: Lock = None,
+    place: Annotated[
+        str | None, typer.Option("--from", help="Where they are (default: images_from of configs/site.yaml).")
+    ] = None,
+) -> None:
+    """Fetch published images, and check them against the lock."""
+    from entrobench.images.pull import pull_images
+    from entrobench.machine.site import site_or_none
+
+    images, folder, lock = _chosen(names, device, folder, lock)
+    site = site_or_none(repository_root() / "configs")
+    pull_images(images, place or (site.images_from if site is not None else ""), folder.resolve(), lock)
 
 
 def check(names: Names = None, device: Device = Kind.cpu, folder: Folder = None, lock: Lock = None) -> None:

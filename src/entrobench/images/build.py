@@ -27,6 +27,8 @@ from entrobench.images.sif import (
     SHARED_FILES,
     LockedImage,
     exec_prefix,
+    forget_local,
+    local_file,
     recipe_digest,
     record,
     requirement_digests,
@@ -39,8 +41,10 @@ FREE_GB = {"cpu": 12, "cuda": 30}  # for the unpacked environment, the packages 
 COMPRESSION = "-comp zstd -Xcompression-level 1"
 
 
-def build_images(images: Sequence[str], folder: Path, lock: Path) -> None:
-    """Build images (`report-cpu`) into `folder` and record each in `lock`.
+def build_images(images: Sequence[str], folder: Path, lock: Path, is_published: bool = False) -> None:
+    """Build images (`report-cpu`) into `folder` and record each beside `lock` as this machine's own.
+
+    is_published: record them in `lock` itself, and their packages, for all who have the checkout.
 
     Raises UnsupportedPlatform unless run by root, MissingInput without a tool, EntrobenchError when a build
     fails; an image that was there before stays until its successor is complete.
@@ -69,7 +73,7 @@ def build_images(images: Sequence[str], folder: Path, lock: Path) -> None:
         work = Path(name)
         debian = _make_base(work)
         for image in images:
-            _build(image, work, folder, lock, debian)
+            _build(image, work, folder, lock, debian, is_published)
 
 
 def _require_builder() -> None:
@@ -156,7 +160,9 @@ def machine_settings(environment: Mapping[str, str]) -> tuple[dict[str, str], di
     return variables, places
 
 
-def _build(image: str, work: Path, folder: Path, lock: Path, debian: dict[str, str]) -> None:
+def _build(
+    image: str, work: Path, folder: Path, lock: Path, debian: dict[str, str], is_published: bool
+) -> None:
     root = repository_root()
     name, _, device = image.rpartition("-")
     if findings := lint_definition(root / "containers" / f"{name}.def"):
@@ -201,8 +207,11 @@ def _build(image: str, work: Path, folder: Path, lock: Path, debian: dict[str, s
     shutil.move(sif, arrived)
     os.chmod(arrived, 0o755)
     os.replace(arrived, folder / f"{image}.sif")
-    write_atomic(lock.parent / "locks" / f"{image}.packages.tsv", packages)
-    record(image, entry, lock)
+    listing = lock.parent / "locks" if is_published else folder
+    write_atomic(listing / f"{image}.packages.tsv", packages)
+    if is_published:
+        forget_local(image, lock)
+    record(image, entry, lock if is_published else local_file(lock))
     shutil.rmtree(plan)
     _say(f"{image}: {entry.bytes / 1e9:.2f} GB, {entry.seconds} s, sha256 {entry.sha256}")
 

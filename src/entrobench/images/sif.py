@@ -99,10 +99,32 @@ def lock_file() -> Path:
 
 
 def read_lock(lock: Path) -> ImageLock:
-    """The lock; empty where there is no file. Raises ConfigError."""
+    """What is recorded of images: of those that were built here, else of the published ones. Empty where
+    there is no file. Raises ConfigError.
+    """
+    return ImageLock(images=read_published(lock).images | read_published(local_file(lock)).images)
+
+
+def read_published(lock: Path) -> ImageLock:
+    """What one file records. Raises ConfigError."""
     if not lock.exists():
         return ImageLock()
     return read_yaml(lock, ImageLock)  # not from load_yaml's cache: a build writes this file
+
+
+def local_file(lock: Path) -> Path:
+    """The record of this machine's own builds, beside the lock; git ignores it, so that a build leaves the
+    checkout clean.
+    """
+    return lock.with_name("images.local.yaml")
+
+
+def forget_local(image: str, lock: Path) -> None:
+    """Let the published record of an image hold."""
+    local = local_file(lock)
+    images = read_published(local).images
+    if images.pop(image, None) is not None:
+        _write_lock(images, local)
 
 
 def require_locked(path: Path, lock: Path) -> str:
@@ -239,8 +261,11 @@ def state_of(image: str, folder: Path, lock: Path) -> tuple[Status, str]:
 
 
 def record(image: str, entry: LockedImage, lock: Path) -> None:
-    """Write an image's record into the lock, images in order of their names."""
-    images = {**read_lock(lock).images, image: entry}
+    """Write an image's record into a file, images in order of their names."""
+    _write_lock({**read_published(lock).images, image: entry}, lock)
+
+
+def _write_lock(images: dict[str, LockedImage], lock: Path) -> None:
     document = {"images": {name: images[name].model_dump() for name in sorted(images)}}
     header = (
         "# Written by `make images`: one build of each image, and what it was built from (docs/images.md).\n"
