@@ -1,4 +1,4 @@
-"""Images that somebody has built and published, fetched by the digest that containers/images.lock.yaml records."""
+"""Images that somebody has built and published, fetched by the digests of containers/images.lock.yaml."""
 
 import shutil
 import subprocess
