@@ -3,12 +3,13 @@
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from support import make_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from entrobench.errors import CorruptFile
 from entrobench.models import lora
-from entrobench.models.lora import merge_adapter, model_of_checkpoint
+from entrobench.models.lora import is_reduced, keep_adapter, merge_adapter, model_of_checkpoint
 
 VERL = {
     "actor_rollout_ref.model.lora_rank": 4,
@@ -89,3 +90,23 @@ def test_another_process_may_merge_the_same_checkpoint_at_once(trained, tmp_path
 def test_an_adapter_of_another_rank_is_refused(trained, tmp_path):
     with pytest.raises(RuntimeError, match="size mismatch"):
         merge_adapter(trained[0], tmp_path / "out", rank=8, alpha=8, target_modules="all-linear")
+
+
+def test_of_an_evaluated_run_the_adapter_is_left_and_the_same_model_comes_of_it(trained, tmp_path):
+    checkpoint = tmp_path / "global_step_2"
+    saved = checkpoint / "actor/huggingface"
+    saved.parent.mkdir(parents=True)
+    trained[0].rename(saved)
+    whole = load_file(model_of_checkpoint(checkpoint, VERL) / "model.safetensors")
+    assert not is_reduced(saved)
+    keep_adapter(saved)
+    assert is_reduced(saved)
+    assert [path.name for path in saved.glob("*.safetensors")] == ["adapter.safetensors"]
+    assert not (saved.parent / "merged").exists()
+    with pytest.raises(CorruptFile, match="its base model is not named"):
+        model_of_checkpoint(checkpoint, VERL)
+    again = load_file(model_of_checkpoint(checkpoint, VERL, base=tmp_path / "base") / "model.safetensors")
+    assert all(torch.equal(again[name], weights) for name, weights in whole.items())
+    with pytest.raises(CorruptFile, match="holds no adapter"):
+        keep_adapter(tmp_path / "base")
+    assert (tmp_path / "base/model.safetensors").exists()

@@ -1,11 +1,14 @@
 """Before a run: what it would cost, and what this machine lacks."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from entrobench.cli.options import Results, Scale, Seeds, checkout_configs
+from entrobench.errors import MissingInput
 from entrobench.files import write_json
 
 Target = Annotated[
@@ -16,7 +19,7 @@ Target = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Add this group's verbs."""
-    for verb in (doctor, estimate, gpu_check):
+    for verb in (doctor, estimate, clean, gpu_check):
         app.command(rich_help_panel="Before a run")(verb)
 
 
@@ -56,6 +59,50 @@ def estimate(
     if json is not None:
         write_json(json, as_json(found, assumptions))
         print(f"\nEvery figure: {json}")
+
+
+@contextmanager
+def full_environment() -> Iterator[None]:
+    """A package that is missing is one that a controller's environment has not."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingInput(
+            f"{error}: a controller's environment has it not. Type: make .venv/.installed"
+        ) from error
+
+
+def clean(
+    target: Target,
+    scale: Scale = "paper",
+    results: Results = Path("results"),
+    seeds: Seeds = None,
+    go: Annotated[bool, typer.Option("--go", help="Remove it; without, what would go is listed.")] = False,
+) -> None:
+    """Free the disk that finished cells take and nothing reads: states of training, old checkpoints."""
+    from entrobench.cells import listed_cells, previous_cell, resolve
+    from entrobench.cost.retention import removable
+    from entrobench.cost.targets import target_cells
+
+    configs = checkout_configs()
+    waiting = {
+        previous_cell(cell, configs)
+        for paper in configs.papers()
+        for cell in listed_cells(paper, configs)
+        if not (results / scale / str(cell) / "train.done.json").exists()
+    }
+    freed = 0
+    for cell in target_cells(target, configs, seeds):
+        folder = results / scale / str(cell)
+        found = removable(folder, resolve(str(cell), scale, configs, results), cell in waiting)
+        for each in found:
+            print(f"{each.bytes / 1e9:9.3f} GB  {each.path}: {each.what}")
+            freed += each.bytes
+            if go:
+                with full_environment():
+                    each.remove()
+    verb = "freed" if go else "can be freed: --go does it"
+    print(f"{freed / 1e9:9.3f} GB  {verb}")
 
 
 def gpu_check(

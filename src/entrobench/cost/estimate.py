@@ -72,7 +72,8 @@ class Assumptions(Strict):
 @dataclass(frozen=True)
 class Cost:
     """What one cell costs from here on. Hours are GPU-hours; wall_hours those of training and evaluation one
-    after the other on `gpus` GPUs. Tokens are those of all steps.
+    after the other on `gpus` GPUs. disk_gb: at most at once; kept_gb: of it, what `entrobench clean` leaves
+    of the finished cell. Tokens are those of all steps.
     """
 
     cell: str
@@ -85,6 +86,7 @@ class Cost:
     evaluate: float
     wall_hours: float
     disk_gb: float
+    kept_gb: float
     tokens_generated: float
     tokens_trained: float
     tokens_evaluated: float
@@ -120,6 +122,11 @@ class Estimate:
     def disk_gb(self) -> float:
         """Disk of all cells."""
         return sum(cost.disk_gb for cost in self.costs)
+
+    @property
+    def kept_gb(self) -> float:
+        """Of it, what `entrobench clean` leaves."""
+        return sum(cost.kept_gb for cost in self.costs)
 
 
 def load_assumptions(configs: Configs) -> Assumptions:
@@ -208,7 +215,7 @@ def cost_of(
     gpus = 1
     hours = {"generate": 0.0, "logprob": 0.0, "update": 0.0}
     tokens = {"generated": 0.0, "trained": 0.0}
-    disk = 0.0
+    disk, kept = 0.0, 0.0
     if resolved["trains"]:
         gpus = world_size_of(resolved)
         remaining = _remaining_steps(resolved["verl"]["trainer.total_training_steps"], folder, reused)
@@ -224,13 +231,15 @@ def cost_of(
                 model.parameters, adapter
             )
             disk += (1 + len(milestones)) * export_bytes(model.parameters, adapter)
+            kept += 0 if adapter else export_bytes(model.parameters)
     evaluation_gpus = 1
     evaluation, evaluated = 0.0, 0.0
     if evaluates:
         evaluation_gpus, evaluation, evaluated = _evaluation(
             cell, resolved, model, gpu, configs, assumptions, folder, reused
         )
-        disk += evaluated * assumptions.sample_bytes_per_token.value
+        samples = evaluated * assumptions.sample_bytes_per_token.value
+        disk, kept = disk + samples, kept + samples
     share = assumptions.overhead.value
     trained = sum(hours.values())
     return Cost(
@@ -242,6 +251,7 @@ def cost_of(
         evaluate=evaluation,
         wall_hours=(1 + share) * (trained / gpus + evaluation / evaluation_gpus),
         disk_gb=disk / 1e9,
+        kept_gb=kept / 1e9,
         tokens_generated=tokens["generated"],
         tokens_trained=tokens["trained"],
         tokens_evaluated=evaluated,

@@ -26,6 +26,7 @@ def as_json(estimate: Estimate, assumptions: Assumptions) -> dict[str, Any]:
         "gpu_is_assumed": estimate.site_is_assumed,
         "gpu_hours": estimate.gpu_hours,
         "disk_gb": estimate.disk_gb,
+        "kept_gb": estimate.kept_gb,
         "cells": [asdict(cost) | {"gpu_hours": cost.gpu_hours} for cost in estimate.costs],
         "on_papers_gpus": {
             cell: asdict(cost) | {"gpu_hours": cost.gpu_hours}
@@ -101,7 +102,10 @@ def _table(rows: list[tuple[str, ...]]) -> str:
 
 
 def _totals(estimate: Estimate, site: Site | None) -> list[str]:
-    text = [f"In all {_number(estimate.gpu_hours)} GPU-hours and {_number(estimate.disk_gb)} GB."]
+    text = [
+        f"In all {_number(estimate.gpu_hours)} GPU-hours and {_number(estimate.disk_gb)} GB at most, of "
+        f"which {_number(estimate.kept_gb)} stay once finished cells are cleaned (entrobench clean TARGET)."
+    ]
     papers: dict[str, float] = defaultdict(float)
     for cost in estimate.costs:
         papers[cost.cell.split("/")[0]] += cost.gpu_hours

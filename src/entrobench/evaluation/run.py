@@ -110,7 +110,14 @@ def own_model(cell: dict[str, Any], place: Place) -> Path:
     """The model that an evaluation of the cell asks: the trained one, a checkpoint's, the base model."""
     if place.step is not None:
         return checkpoint_model(cell, place.folder, place.step)
-    return place.folder / "model" if cell["trains"] else Path(cell["model"]["path"])
+    if not cell["trains"]:
+        return Path(cell["model"]["path"])
+    model = place.folder / "model"
+    checkpoints = checkpoint_folders(place.folder / "checkpoints")
+    if model.is_symlink() and not model.exists() and checkpoints:
+        # Of a LoRA run that was evaluated, its adapter alone is left (cost/retention.py)
+        model_of_checkpoint(checkpoints[max(checkpoints)], cell["verl"], base=Path(cell["model"]["path"]))
+    return model
 
 
 def checkpoint_model(cell: dict[str, Any], folder: Path, step: int) -> Path:

@@ -19,8 +19,9 @@ def pull_images(images: Sequence[str], place: str, folder: Path, lock: Path) -> 
     """Fetch images (`report-cpu`) that are not in `folder` as recorded, and check their digests.
 
     place: `oras://<registry>/<repository>`, tagged `<image>-<first twelve digits of its SHA-256>`, or the
-    address of a folder of SIF files (https, http, file). A record of an own build gives way. Raises ConfigError without a
-    place, MissingInput for what is not there, PinMismatch for another file: what stood here before stays.
+    address of a folder of SIF files (https, http, file). A record of an own build gives way. Raises
+    ConfigError without a place, MissingInput for what is not there, PinMismatch for another file: what stood
+    here before stays.
     """
     if not place.startswith((ORAS, *SCHEMES)):
         raise ConfigError(
@@ -42,8 +43,8 @@ def pull_images(images: Sequence[str], place: str, folder: Path, lock: Path) -> 
             if (found := sha256_file(arriving)) != expected:
                 raise PinMismatch(
                     f"{image} at {place}: expected sha256 {expected}, found {found}.\n  It is not the image "
-                    f"that {lock} records; nothing was changed here. Ask who publishes it, or build your own: "
-                    f"{build_command(image)}"
+                    f"that {lock} records; nothing was changed here. Ask who publishes it, or build your "
+                    f"own: {build_command(image)}"
                 )
         print(f"[images] {image}: sha256 {expected[:12]}..., as recorded", flush=True)
 

@@ -11,7 +11,6 @@ from entrobench.cells import STEPS_KEY
 from entrobench.configs import differences
 from entrobench.errors import MissingInput
 from entrobench.files import write_json
-from entrobench.runs.checkpoints import checkpoint_folders
 from entrobench.runs.identity import FINISHED_FILE, Identity, identity_of, read_finished
 from entrobench.runs.run_files import Curve
 
@@ -46,17 +45,15 @@ def restore(run_dir: Path, cell: dict[str, Any]) -> bool:
     return True
 
 
-def require_checkpoints(run_dir: Path, cell: dict[str, Any], identity: Identity) -> None:
-    """Raise MissingInput where the run has ended with fewer steps than are wanted, and its checkpoints are
-    gone: it would start from step 0 and lose its curve.
+def require_unfinished(run_dir: Path, cell: dict[str, Any]) -> None:
+    """Raise MissingInput where the run, which has no checkpoint to go on from, has ended with another number
+    of steps than is wanted: it would start from step 0 and lose its curve.
     """
     found = read_finished(run_dir)
-    if found is None or checkpoint_folders(run_dir / "checkpoints"):
-        return
-    if differences(found["identity"], identity) or found["done"]["steps"] >= cell["verl"][STEPS_KEY]:
+    if found is None:
         return
     raise MissingInput(
-        f"{run_dir}: the run ended with step {found['done']['steps']} and its checkpoints are gone, so it "
-        f"cannot go on to step {cell['verl'][STEPS_KEY]}.\n  Set the steps back; or train it from step 0: "
-        f"entrobench renew {cell['cell']} --scale {cell['scale']} --training --go"
+        f"{run_dir}: the run ended with step {found['done']['steps']}, and the states of its training are "
+        f"gone, so it cannot go on to step {cell['verl'][STEPS_KEY]}.\n  Set the steps back; or train it "
+        f"from step 0: entrobench renew {cell['cell']} --scale {cell['scale']} --training --go"
     )

@@ -27,7 +27,7 @@ from entrobench.paths import repository_root
 from entrobench.provenance.code import training_code
 from entrobench.provenance.manifest import engine_versions, write_manifest
 from entrobench.runs.checkpoints import latest_step, require_world_size, resume_point, world_size_of
-from entrobench.runs.finished import finish, require_checkpoints
+from entrobench.runs.finished import finish, require_unfinished
 from entrobench.runs.identity import identity_of, performance_of, set_aside_other_run
 from entrobench.runs.run_files import Curve, Lives, Progress, StopRequest
 from entrobench.training import fork_server
@@ -90,9 +90,7 @@ def check_inputs(cell: dict[str, Any], run_dir: Path) -> Path | None:
     check_model(model)
     check_vocabulary(model)
     read_verl_parquet(Path(cell["dataset"]["train_file"]))
-    identity = identity_of(cell)
-    require_checkpoints(run_dir, cell, identity)
-    aside = set_aside_other_run(run_dir, identity)
+    aside = set_aside_other_run(run_dir, identity_of(cell))
     if aside is not None:
         folder, reasons = aside
         print(f"entrobench: this is another run; the earlier one was moved to {folder}:", flush=True)
@@ -105,6 +103,8 @@ def check_inputs(cell: dict[str, Any], run_dir: Path) -> Path | None:
     )
     for note in notes:
         print(f"entrobench: {note}", flush=True)
+    if checkpoint is None:
+        require_unfinished(run_dir, cell)
     require_space(cell, run_dir)
     return checkpoint
 
