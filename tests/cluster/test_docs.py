@@ -1,8 +1,8 @@
 """The first page of docs/cluster.md, followed as it stands by an ordinary user, to a cell with scores.
 
 In images, trained on two nodes, through the profile that users have. What is edited is what a user edits
-(site.yaml), the length of the run and its nodes, and how often SLURM is asked. In mid-training comes the signal
-that the launcher sends ahead of a time limit too: the run goes on in the same job.
+(site.yaml), the length of the run and its nodes, and how often SLURM is asked. In mid-training comes the
+signal that the launcher sends ahead of a time limit too: the run goes on in the same job.
 """
 
 import json

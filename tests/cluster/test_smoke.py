@@ -1,5 +1,6 @@
-"""A whole cell through SLURM in the environment, without images, at smoke scale with eight steps: real verl, real
-vLLM, real checkpoints. In images: test_docs.py.
+"""A whole cell through SLURM without images, at smoke scale with eight steps: real verl, vLLM, checkpoints.
+
+In images: test_docs.py.
 """
 
 import json

@@ -1,6 +1,7 @@
 """What a job asks SLURM for, what SLURM says of a job, and how the launcher starts a run; without SLURM."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,9 +20,11 @@ from entrobench.configs import Configs, Model
 from entrobench.errors import ConfigError, MissingInput, TrainingFailed, Unfinished, UnsupportedPlatform
 from entrobench.evaluation.places import Place
 from entrobench.files import read_json
-from entrobench.machine.site import Gpus, Paths, Site, Slurm, export_paths
+from entrobench.machine.site import Gpus, Paths, Site, Slurm, export_binds, export_paths
 from entrobench.models.hub import fetch_model
 from entrobench.paths import repository_root
+from entrobench.workflow.lookups import Lookups
+from entrobench.workflow.script import batch_script
 from snakemake_executor_plugin_slurm_resume import orphans_in
 
 pytestmark = pytest.mark.slow
@@ -69,8 +72,98 @@ def test_what_the_site_leaves_empty_is_not_passed_on():
     # `-C ''` and `--qos=''` would be refused by SLURM
     assert not {"qos", "constraint"} & set(cpu_job(SITE))
     site = SITE.model_copy(update={"slurm": Slurm(partition="gpu", qos="long", constraint="ib")})
-    assert {"qos": "long", "constraint": "ib", "slurm_partition": "gpu"}.items() <= cpu_job(site).items()
-    assert "slurm_account" not in cpu_job(site)
+    of_gpus = cell_job(site, 1, 8, 1000, "x")
+    assert {"qos": "long", "constraint": "ib", "slurm_partition": "gpu"}.items() <= of_gpus.items()
+    assert "slurm_account" not in of_gpus
+    # A CPU node has no InfiniBand; the keys are the same, since a rule names them once for all cells
+    assert not {"qos", "constraint"} & set(cpu_job(site))
+    of_cpus = cell_job(site, 1, 0, 1000, "x")
+    assert set(of_cpus) == set(of_gpus)
+    assert of_cpus["qos"] is of_cpus["constraint"] is None
+    both = Slurm(partition="gpu", qos="long", cpu_qos="short", cpu_constraint="fat", extra="--reservation=r")
+    job = cpu_job(SITE.model_copy(update={"slurm": both}))
+    assert {"qos": "short", "constraint": "fat", "slurm_extra": "--reservation=r"}.items() <= job.items()
+
+
+@pytest.mark.parametrize(
+    ("request_", "model", "gres", "option"),
+    [
+        ("gres", "h100", "gpu:h100:8", ""),
+        ("gres", "", "gpu:8", ""),
+        ("gres", "a100-sxm4-80gb", "", "--gpus-per-node=a100-sxm4-80gb:8"),
+        ("gpus-per-node", "h100", "", "--gpus-per-node=h100:8"),
+        ("none", "h100", "", ""),
+    ],
+)
+def test_gpus_are_asked_for_as_the_site_wants(request_: str, model: str, gres: str, option: str):
+    slurm = Slurm(partition="gpu", gpu_request=request_, extra="--reservation=r")  # type: ignore[arg-type]
+    job = cell_job(SITE.model_copy(update={"slurm": slurm, "gpus": Gpus(model=model)}), 1, 8, 1, "x")
+    assert job["gres"] == gres
+    assert job["slurm_extra"] == f"{option} --reservation=r".strip()
+
+
+def test_a_site_may_forbid_to_ask_for_memory():
+    slurm = Slurm(partition="gpu", request_memory=False)
+    site = SITE.model_copy(update={"slurm": slurm})
+    assert cpu_job(site)["mem_mb"] == cell_job(site, 1, 8, 1, "x")["mem_mb"] == 0
+
+
+@pytest.mark.parametrize(("hours", "minutes"), [(None, 1440), (0.0, 60), (1.5, 240), (100.0, 1440)])
+def test_a_time_limit_is_twice_the_estimate_and_an_hour(hours: float | None, minutes: int):
+    site = SITE.model_copy(update={"slurm": Slurm(partition="gpu", max_minutes=1440)})
+    assert cell_job(site, 1, 1, 1, "x", hours)["runtime"] == minutes
+
+
+def test_the_network_between_nodes_is_the_sites(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    assert launch.host_address("node1", "lo") == "127.0.0.1"
+    with pytest.raises(UnsupportedPlatform, match=r"node1 has no interface 'ib7' .*only .*lo"):
+        launch.host_address("node1", "ib7")
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "mine")
+    found = launch.node_environment(CELL, "10.0.0.1:1", tmp_path, "ib0")
+    assert (found["NCCL_SOCKET_IFNAME"], found["GLOO_SOCKET_IFNAME"]) == ("ib0", "mine")
+
+
+def test_small_jobs_in_images_see_the_sites_folders_and_results_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("here/results", "cache", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "here/linked").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("APPTAINER_BIND", "/mine")
+    site = SITE.model_copy(update={"paths": Paths(cache=str(tmp_path / "cache"), mirror="/not/here")})
+    export_binds(site, Path("results"))
+    assert os.environ["APPTAINER_BIND"] == f"/mine,{tmp_path}/cache"
+    export_binds(site, Path("linked"))
+    assert os.environ["APPTAINER_BIND"] == f"/mine,{tmp_path}/cache,{tmp_path}/elsewhere"
+
+
+def test_the_script_of_a_job_is_what_snakemake_would_submit():
+    site = Site(
+        slurm=Slurm(partition="gpu", account="lab", prologue=["module load apptainer"]),
+        gpus=Gpus(model="h100"),
+    )
+    lookups = Lookups(CONFIGS, Path("results"), site)
+    text = batch_script("papo/7b-math/dapo/seed0", "train", "paper", lookups, site, Path("/a checkout"))
+    lines = text.splitlines()
+    assert lines[0] == "#!/bin/bash"
+    options = "partition=gpu account=lab nodes=2 gres=gpu:h100:8 cpus-per-task=64 requeue"
+    assert {f"#SBATCH --{option}" for option in options.split()} <= set(lines)
+    assert lines[-4:-1] == [
+        "trap '' USR1  # the run gets it, for its last checkpoint; this shell stays",
+        "cd '/a checkout'",
+        "export PATH='/a checkout'/.venv/bin:$PATH",
+    ]
+    assert "module load apptainer" in lines
+    assert re.fullmatch(
+        r"entrobench launch papo/7b-math/dapo/seed0 --step train --scale paper --results results "
+        r"--settings [0-9a-f]{16}",
+        lines[-1],
+    )
+    assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
+    sample = batch_script("papo/7b-math/dapo/seed0", "sample", "mini", lookups, site, Path("/x"))
+    assert "#SBATCH --gres=gpu:h100:1" in sample
+    assert "#SBATCH --constraint" not in sample
 
 
 def test_more_gpus_than_a_node_has_is_an_error_with_both_numbers():

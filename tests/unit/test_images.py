@@ -1,7 +1,11 @@
 """Images without Apptainer: recipes, locks, the linter of definitions, the command that runs in one."""
 
+import os
 import re
+import threading
 import tomllib
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import requires
 from pathlib import Path
 
@@ -11,13 +15,16 @@ from entrobench.errors import ConfigError, MissingInput, PinMismatch, UnknownNam
 from entrobench.files import sha256_file
 from entrobench.images.build import build_images, machine_settings
 from entrobench.images.lint import lint_definition, lint_script
+from entrobench.images.pull import pull_images
 from entrobench.images.sif import (
     LOCKS,
     NAMES,
     LockedImage,
     exec_prefix,
     image_file,
+    local_file,
     read_lock,
+    read_published,
     recipe_digest,
     record,
     report_states,
@@ -291,8 +298,8 @@ def test_a_lock_with_an_unknown_key_is_named(recorded):
 
 def test_the_committed_lock_can_be_read():
     lock = CONTAINERS / "images.lock.yaml"
-    assert set(read_lock(lock).images) <= set(LOCKS)
-    for image, entry in read_lock(lock).images.items():
+    assert set(read_published(lock).images) <= set(LOCKS)
+    for image, entry in read_published(lock).images.items():
         assert sha256_file(CONTAINERS / "locks" / f"{image}.packages.tsv") == entry.packages
 
 
@@ -317,7 +324,10 @@ def test_a_command_sees_named_folders_only(tmp_path):
         environment={"HF_HUB_OFFLINE": "0", "LIST": "a,b"},
         scratch=scratch,
     )
-    assert argv[:3] == ["apptainer", "--silent", "exec"]
+    start = argv.index("apptainer")
+    assert argv[start : start + 3] == ["apptainer", "--silent", "exec"]
+    # A compiler or a folder of the caller's that is not in the image is worse than none
+    assert {"--unset=CC", "--unset=TMPDIR", "--unset=ROCR_VISIBLE_DEVICES"} <= set(argv[1:start])
     assert argv[-1] == "/x/train-cuda.sif"
     assert {"--nv", "--no-home"} <= set(argv)
     assert "--cleanenv" not in argv  # it would take CUDA_VISIBLE_DEVICES away
@@ -393,3 +403,67 @@ def test_what_torch_asks_for_is_locked_beside_it(image):
     on_cpu = {name for name in asked if not name.startswith(("nvidia", "cuda", "triton"))}
     assert "sympy" in on_cpu
     assert on_cpu - locked <= {"setuptools"}
+
+
+# --- Own builds and published ones ---
+
+
+def test_an_own_build_holds_until_a_published_one_is_fetched(recorded, tmp_path):
+    path, lock = recorded
+    published = read_lock(lock).images["report-cpu"]
+    path.write_bytes(b"an own build")
+    record("report-cpu", entry_of("report-cpu", path), local_file(lock))
+    before = lock.read_bytes()
+    assert require_locked(path, lock) == sha256_file(path) != published.sha256
+    place = tmp_path / "place"
+    place.mkdir()
+    (place / "report-cpu.sif").write_bytes(b"a SIF file")
+    pull_images(["report-cpu"], f"file://{place}", tmp_path, lock)
+    assert path.read_bytes() == b"a SIF file"
+    assert require_locked(path, lock) == published.sha256
+    assert lock.read_bytes() == before, "the record that git has stays as it is"
+
+
+def test_an_image_comes_over_http_and_another_file_is_refused_and_changes_nothing(recorded, tmp_path):
+    path, lock = recorded
+    place = tmp_path / "place"
+    place.mkdir()
+    handler = partial(SimpleHTTPRequestHandler, directory=str(place))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        path.unlink()
+        with pytest.raises(MissingInput, match=r"report-cpu\.sif cannot be fetched: File not found"):
+            pull_images(["report-cpu"], address, tmp_path, lock)
+        (place / "report-cpu.sif").write_bytes(b"another file")
+        with pytest.raises(PinMismatch, match="It is not the image that"):
+            pull_images(["report-cpu"], address, tmp_path, lock)
+        assert not path.exists()
+        (place / "report-cpu.sif").write_bytes(b"a SIF file")
+        pull_images(["report-cpu"], f"{address}/", tmp_path, lock)
+        server.shutdown()
+    assert path.read_bytes() == b"a SIF file"
+
+
+def test_a_registry_is_asked_by_the_digest(recorded, tmp_path, monkeypatch):
+    path, lock = recorded
+    expected = read_lock(lock).images["report-cpu"].sha256
+    path.unlink()
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    script = programs / "apptainer"
+    script.write_text('#!/bin/sh\nprintf "a SIF file" > "$5"; echo "$6" > ' + str(tmp_path / "asked") + "\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    pull_images(["report-cpu"], "oras://registry.example/lab/images", tmp_path, lock)
+    asked = (tmp_path / "asked").read_text().strip()
+    assert asked == f"oras://registry.example/lab/images:report-cpu-{expected[:12]}"
+    assert path.read_bytes() == b"a SIF file"
+
+
+@pytest.mark.parametrize("place", ["", "registry.example/lab"])
+def test_without_a_place_nothing_is_fetched_and_the_advice_is_to_build(recorded, tmp_path, place):
+    with pytest.raises(
+        ConfigError, match=r"images_from in configs/site\.yaml.*\n.*make images IMAGES=report"
+    ):
+        pull_images(["report-cpu"], place, tmp_path, recorded[1])
