@@ -24,6 +24,7 @@ from entrobench.cost.estimate import (
     estimate,
     generation_factor,
     load_assumptions,
+    papers_gpu,
     problems_of,
     step_of,
 )
@@ -33,6 +34,7 @@ from entrobench.errors import ConfigError, LimitExceeded, MissingInput, UnknownN
 from entrobench.files import write_json
 from entrobench.machine.site import Gpus, Limits, Site, Slurm, load_site
 from entrobench.paths import repository_root
+from entrobench.runs.run_files import Curve
 
 CONFIGS = Configs(repository_root() / "configs")
 H100 = Gpu("h100", 989, 3.35, 80, mfu_train=0.35, mfu_generate=0.10, mbu_generate=0.5)
@@ -358,3 +360,32 @@ def test_the_example_site_has_the_defaults_of_the_schema(tmp_path):
     text = (CONFIGS.root / "site.example.yaml").read_text()
     (tmp_path / "site.yaml").write_text(text)
     assert load_site(tmp_path).gpus == Gpus(model="h100")
+
+
+def test_what_runs_have_taken_here_scales_the_estimate_of_their_experiment(tmp_path):
+    cells = ("papo/7b-math/dapo/seed0", "papo/7b-math/papo_polarity/seed0")
+    before = {cell: estimate(cell, "paper", CONFIGS, tmp_path, SITE) for cell in cells}
+    curve = Curve(tmp_path / "paper" / cells[1])
+    curve.jsonl.parent.mkdir(parents=True)
+    curve.append(1, {"timing_s/step": 9999})
+    for step in range(2, 40):
+        curve.append(step, {"timing_s/step": 500})
+    found = estimate(cells[0], "paper", CONFIGS, tmp_path, SITE)
+    (measured,) = found.measured.values()
+    assert (measured.seconds, measured.steps) == (500, 38), "the first step is that of the start"
+    expected, cost = before[cells[0]].costs[0], found.costs[0]
+    assert cost.update == pytest.approx(expected.update * measured.factor)
+    assert cost.evaluate == expected.evaluate
+    assert "measured here: papo/7b-math: 500 s a step, median of 38" in as_text(
+        found, load_assumptions(CONFIGS), SITE
+    )
+    other = estimate("papo/14b-math/dapo/seed0", "paper", CONFIGS, tmp_path, SITE)
+    assert other.measured == {}
+
+
+def test_a_gpu_with_little_compute_for_its_bandwidth_decodes_with_a_larger_share_of_it():
+    assumptions = load_assumptions(CONFIGS)
+    h20 = papers_gpu(assumptions.hardware["papo"], assumptions, H100)
+    assert h20.name == "H20"
+    assert h20.mfu_generate > H100.mfu_generate
+    assert papers_gpu(assumptions.hardware["exchange"], assumptions, H100).mfu_generate == H100.mfu_generate

@@ -8,6 +8,7 @@ import yaml
 
 from entrobench.errors import DirtyTree
 from entrobench.files import read_json, sha256_file, sha256_text, write_json
+from entrobench.images.sif import lock_file, read_lock
 from entrobench.machine.backend import gpus
 from entrobench.provenance import manifest as provenance
 from entrobench.provenance.manifest import (
@@ -17,6 +18,7 @@ from entrobench.provenance.manifest import (
     dirty_files,
     evaluation_life,
     export_code_state,
+    image_digest,
     machine,
     read_evaluations,
     require_clean_tree,
@@ -155,6 +157,16 @@ def test_without_git_the_cells_own_commit_stands_in(tmp_path):
     require_clean_tree("paper", tmp_path, "abc")
     with pytest.raises(DirtyTree, match="abc-dirty"):
         require_clean_tree("paper", tmp_path, "abc-dirty")
+
+
+def test_a_small_job_in_an_image_knows_it_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.delenv("ENTROBENCH_IMAGE_DIGEST", raising=False)
+    monkeypatch.delenv("APPTAINER_CONTAINER", raising=False)
+    assert image_digest() == "none"
+    monkeypatch.setenv("APPTAINER_CONTAINER", "/images/report-cpu.sif")
+    assert image_digest() == read_lock(lock_file()).images["report-cpu"].sha256
+    monkeypatch.setenv("APPTAINER_CONTAINER", "/images/other.sif")
+    assert image_digest() == "unknown"
 
 
 def test_in_an_image_without_git_the_state_outside_it_is_known(tmp_path, root, monkeypatch):

@@ -5,6 +5,7 @@ Nothing is measured here; every assumption is printed beside the figures.
 """
 
 import math
+import statistics
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ from entrobench.errors import ConfigError, MissingInput, UnsupportedPlatform
 from entrobench.files import read_json
 from entrobench.machine.site import Gpus, Site
 from entrobench.runs.checkpoints import latest_step, world_size_of
+from entrobench.runs.run_files import Curve
 
+MEASURED_STEPS = 20  # of an experiment, from which on its estimate is scaled by what they have taken
 EVALUATION_MEMORY = 0.9  # vLLM's default share of a GPU's memory
 
 
@@ -44,11 +47,14 @@ class Hardware(Strict):
 
 
 class GpuKind(Strict):
-    """A maker's figures: see site.Gpus."""
+    """A maker's figures: see site.Gpus. mfu_generate: of this kind, where it differs from the site's: of a
+    GPU with little compute for its bandwidth, decoding takes a larger share.
+    """
 
     bf16_tflops: float
     memory_tb_s: float
     memory_gb: float
+    mfu_generate: float | None = None
 
 
 class Assumptions(Strict):
@@ -101,7 +107,8 @@ class Cost:
 @dataclass(frozen=True)
 class Estimate:
     """Costs of a target on the site's GPUs and on those that the papers name. apart: of cells that cannot run
-    (cells.why_not), with the reason; they are in no sum.
+    (cells.why_not), with the reason; they are in no sum. measured: by experiment, what runs of it have taken
+    here; the hours of its cells on the site's GPUs are scaled by that.
     """
 
     target: str
@@ -112,6 +119,7 @@ class Estimate:
     on_papers_gpus: dict[str, Cost]
     shared: dict[str, bool]
     apart: list[tuple[Cost, str]]
+    measured: dict[str, "Measured"]
 
     @property
     def gpu_hours(self) -> float:
@@ -155,6 +163,7 @@ def estimate(
         if cell not in earlier and cell not in wanted:
             reasons.setdefault(cell, "only cells that cannot run start from it")
     gpu = site_gpu(site.gpus if site is not None else Gpus())
+    measured: dict[str, Measured] = {}
     costs: list[Cost] = []
     on_papers_gpus: dict[str, Cost] = {}
     shared: dict[str, bool] = {}
@@ -167,13 +176,58 @@ def estimate(
         if cell in reasons:
             apart.append((cost_of(*arguments, gpu), reasons[cell]))
             continue
-        costs.append(cost_of(*arguments, gpu))
+        experiment = f"{cell.paper}/{cell.experiment}"
+        if experiment not in measured:
+            found = measured_steps(cell, resolved, model, gpu, assumptions, results)
+            measured |= {experiment: found} if found is not None else {}
+        factor = measured[experiment].factor if experiment in measured else 1.0
+        costs.append(cost_of(*arguments, gpu, factor))
         hardware = assumptions.hardware.get(cell.paper)
         if hardware is not None:
             theirs = papers_gpu(hardware, assumptions, gpu)
             on_papers_gpus[str(cell)] = cost_of(*arguments, theirs)
         shared |= _shared(resolved, model)
-    return Estimate(target, scale, gpu, site is None, costs, on_papers_gpus, shared, apart)
+    return Estimate(target, scale, gpu, site is None, costs, on_papers_gpus, shared, apart, measured)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Median seconds of a training step of an experiment here, of so many, and what it should take."""
+
+    seconds: float
+    steps: int
+    expected: float
+
+    @property
+    def factor(self) -> float:
+        """By which the estimate of its training is scaled."""
+        return self.seconds / self.expected
+
+
+def measured_steps(
+    cell: CellId,
+    resolved: dict[str, Any],
+    model: Architecture,
+    gpu: Gpu,
+    assumptions: Assumptions,
+    results: Path,
+) -> Measured | None:
+    """Of all runs of the cell's experiment at its scale that have made enough steps; None where none has."""
+    if not resolved["trains"]:
+        return None
+    folder = results / resolved["scale"] / cell.paper / cell.experiment
+    seconds = [
+        row["timing_s/step"]
+        for path in sorted(folder.glob("*/seed*/metrics.jsonl"))
+        # The first one is that of the start
+        for row in Curve(path.parent).rows()[1:]
+        if "timing_s/step" in row
+    ]
+    if len(seconds) < MEASURED_STEPS:
+        return None
+    step = step_of(cell, resolved, model, gpu, world_size_of(resolved), assumptions)
+    expected = (1 + assumptions.overhead.value) * step.seconds
+    return Measured(statistics.median(seconds), len(seconds), expected)
 
 
 def site_gpu(gpus: Gpus) -> Gpu:
@@ -196,7 +250,14 @@ def papers_gpu(hardware: Hardware, assumptions: Assumptions, site: Gpu) -> Gpu:
         raise ConfigError(
             f"configs/estimate.yaml: gpus has no {hardware.gpu}, only {sorted(assumptions.gpus)}"
         )
-    return replace(site, name=hardware.gpu, tflops=kind.bf16_tflops, tb_s=kind.memory_tb_s, gb=kind.memory_gb)
+    return replace(
+        site,
+        name=hardware.gpu,
+        tflops=kind.bf16_tflops,
+        tb_s=kind.memory_tb_s,
+        gb=kind.memory_gb,
+        mfu_generate=kind.mfu_generate or site.mfu_generate,
+    )
 
 
 def cost_of(
@@ -208,8 +269,11 @@ def cost_of(
     assumptions: Assumptions,
     evaluates: bool,
     gpu: Gpu,
+    factor: float = 1.0,
 ) -> Cost:
-    """Cost of one cell. evaluates: False for a cell that is trained only because another starts from it."""
+    """Cost of one cell. evaluates: False for a cell that is trained only because another starts from it.
+    factor: what a training step has been measured to take, of what it should.
+    """
     folder = results / resolved["scale"] / str(cell)
     reused: list[str] = []
     gpus = 1
@@ -221,7 +285,7 @@ def cost_of(
         remaining = _remaining_steps(resolved["verl"]["trainer.total_training_steps"], folder, reused)
         step = step_of(cell, resolved, model, gpu, gpus, assumptions)
         seconds = {"generate": step.generate, "logprob": step.logprob, "update": step.update}
-        hours = {phase: remaining * value * gpus / 3600 for phase, value in seconds.items()}
+        hours = {phase: factor * remaining * value * gpus / 3600 for phase, value in seconds.items()}
         tokens = {"generated": remaining * step.generated, "trained": remaining * step.trained}
         if remaining:
             milestones = resolved.get("milestones", [])

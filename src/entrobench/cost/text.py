@@ -33,6 +33,7 @@ def as_json(estimate: Estimate, assumptions: Assumptions) -> dict[str, Any]:
             for cell, cost in estimate.on_papers_gpus.items()
         },
         "shared": estimate.shared,
+        "measured": {name: asdict(found) for name, found in estimate.measured.items()},
         "cannot_run": [
             {"cell": cost.cell, "gpu_hours": cost.gpu_hours, "disk_gb": cost.disk_gb, "reason": reason}
             for cost, reason in estimate.apart
@@ -170,6 +171,11 @@ def _assumptions(estimate: Estimate, assumptions: Assumptions) -> str:
         f"other: {assumptions.overhead.value:.0%} of the time, for rewards, weight transfer, checkpoints",
         f"tied groups, of those that dynamic sampling generates: {_stated(assumptions.tied_share)}",
         "every sequence of a batch is trained on; tied groups that a method drops are not subtracted",
+        *(
+            f"measured here: {name}: {found.seconds:.3g} s a step, median of {found.steps}; assumed "
+            f"{found.expected:.3g}: its training is scaled by {found.factor:.2f}"
+            for name, found in estimate.measured.items()
+        ),
     ]
     return "Assumed (configs/estimate.yaml, docs/cost.md):\n" + "\n".join(f"  {line}" for line in lines)
 

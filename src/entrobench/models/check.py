@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from entrobench.errors import ConfigError, CorruptFile, MissingInput, PinMismatch, UnsafeModel
-from entrobench.files import read_json, sha256_file, sha256_text
+from entrobench.files import read_json, sha256_file, sha256_kept, sha256_text
 
 # Share of surplus tokens that a published model's padding has at most: Qwen2.5 pads 151,665 tokens to 152,064
 LARGEST_PADDING = 0.01
@@ -37,7 +37,7 @@ def check_model(folder: Path) -> None:
             ) from error
     marker = folder / "model.json"
     for name, pinned in _pins(marker).items():
-        found = sha256_file(folder / name) if (folder / name).exists() else "no such file"
+        found = sha256_kept(folder / name) if (folder / name).exists() else "no such file"
         if found != pinned:
             raise PinMismatch(
                 f"{folder / name} has sha256 {found}, expected {pinned} ({marker}).\n  The weights were "

@@ -19,7 +19,8 @@ from typing import Any, Literal
 from entrobench.cells import SEED_KEYS, read_cell
 from entrobench.errors import CorruptFile, DirtyTree
 from entrobench.files import read_json, sha256_file, sha256_text, write_json
-from entrobench.machine.backend import gpus
+from entrobench.images.sif import lock_file, read_lock
+from entrobench.machine.backend import gpu_state, gpus
 from entrobench.models.check import weights_sha256
 from entrobench.provenance.redaction import redact_all
 from entrobench.runs.checkpoints import CONTROLLER_FILE, LAST_FILE, checkpoint_folders
@@ -84,10 +85,23 @@ def _run(cell: dict[str, Any], root: Path) -> dict[str, Any]:
     return {
         "config_sha256": config_sha256(cell),
         "code": code_state(root, cell.get("git_commit", "unknown")),
-        "image": os.environ.get("ENTROBENCH_IMAGE_DIGEST", "none"),
+        "image": image_digest(),
         "packages": packages(),
         "machine": machine(),
     }
+
+
+def image_digest() -> str:
+    """SHA-256 of the image that this process runs in, as the launcher or Snakemake has checked it; `none`
+    outside of images.
+    """
+    if told := os.environ.get("ENTROBENCH_IMAGE_DIGEST"):
+        return told
+    name = Path(os.environ.get("APPTAINER_CONTAINER", "")).stem
+    if not name:
+        return "none"
+    entry = read_lock(lock_file()).images.get(name)
+    return entry.sha256 if entry is not None else "unknown"
 
 
 def _git(root: Path, *arguments: str) -> bytes | None:
@@ -191,11 +205,21 @@ def machine() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
         "gpus": gpus(),
+        **gpu_state(),
+        **dict(_libraries()),
     }
     if _records_hosts():
         found["node"] = platform.node()
         found["nodes"] = os.environ.get("SLURM_JOB_NODELIST", "")
     return found
+
+
+def _libraries() -> Iterator[tuple[str, str]]:
+    """Versions of CUDA's runtime and of NCCL, which an environment for GPUs has as packages."""
+    for name, version in packages().items():
+        for prefix in ("nvidia-cuda-runtime", "nvidia-nccl"):
+            if name.lower().startswith(prefix):
+                yield prefix.removeprefix("nvidia-"), version
 
 
 def model_sha256(model: Path) -> str | None:
