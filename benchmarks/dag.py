@@ -1,4 +1,4 @@
-"""Snakemake's own cost: dry run of every cell of the four papers with three seeds and their evaluations.
+"""Snakemake's own cost: dry run of every cell of the four papers that can run, with three seeds.
 
 Prints jobs, seconds and memory of the dry run, and the CPU time of the Snakefile's parsing beyond Snakemake's
 own start. Limits: 10 s per 1,500 jobs, 1 s, 500 MB.
@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from entrobench.cells import listed_cells
+from entrobench.cells import listed_cells, why_not
 from entrobench.configs import Configs
 from entrobench.paths import repository_root
 
@@ -49,6 +49,7 @@ def main() -> None:
         f"{cell.paper}/{cell.experiment}/{cell.method}/seed{seed}"
         for paper in configs.papers()
         for cell in listed_cells(paper, configs)
+        if not why_not(cell, configs.scale("paper"), configs)
         for seed in SEEDS
     }
     with tempfile.TemporaryDirectory() as scratch:
