@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from entrobench.cells import CellId, devices_of, evaluation_gpus
-from entrobench.cluster import launch, on_head
+from entrobench.cluster import launch, on_head, python
 from entrobench.cluster.job import Job, job_fields, time_of
 from entrobench.cluster.resources import CPU_CELL_THREADS, cell_job, cell_threads, cpu_job
 from entrobench.configs import Configs, Model
@@ -236,7 +236,7 @@ def test_ray_folder_stays_short():
 @pytest.fixture
 def has_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if this environment had a torch for GPUs."""
-    monkeypatch.setattr(launch, "require_cuda", lambda python: python)
+    monkeypatch.setattr(python, "require_cuda", lambda python: python)
 
 
 def test_command_of_each_node(tmp_path: Path, has_cuda: None):
@@ -374,17 +374,17 @@ def test_without_images_gpus_need_an_environment_that_has_cuda(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     with pytest.raises(MissingInput, match="Type: make venv-cuda   or use images"):
-        launch._python(CELL, SITE, tmp_path, {})
-    monkeypatch.setattr(launch, "repository_root", lambda: tmp_path)
+        python.python_of(CELL, SITE, tmp_path, {})
+    monkeypatch.setattr(python, "repository_root", lambda: tmp_path)
     monkeypatch.setattr("os.environ", dict(os.environ))
     own = tmp_path / ".venv-cuda/bin/python"
     own.parent.mkdir(parents=True)
     own.touch()
     cuda = tmp_path / ".venv-cuda/lib/python3.11/site-packages/nvidia/cu13"
     cuda.mkdir(parents=True)
-    assert launch._python(CELL, SITE, tmp_path, {}) == [str(own)]
+    assert python.python_of(CELL, SITE, tmp_path, {}) == [str(own)]
     assert os.environ["CUDA_HOME"] == str(cuda)
-    assert launch._python(CELL | {"device": "cpu"}, SITE, tmp_path, {}) == [sys.executable]
+    assert python.python_of(CELL | {"device": "cpu"}, SITE, tmp_path, {}) == [sys.executable]
 
 
 def test_a_job_on_a_machine_with_gpus_has_some_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -475,14 +475,14 @@ def test_scratch_of_the_site_is_where_ray_works(tmp_path: Path, has_cuda: None):
 
 
 def test_scratch_of_the_site_is_tmp_inside_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(launch, "_locked", lambda image: "0" * 64)
+    monkeypatch.setattr(python, "_locked", lambda image: "0" * 64)
     site = SITE.model_copy(update={"paths": Paths(scratch=str(tmp_path)), "use_images": True})
     monkeypatch.setenv("SLURM_JOB_ID", "77")
-    command = " ".join(launch._python(CELL, site, tmp_path / "a/b/c/d/e/run", {}))
+    command = " ".join(python.python_of(CELL, site, tmp_path / "a/b/c/d/e/run", {}))
     own = f"{tmp_path}/entrobench-77"
     assert f"--bind {own}:/tmp --bind {own}:/var/tmp" in command
     assert "env --unset=CC " in command
-    with launch._own_folder(site):
+    with python.own_folder(site):
         assert Path(own).stat().st_mode & 0o777 == 0o700
     assert not Path(own).exists()
     assert tmp_path.exists()

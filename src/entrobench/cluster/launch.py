@@ -16,13 +16,10 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -32,22 +29,19 @@ import psutil
 from entrobench.cells import read_cell, read_training_cell
 from entrobench.cluster.job import Job, address_of, current_job, requeue
 from entrobench.cluster.on_head import HEAD_FILE, POLL_SECONDS, STOP_FILE, run_passing_on
+from entrobench.cluster.python import job_folder, own_folder, python_of, venv_python
 from entrobench.cluster.resources import cell_threads
 from entrobench.errors import (
     EntrobenchError,
-    MissingInput,
     TrainingFailed,
     Unfinished,
     UnsupportedPlatform,
 )
 from entrobench.evaluation.places import Place
 from entrobench.files import read_json, write_atomic
-from entrobench.images.sif import exec_prefix, image_file, lock_file, require_locked
 from entrobench.machine.backend import raise_file_limit
 from entrobench.machine.devices import leased, machine_gpus
 from entrobench.machine.site import Site
-from entrobench.paths import repository_root
-from entrobench.provenance.manifest import export_code_state
 from entrobench.runs.checkpoints import latest_step
 from entrobench.runs.finished import restore
 from entrobench.runs.save_clock import write_job_times
@@ -93,24 +87,8 @@ def launch_training(run_dir: Path, site: Site | None) -> int:
     cell = read_training_cell(run_dir / "cell.yaml")
     if restore(run_dir, cell):
         return 0
-    with _devices(cell, "train"), _own_folder(site):
+    with _devices(cell, "train"), own_folder(site):
         return run_command(run_dir, cell, site, _verb("train", cell, run_dir))
-
-
-def shown_command(cell: dict[str, Any], run_dir: Path, site: Site | None, step: str) -> str:
-    """What a job of a resolved cell runs on one node; or why it cannot. step: train or sample."""
-    image, verb = ("train", "train") if step == "train" else ("evaluate", "sample")
-    try:
-        return shlex.join([*_python(cell, site, run_dir, {}, image), *_verb(verb, cell, run_dir)])
-    except EntrobenchError as error:
-        return f"not yet: {error}"
-
-
-def cuda_environment(python: str) -> dict[str, str]:
-    """What containers/environment.sh says of CUDA in an image, for an environment without images."""
-    homes = sorted(Path(python).parents[1].glob("lib/python3*/site-packages/nvidia/cu13"))
-    home = {"CUDA_HOME": str(homes[0])} if homes else {}
-    return {"VLLM_USE_FLASHINFER_SAMPLER": "0", **home}
 
 
 @contextmanager
@@ -140,7 +118,7 @@ def run_command(run_dir: Path, cell: dict[str, Any], site: Site | None, argument
     before = latest_step(run_dir / "checkpoints")
     with _signals(_Stop(_time_to_stop(job, site))) as stop:
         if nodes == 1:
-            status = run_passing_on([*_python(cell, site, run_dir, {}), *arguments], stop.due)
+            status = run_passing_on([*python_of(cell, site, run_dir, {}), *arguments], stop.due)
         elif job is None or site is None:
             target = f"results/{cell['scale']}/{cell['cell']}/train.done.json"
             raise UnsupportedPlatform(
@@ -180,7 +158,7 @@ def _launch_evaluation(
 ) -> int:
     """chunks: pattern, below `where`, of what is finished."""
     cell = read_cell(run_dir / "cell.yaml")
-    with _devices(cell, "evaluate"), _own_folder(site):
+    with _devices(cell, "evaluate"), own_folder(site):
         return _evaluate(verb, run_dir, cell, site, options, where, chunks)
 
 
@@ -195,7 +173,7 @@ def _evaluate(
 ) -> int:
     is_invariant = site is not None and site.evaluation.batch_invariant
     environment = {"VLLM_BATCH_INVARIANT": "1"} if is_invariant else {}
-    python = _python(cell, site, run_dir, environment, image_name="evaluate")
+    python = python_of(cell, site, run_dir, environment, image_name="evaluate")
     os.environ |= environment
     job = current_job()
     before = set(where.glob(chunks))
@@ -205,6 +183,15 @@ def _evaluate(
         has_progressed = set(where.glob(chunks)) != before
         _go_on_in_another_job(job, has_progressed, f"chunk of samples of {where}", "max_tokens")
     return status
+
+
+def shown_command(cell: dict[str, Any], run_dir: Path, site: Site | None, step: str) -> str:
+    """What a job of a resolved cell runs on one node; or why it cannot. step: train or sample."""
+    image, verb = ("train", "train") if step == "train" else ("evaluate", "sample")
+    try:
+        return shlex.join([*python_of(cell, site, run_dir, {}, image), *_verb(verb, cell, run_dir)])
+    except EntrobenchError as error:
+        return f"not yet: {error}"
 
 
 def _time_to_stop(job: Job | None, site: Site | None) -> float | None:
@@ -237,88 +224,6 @@ def _go_on_in_another_job(job: Job, has_progressed: bool, unit: str, setting: st
         print(f"entrobench: job {job.id} goes on from where it was when it is its turn again", flush=True)
         time.sleep(STOP_SECONDS)  # until SLURM ends this job
     print("entrobench: not finished; Snakemake submits it again, up to `retries` of the profile", flush=True)
-
-
-def _python(
-    cell: dict[str, Any],
-    site: Site | None,
-    run_dir: Path,
-    environment: Mapping[str, str],
-    image_name: str = "train",
-) -> list[str]:
-    """How Python is started for this cell: inside an image where the site uses images.
-
-    environment: what the image's processes get to see beside their own. Raises MissingInput, PinMismatch.
-    """
-    if site is None or not site.use_images:
-        if cell["device"] != "cuda":
-            return [sys.executable]
-        own = require_cuda(_venv_python(cell))
-        os.environ |= cuda_environment(own)
-        return [own]
-    image = image_file(image_name, cell["device"], site)
-    digest = _locked(image)
-    folders = [site.paths.cache, site.paths.mirror, *site.paths.binds]
-    binds = [run_dir.resolve().parents[4], *(Path(folder) for folder in folders if folder)]
-    environment = {**environment, "ENTROBENCH_IMAGE_DIGEST": digest}  # for the cell's manifest
-    export_code_state(repository_root())
-    is_cuda = cell["device"] == "cuda"
-    prefix = exec_prefix(image, nv=is_cuda, binds=binds, environment=environment, scratch=job_folder(site))
-    return [*prefix, "python"]
-
-
-def job_folder(site: Site) -> Path:
-    """/tmp of this job's containers, on each of its nodes: a folder of its own in the site's scratch folder.
-
-    Two runs on one node would meet in one /tmp, and nobody would tidy up what Triton, vLLM and Ray leave.
-    """
-    base = Path(os.path.expandvars(site.paths.scratch or "/tmp")).expanduser()
-    return base / f"entrobench-{os.environ.get('SLURM_JOB_ID', os.getpid())}"
-
-
-@contextmanager
-def _own_folder(site: Site | None) -> Iterator[None]:
-    """Make this job's folder on this node where images are used, and remove it at the end."""
-    if site is None or not site.use_images:
-        yield
-        return
-    folder = job_folder(site)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        yield
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _venv_python(cell: dict[str, Any]) -> str:
-    """Python where no image is used: on GPUs that of `make venv-cuda` where there is one, else this one."""
-    own = repository_root() / ".venv-cuda/bin/python"
-    return str(own) if cell["device"] == "cuda" and own.exists() else sys.executable
-
-
-def require_cuda(python: str) -> str:
-    """`python`, unless it is this one and its torch is not for GPUs: raises MissingInput."""
-    if python == sys.executable:
-        try:
-            is_for_gpus = "+cpu" not in version("torch")
-        except PackageNotFoundError:
-            is_for_gpus = False
-        if not is_for_gpus:
-            raise MissingInput(
-                f"{repository_root()}/.venv-cuda does not exist, and {python} has no torch for GPUs.\n"
-                f"  Type: make venv-cuda   or use images: use_images: true in configs/site.yaml, and make "
-                f"images DEVICE=cuda"
-            )
-    return python
-
-
-@cache
-def _locked(image: Path) -> str:
-    """Digest of an image, looked at once: an exchange in mid-run must not hide how the run has ended.
-
-    Raises MissingInput, PinMismatch.
-    """
-    return require_locked(image, lock_file())
 
 
 @contextmanager
@@ -435,7 +340,7 @@ class _Nodes:
         """End Ray's processes, daemons that may outlive the task that started them, keep their logs where the
         run has failed, and remove their folder.
         """
-        python = _python(self.cell, self.site, self.run_dir, {})
+        python = python_of(self.cell, self.site, self.run_dir, {})
         stop = shlex.join([*python, "-m", "ray.scripts.scripts", "stop", "--force"])
         tasks = []
         for rank, node in enumerate(self.job.nodes):
@@ -494,7 +399,7 @@ def node_command(
     folder = node_folder(run_dir)
     # The image has a PATH of its own; the rest srun passes on to both kinds of task
     environment = node_environment(cell, address, folder, site.interface)
-    prefix = _python(cell, site, run_dir, {k: v for k, v in environment.items() if k != "PATH"})
+    prefix = python_of(cell, site, run_dir, {k: v for k, v in environment.items() if k != "PATH"})
     ray = {
         "address": address,
         "min-nodes": len(job.nodes),
@@ -551,7 +456,7 @@ def node_environment(cell: dict[str, Any], address: str, folder: Path, interface
         "RAY_AUTH_TOKEN_PATH": str(folder / TOKEN_FILE),
         "RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT": str(JOIN_SECONDS),
         # It calls `ray` by name
-        "PATH": f"{Path(_venv_python(cell)).parent}:{os.environ.get('PATH', '')}",
+        "PATH": f"{Path(venv_python(cell)).parent}:{os.environ.get('PATH', '')}",
     }
 
 
