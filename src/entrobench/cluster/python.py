@@ -1,4 +1,4 @@
-"""Where a cell's processes run: in an image with a /tmp of the job's own, or in an environment that is here."""
+"""Where a cell's processes run: in an image with a /tmp of the job's own, or in an environment of here."""
 
 import os
 import shutil
