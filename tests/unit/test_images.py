@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 import threading
 import tomllib
 from functools import partial
@@ -388,8 +389,26 @@ def test_who_cannot_build_is_told_what_to_do(tmp_path, monkeypatch):
     with pytest.raises(MissingInput, match=r"apptainer is not on PATH.*containers/install-apptainer.sh"):
         build_images(["report-cpu"], tmp_path, tmp_path / "lock.yaml")
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    with pytest.raises(UnsupportedPlatform, match="copy the SIF files"):
+    with pytest.raises(UnsupportedPlatform, match="copy SIF files from where you can build them"):
         build_images(["report-cpu"], tmp_path, tmp_path / "lock.yaml")
+
+
+def test_a_user_with_subordinate_ids_builds_as_root_of_a_namespace(tmp_path, monkeypatch):
+    program = tmp_path / "unshare"
+    program.write_text("#!/bin/sh\nexit 0\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr("sys.argv", ["entrobench", "images", "build", "report"])
+    started = []
+    monkeypatch.setattr("os.execvp", lambda file, command: started.append((file, command)))
+    monkeypatch.setattr("entrobench.images.build._require_builder", lambda: sys.exit(3))
+    with pytest.raises(SystemExit):
+        build_images(["report-cpu"], tmp_path, tmp_path / "lock.yaml")
+    ((file, command),) = started
+    assert file == "unshare"
+    assert "--map-auto" in command
+    assert command[-3:] == ["images", "build", "report"]
 
 
 @pytest.mark.parametrize("image", ["train-cpu", "evaluate-cpu"])

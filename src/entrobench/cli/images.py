@@ -44,7 +44,7 @@ def build(
         bool, typer.Option("--publish", help="Record them in the lock, for all, not as this machine's own.")
     ] = False,
 ) -> None:
-    """Build images, as root, and record them."""
+    """Build images and record them, as root or as a user with subordinate ids."""
     from entrobench.images.build import build_images
     from entrobench.images.sif import state_of
 

@@ -1,10 +1,14 @@
-"""Builds the images of containers/*.def: as root, in a namespace with its own /tmp, /var/tmp and /dev/shm."""
+"""Builds the images of containers/*.def: in a namespace with its own /tmp, /var/tmp and /dev/shm.
+
+By root, or by a user as root of a user namespace.
+"""
 
 import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -35,6 +39,8 @@ from entrobench.images.sif import (
 )
 from entrobench.paths import repository_root
 
+# An ordinary user's way to be root of files of his own
+AS_ROOT = ("unshare", "--user", "--map-auto", "--map-root-user", "--mount", "--pid", "--fork", "--mount-proc")
 DEBIAN_SUITE = "bookworm"  # whose Python is 3.11, which the locks are for
 FREE_GB = {"cpu": 12, "cuda": 30}  # for the unpacked environment, the packages and the SIF file at once
 # zstd at level 1 packs 27 times as fast as gzip and no larger
@@ -46,12 +52,13 @@ def build_images(images: Sequence[str], folder: Path, lock: Path, is_published: 
 
     is_published: record them in `lock` itself, and their packages, for all who have the checkout.
 
-    Raises UnsupportedPlatform unless run by root, MissingInput without a tool, EntrobenchError when a build
-    fails; an image that was there before stays until its successor is complete.
+    Raises UnsupportedPlatform for a user who cannot become root of a namespace, MissingInput without a tool,
+    EntrobenchError when a build fails; an image that was there before stays until its successor is complete.
     """
     for image in images:
         if image not in LOCKS:
             raise UnknownName(f"no image {image!r}.{did_you_mean(image, LOCKS)} Images: {', '.join(LOCKS)}")
+    become_root()
     _require_builder()
     workshop = (
         Path(os.environ.get("ENTROBENCH_BUILD_DIR", "~/.cache/entrobench/images")).expanduser().resolve()
@@ -76,12 +83,28 @@ def build_images(images: Sequence[str], folder: Path, lock: Path, is_published: 
             _build(image, work, folder, lock, debian, is_published)
 
 
-def _require_builder() -> None:
-    if os.geteuid() != 0:
+def become_root() -> None:
+    """Unless root runs this command, start it again as root of a user namespace, with subordinate ids.
+
+    Raises UnsupportedPlatform where the machine gives the user none.
+    """
+    if os.geteuid() == 0:
+        return
+    try:
+        done = subprocess.run([*AS_ROOT, "true"], capture_output=True, text=True, check=False)
+        why = done.stderr.strip() if done.returncode else ""
+    except OSError as error:
+        why = str(error)
+    if why:
         raise UnsupportedPlatform(
-            "images are built by root, in a namespace of their own; found a user without its rights.\n"
-            "  Build them where you are root; copy the SIF files and containers/images.lock.yaml from there"
+            f"images are built by root, or by a user who has subordinate ids (/etc/subuid, newuidmap) on a "
+            f"machine that allows user namespaces: {why}\n  Ask for them (usermod --add-subuids, package "
+            f"uidmap), fetch images (make images-pull), or copy SIF files from where you can build them"
         )
+    os.execvp(AS_ROOT[0], [*AS_ROOT, sys.executable, "-m", "entrobench.cli", *sys.argv[1:]])
+
+
+def _require_builder() -> None:
     for tool, remedy in (
         (
             "apptainer",
