@@ -353,8 +353,8 @@ def run(
     options = ["--resources", f"gpu={number}"] if number else []
     options += ["--dry-run", "--printshellcmds"] if dry_run else []
     status = run_snakemake(snakemake_command(cells, scale, results, WORKSTATION, options), repository_root())
-    if dry_run and status == 0:
-        site = site_or_none(configs.root) if number else None
+    if dry_run and number and status == 0:
+        site = site_or_none(configs.root)
         print(f"\nOn {number} GPUs of this machine, each job on some that no other has:")
         for cell in cells:
             resolved = resolve(str(cell), scale, configs, results)

@@ -39,8 +39,9 @@ def snakemake_command(
 ) -> list[str]:
     """The Snakemake call that trains and evaluates these cells."""
     scores = [str(results / scale / str(cell) / "scores.csv") for cell in cells]
+    config = ["--config", f"scale={scale}", f"results={results}"]
     return [
-        sys.executable, "-m", "snakemake", "--profile", str(profile), *options, "--", *scores,
+        sys.executable, "-m", "snakemake", "--profile", str(profile), *options, *config, "--", *scores,
     ]  # fmt: skip
 
 
