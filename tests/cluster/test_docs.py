@@ -153,7 +153,7 @@ def test_the_first_page_leads_an_ordinary_user_to_a_cell(queue: Cluster, home: P
     for kind, image in (("train", "train-cpu"), ("evaluate", "evaluate-cpu")):
         assert runs[kind]["code"]["commit"] == commit, "an image has no git"
         assert runs[kind]["image"] == read_lock(lock_file()).images[image].sha256
-    assert not list(Path("/tmp").glob("entrobench-[0-9]*")), "jobs leave no folder of their own"
+    assert not Path(f"/tmp/entrobench-{job}").exists(), "a job leaves no folder of its own"
     again = f"source .venv/bin/activate; {first_page()[-1]} -n; git status --short"
     said = subprocess.run(
         [*AS_USER, "bash", "-c", again],
