@@ -228,10 +228,7 @@ def test_the_next_run_removes_the_folder_that_a_killed_guard_left(guard, tmp_pat
 
 def test_a_cell_is_not_trained_twice_at_once(guard, tmp_path):
     first = guard("beat('generate', 1); time.sleep(600)")
-    until = time.monotonic() + 30
-    while not (tmp_path / "progress.json").exists():  # which the run writes once the lock is held
-        assert time.monotonic() < until
-        time.sleep(0.1)
+    wait_for((tmp_path / "progress.json").exists)  # which the run writes once the lock is held
     second = guard("beat('generate', 1)")
     output = second.communicate(timeout=30)[0]
     assert second.returncode == 1
