@@ -13,6 +13,7 @@ import tokenize
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -199,6 +200,12 @@ def sha256_kept(path: Path) -> str:
 
 def sha256_code(path: Path) -> str:
     """Hex SHA-256 of what a Python file does: its lines without comments, docstrings and empty lines."""
+    status = path.stat()
+    return _sha256_code(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=1024)
+def _sha256_code(path: Path, changed: int, size: int) -> str:
     source = path.read_bytes()
     lines = source.decode("utf-8").split("\n")
     for token in tokenize.tokenize(io.BytesIO(source).readline):
