@@ -151,7 +151,8 @@ def test_code_state_tells_clean_dirty_and_untracked(root):
     assert dirty_files(root) == ["src/renamed.py"]
 
 
-def test_without_git_the_cells_own_commit_stands_in(tmp_path):
+def test_without_git_the_cells_own_commit_stands_in(tmp_path, monkeypatch):
+    monkeypatch.delenv(CODE_STATE, raising=False)  # a test in this process may have exported its own
     assert dirty_files(tmp_path) is None
     assert code_state(tmp_path, "abc")["commit"] == "abc"
     require_clean_tree("paper", tmp_path, "abc")
