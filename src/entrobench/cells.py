@@ -33,6 +33,14 @@ from entrobench.files import write_atomic
 DERIVED = ("derive.updates_per_step", "derive.overlong_fraction")
 # Settings that verl does not have and the trainer or the engine reads
 TRAINER_SETTINGS = {"entrobench.drop_tied_groups": False, "entrobench.full_precision_logits": False}
+# Those that the agent loop of a training set with an environment reads, beside verl's TURNS_KEY.
+# early_stop: [rollouts of each group, share of all] after which a step goes on
+ENVIRONMENT_SETTINGS = {
+    "entrobench.environment.turn_tokens": None,
+    "entrobench.environment.observation_tokens": None,
+    "entrobench.environment.early_stop": None,
+}
+TURNS_KEY = "actor_rollout_ref.rollout.multi_turn.max_assistant_turns"
 
 PROMPT_TOKENS = 2048
 
@@ -261,10 +269,7 @@ def why_not(cell: CellId, scale: Scale, configs: Configs) -> str:
     if not entries:
         published = ", ".join(_experiment(cell, configs).benchmarks)
         return f"no benchmark to evaluate it on: scale {scale.scale} has nothing for {published}"
-    reasons = [configs.benchmark(benchmark_of(entry, cell.paper, configs)).unsupported for entry in entries]
-    if configs.method(cell.method).trains:
-        reasons.insert(0, configs.dataset(dataset_of(cell, scale, configs)).unsupported)
-    return next(filter(None, reasons), "")
+    return ""
 
 
 def require_runnable(cell: CellId, scale: Scale, configs: Configs) -> None:
@@ -341,6 +346,9 @@ def resolve(name: str, scale_name: str, configs: Configs, results: Path) -> dict
             provenance[key] = _origin(layer, setting)
         _derive(merged, provenance)
         resolved["trainer"] = {key.removeprefix("entrobench."): merged.pop(key) for key in TRAINER_SETTINGS}
+        environment = _environment(configs.dataset(dataset).environment, merged, str(cell))
+        if environment:
+            resolved["environment"] = environment
         resolved["verl"] = merged
         if method.shaper is not None:
             settings = _shaper_settings(method, protocol, experiment)
@@ -364,14 +372,32 @@ def resolve(name: str, scale_name: str, configs: Configs, results: Path) -> dict
             "seed": cell.seed,
             **entry,
         }
+        if environment := configs.benchmark(benchmark).environment:
+            resolved["evaluation"][name]["environment"] = environment
         for key, (layer, setting) in of_entry.items():
             provenance[f"evaluation.{name}.{key}"] = _origin(layer, setting)
     resolved["provenance"] = provenance
     return resolved
 
 
+def _environment(name: str, merged: dict[str, Any], cell: str) -> dict[str, Any]:
+    """What the agent loop of an environment reads, taken out of `merged`; empty for a training set without
+    one. Raises ConfigError for a limit that is not set.
+    """
+    settings = {key.rpartition(".")[2]: merged.pop(key, default) for key, default in ENVIRONMENT_SETTINGS.items()}
+    if not name:
+        return {}
+    settings = {"name": name, "turns": merged.get(TURNS_KEY), **settings}
+    unset = [key for key, value in settings.items() if value is None and key != "early_stop"]
+    if unset:
+        raise ConfigError(f"{cell}: its tasks are done in {name}, and nothing sets {', '.join(unset)}")
+    return settings
+
+
 def _training_prompt(paper: str, dataset: str, scale: Scale, configs: Configs) -> tuple[str, Setting]:
     """(layer, setting). Rows that are made here are asked as the scale says, all others as the paper does."""
+    if dataset in scale.prompt_of:
+        return "scale", Setting(value=scale.prompt_of[dataset])
     if _is_generated(dataset, configs) and "prompt" in scale.evaluation:
         return "scale", Setting(value=scale.evaluation["prompt"])
     if "prompt" in scale.evaluation:
@@ -473,7 +499,8 @@ def _verl_layers(
     configs: Configs,
 ) -> Iterator[tuple[str, str, Setting]]:
     device = configs.device(scale.device)
-    clash = sorted((set(scale.verl) | set(device.verl)) & set(method.verl))
+    of_dataset = scale.verl_of.get(dataset_of(cell, scale, configs), {})
+    clash = sorted((set(scale.verl) | set(of_dataset) | set(device.verl)) & set(method.verl))
     if clash:
         raise ConfigError(
             f"scale {scale.scale} (device {device.device}) sets {', '.join(clash)}, which method "
@@ -499,7 +526,7 @@ def _verl_layers(
                     yield f"{layer} for {name}", setting.verl, setting
     for key, setting in device.verl.items():
         yield "device", key, setting
-    for key, setting in (scale.verl | scale.method_exceptions).items():
+    for key, setting in (scale.verl | of_dataset | scale.method_exceptions).items():
         yield "scale", key, setting
     for key in SEED_KEYS:
         yield "cell", key, Setting(value=cell.seed, note="the cell's seed")

@@ -204,9 +204,10 @@ class Scale(Strict):
     """configs/scales/<name>.yaml: maps models, data sets, benchmarks, sizes; never a method's mathematics.
 
     cells: <experiment>/<method> of the cells that a report at this scale makes; empty for all that a paper
-    lists. limits: rows or problems that a seeded slice of a data set or benchmark keeps. evaluation_of: what
-    it sets for one entry of the paper's evaluation only. expected_seconds: of a rule's job, for
-    `snakemake --logger entrobench`.
+    lists. limits: rows or problems that a seeded slice of a data set or benchmark keeps. verl_of: training
+    set -> what it sets in verl for cells that train on it. prompt_of: generated training set -> how its rows
+    are asked, by default as the evaluation. evaluation_of: what it sets for one entry of the paper's
+    evaluation only. expected_seconds: of a rule's job, for `snakemake --logger entrobench`.
     """
 
     scale: str
@@ -217,7 +218,9 @@ class Scale(Strict):
     cells: list[str] = []
     limits: dict[str, int] = {}
     verl: dict[str, Setting] = {}
+    verl_of: dict[str, dict[str, Setting]] = {}
     method_exceptions: dict[str, Setting] = {}
+    prompt_of: dict[str, Any] = {}
     evaluation: dict[str, Any] = {}
     evaluation_of: dict[str, dict[str, Any]] = {}
     recording: Recording | None = None
@@ -262,17 +265,17 @@ class Model(Strict):
 
 class Dataset(Strict):
     """configs/datasets/<name>.yaml. needs: what a user has to get by hand before a cell with it can run.
-    unsupported: why none can, whatever the user has.
 
     source: see data/sources.py. recipe: the function of data/training_sets.py that makes the set, with
-    `settings`. counts: what the recipe has to find in the pinned source.
+    `settings`. environment: in which its tasks are done, over several turns; then `source` names the split
+    of the environment's tasks (environments/tasks.py). counts: what is to be found in the source.
     """
 
     dataset: str
     title: str
     source: dict[str, Any]
     needs: str = ""
-    unsupported: str = ""
+    environment: str = ""
     recipe: str = ""
     settings: dict[str, Any] = {}
     counts: dict[str, int] = {}
@@ -280,16 +283,16 @@ class Dataset(Strict):
 
 
 class Benchmark(Strict):
-    """configs/benchmarks/<name>.yaml. unsupported: why nothing can be evaluated on it.
+    """configs/benchmarks/<name>.yaml.
 
     source: see data/sources.py. adapter: the function of data/benchmarks.py that reads it, with `settings`.
-    counts: what the adapter has to find in the pinned source.
+    environment: as a Dataset's. counts: what is to be found in the source.
     """
 
     benchmark: str
     title: str
-    unsupported: str = ""
     source: dict[str, Any]
+    environment: str = ""
     adapter: str = ""
     settings: dict[str, Any] = {}
     counts: dict[str, int] = {}

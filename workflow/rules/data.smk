@@ -1,10 +1,15 @@
 rule smoke_data:
-    """Generated arithmetic: the training set and four benchmarks, all disjoint."""
+    """Generated arithmetic and errands: for each the training set and its benchmarks, all disjoint."""
     input:
         "src/entrobench/data/smoke.py",
+        "src/entrobench/data/smoke_shell.py",
+        "src/entrobench/environments/worlds/smoke_shell.py",
     output:
-        RESULTS / "{scale}/data/smoke_arithmetic/train.parquet",
-        RESULTS / "{scale}/data/smoke_arithmetic/manifest.json",
+        expand(
+            RESULTS / "{{scale}}/data/{dataset}/{file}",
+            dataset=LOOKUPS.generated_datasets(),
+            file=["train.parquet", "manifest.json"],
+        ),
         [
             RESULTS / "{scale}/benchmarks" / f"{name}.jsonl"
             for name in LOOKUPS.generated_benchmarks()

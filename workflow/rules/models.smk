@@ -23,6 +23,32 @@ rule smoke_tiny:
         "entrobench pretrain-model {params.folder} 2>&1 | tee {log}"
 
 
+rule smoke_agent:
+    """The tiny base model of experiments with an environment: errands over several turns, and arithmetic."""
+    input:
+        "src/entrobench/models/tiny_agent.py",
+        "src/entrobench/models/tiny.py",
+        "src/entrobench/data/demonstrations.py",
+        "src/entrobench/data/smoke_shell.py",
+    output:
+        RESULTS / "{scale}/models/smoke_agent/model.json",
+    log:
+        RESULTS / "{scale}/logs/smoke_agent.log",
+    benchmark:
+        RESULTS / "{scale}/logs/smoke_agent.tsv"
+    container:
+        image("train")
+    threads: 2
+    resources:
+        **LOOKUPS.small_job(3000),
+    params:
+        folder=str(RESULTS / "{scale}/models/smoke_agent"),
+    message:
+        "Pretraining the tiny base model for environments"
+    shell:
+        "entrobench pretrain-model {params.folder} --agent 2>&1 | tee {log}"
+
+
 rule smollm2_135m:
     """SmolLM2-135M-Instruct from the Python package that ships it, in Hugging Face's format."""
     output:

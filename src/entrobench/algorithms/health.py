@@ -1,6 +1,8 @@
 """Health metrics of a step, the same for every method."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -75,6 +77,21 @@ def group_rates(
     return {
         "groups/all_correct": (shares.count(1.0) + dropped.get(1.0, 0)) / total,
         "groups/all_wrong": (shares.count(0.0) + dropped.get(0.0, 0)) / total,
+    }
+
+
+def environment_rates(outcomes: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """What became of the tasks of a step's rollouts (environments.conversation.Outcome, as records, with
+    generate_seconds): shares of all, turns, and the environment's share of a rollout's seconds.
+    """
+    endings = Counter(outcome["ending"] for outcome in outcomes)
+    in_environment = sum(outcome["seconds"] for outcome in outcomes)
+    in_all = in_environment + sum(outcome["generate_seconds"] for outcome in outcomes)
+    names = ("completed", "turns", "cut", "context", "failed")
+    return {
+        **{f"environment/{name}": endings[name] / len(outcomes) for name in names},
+        "environment/turn_count": sum(outcome["turns"] for outcome in outcomes) / len(outcomes),
+        "environment/seconds_share": in_environment / in_all if in_all else 0.0,
     }
 
 

@@ -181,7 +181,9 @@ def make_smoke_data(
     folder: Annotated[Path, typer.Argument(help="Results folder of the scale.")],
     seed: Annotated[int, typer.Option(help="Of the problems.")] = 0,
 ) -> None:
-    """Generate the smoke task: a training set and its benchmarks, all disjoint."""
+    """Generate the smoke tasks: arithmetic and errands, each a training set and its benchmarks, disjoint."""
     from entrobench.data.smoke import write_smoke_task
+    from entrobench.data.smoke_shell import write_shell_task
 
     write_smoke_task(folder, seed)
+    write_shell_task(folder)

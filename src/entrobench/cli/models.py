@@ -1,5 +1,6 @@
 """Models: fetched at their pinned revision, converted, or made on the spot."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -47,14 +48,19 @@ def pretrain_model(
     min_accuracy: Annotated[float | None, typer.Option(help="In-domain mean@8 that it has to reach.")] = None,
     max_accuracy: Annotated[float | None, typer.Option(help="In-domain mean@8 that it may reach.")] = None,
     min_entropy: Annotated[float | None, typer.Option(help="Nats a token that it has to keep.")] = None,
+    agent: Annotated[
+        bool, typer.Option("--agent", help="The one that does errands over several turns, too.")
+    ] = False,
 ) -> None:
-    """Pretrain the tiny base model of the smoke scale; fails outside its bounds of accuracy and entropy."""
+    """Pretrain a tiny base model of the smoke scale; fails outside its bounds of accuracy and entropy."""
     import torch
 
-    from entrobench.models.tiny import Bounds, Pretraining, pretrain
+    from entrobench.models import tiny_agent
+    from entrobench.models.tiny import Bounds, Pretraining, arithmetic, pretrain
 
     torch.set_num_threads(threads)
     given = {"min_accuracy": min_accuracy, "max_accuracy": max_accuracy, "min_entropy": min_entropy}
     bounds = Bounds(**{name: value for name, value in given.items() if value is not None})
     sizes = {name: value for name, value in (("steps", steps), ("seed", seed)) if value is not None}
-    pretrain(folder, Pretraining(**sizes), bounds)
+    settings = tiny_agent.SETTINGS if agent else Pretraining()
+    pretrain(folder, replace(settings, **sizes), bounds, tiny_agent.agent() if agent else arithmetic())

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from entrobench.configs import Benchmark
+from entrobench.data.environment_tasks import source_record, task_problems
 from entrobench.data.pins import require_count, seeded_slice
 from entrobench.data.prompts import LETTERS
 from entrobench.data.recipes.still3 import gold_text
@@ -36,9 +37,20 @@ def load_benchmark(config: Benchmark, download: bool = True) -> tuple[Rows, dict
 
     Raises an EntrobenchError for a source that is missing, not the pinned one, or broken.
     """
+    if config.environment:
+        return read_tasks(config)[0], source_record(config)
     fetched = fetch_all(config.source, _where(config), download)
     problems, _ = read_benchmark(config, fetched)
     return problems, {name: file.record() for name, file in fetched.items()}
+
+
+def read_tasks(config: Benchmark) -> tuple[Rows, dict[str, int]]:
+    """The same of a benchmark with an environment, and counts. Raises MissingInput, CorruptFile or
+    PinMismatch.
+    """
+    problems = task_problems(config)
+    check_problems(problems, Path(_where(config)))
+    return problems, _checked_counts(config, problems)
 
 
 def read_benchmark(config: Benchmark, fetched: dict[str, Fetched]) -> tuple[Rows, dict[str, int]]:
@@ -51,10 +63,14 @@ def read_benchmark(config: Benchmark, fetched: dict[str, Fetched]) -> tuple[Rows
     files = {name: file.path for name, file in fetched.items()}
     problems = ADAPTERS[config.adapter](config.benchmark, files, config.settings)
     check_problems(problems, next(iter(files.values())))
+    return problems, _checked_counts(config, problems)
+
+
+def _checked_counts(config: Benchmark, problems: Rows) -> dict[str, int]:
     found = counts(problems)
     for name, expected in config.counts.items():
-        require_count(name.replace("_", " "), found.get(name, 0), expected, Path(where))
-    return problems, found
+        require_count(name.replace("_", " "), found.get(name, 0), expected, Path(_where(config)))
+    return found
 
 
 def _where(config: Benchmark) -> str:
@@ -68,13 +84,17 @@ def prepare_benchmark(
 
     limit: problems of a seeded slice. Raises an EntrobenchError; `target` is then as it was.
     """
-    fetched = fetch_all(config.source, _where(config))
-    problems, found = read_benchmark(config, fetched)
+    if config.environment:
+        (problems, found), source = read_tasks(config), source_record(config)
+    else:
+        fetched = fetch_all(config.source, _where(config))
+        problems, found = read_benchmark(config, fetched)
+        source = {name: file.record() for name, file in fetched.items()}
     kept = seeded_slice(problems, limit, seed)
     write_problems(target, kept)
     manifest = {
         "benchmark": config.benchmark,
-        "source": {name: file.record() for name, file in fetched.items()},
+        "source": source,
         "adapter": config.adapter,
         "settings": config.settings,
         "problems": len(problems),

@@ -141,11 +141,6 @@ def pinned_files(source: dict[str, Any], where: str) -> dict[str, PinnedFile]:
 
 def fetch_all(source: dict[str, Any], where: str, download: bool = True) -> dict[str, Fetched]:
     """Every file of a source, verified. Raises an EntrobenchError: missing, gated, not the pinned one."""
-    if source.get("kind") == "package":
-        raise MissingInput(
-            f"{where}: the data come with the package {source['package']} {source['version']} and are not "
-            f"here. {source.get('get', '').strip()}"
-        )
     return {
         name: fetch(file, f"{where}: {name}", download) for name, file in pinned_files(source, where).items()
     }

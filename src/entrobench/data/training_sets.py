@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from entrobench.configs import Dataset, Setting
+from entrobench.data.environment_tasks import select_tasks, source_record
 from entrobench.data.pins import require_count, seeded_slice
 from entrobench.data.prompts import render
 from entrobench.data.recipes.dapo import select_dapo
@@ -34,8 +35,6 @@ RECIPES: dict[str, Recipe] = {
 def recipe_of(config: Dataset) -> Recipe:
     """The recipe of a data set. Raises MissingInput (package), ConfigError."""
     where = f"configs/datasets/{config.dataset}.yaml"
-    if not config.recipe and config.source.get("kind") == "package":
-        fetch_all(config.source, where)
     if config.recipe not in RECIPES:
         raise ConfigError(f"{where}: recipe: expected one of {sorted(RECIPES)}, found {config.recipe!r}")
     return RECIPES[config.recipe]
@@ -46,6 +45,10 @@ def select(config: Dataset, download: bool = True) -> tuple[Selection, dict[str,
 
     Raises an EntrobenchError for a source that is missing, not the pinned one, or broken.
     """
+    if config.environment:
+        selection = select_tasks(config)
+        check_selection(selection, config)
+        return selection, source_record(config)
     recipe_of(config)  # refused before anything is downloaded
     fetched = fetch_all(config.source, f"configs/datasets/{config.dataset}.yaml", download)
     return read_selection(config, fetched), {name: file.record() for name, file in fetched.items()}

@@ -14,12 +14,12 @@ from pydantic import Field
 
 from entrobench.cells import training_file
 from entrobench.configs import Configs, Strict, load_yaml
-from entrobench.data.benchmarks import read_benchmark
+from entrobench.data.benchmarks import read_benchmark, read_tasks
 from entrobench.data.pins import require_count
 from entrobench.data.prompt_files import read_prompt
 from entrobench.data.smoke import TRAIN_ROWS, benchmark_problems, training_rows
-from entrobench.data.sources import Fetched, PinnedFile, Way, fetch, fetch_all, pinned_files
-from entrobench.data.training_sets import read_selection
+from entrobench.data.sources import Fetched, PinnedFile, Way, fetch, pinned_files
+from entrobench.data.training_sets import read_selection, select
 from entrobench.errors import ConfigError, CorruptFile, MissingInput
 from entrobench.files import read_jsonl, read_text
 
@@ -83,13 +83,17 @@ def _check(kind: Kind, name: str, fill: Callable[[Check], None]) -> Check:
 def verify_dataset(configs: Configs, check: Check) -> None:
     """Fill in `check`. Raises MissingInput, CorruptFile or ConfigError."""
     config = configs.dataset(check.name)
+    if config.environment:
+        selection, _ = select(config)
+        check.rows, check.counts = len(selection.rows), selection.counts
+        return
     if config.source["kind"] == "generated":
         check.rows = len(training_rows(config.source["seed"]))
         require_count("rows", check.rows, TRAIN_ROWS, Path(config.dataset))
         return
     paper = next(name for name in configs.papers() if config.dataset in configs.protocol(name).prompt_of)
     check.get = f"snakemake results/paper/{training_file(paper, config.dataset, configs)}"
-    if not config.recipe and config.source["kind"] != "package":
+    if not config.recipe:
         raise MissingInput(config.needs or f"configs/datasets/{config.dataset}.yaml names no recipe")
     fetched = _rows_of_files(config.source, f"configs/datasets/{config.dataset}.yaml", check)
     selection = read_selection(config, fetched)
@@ -99,6 +103,10 @@ def verify_dataset(configs: Configs, check: Check) -> None:
 def verify_benchmark(configs: Configs, check: Check) -> None:
     """Fill in `check`. Raises MissingInput, CorruptFile or ConfigError."""
     config = configs.benchmark(check.name)
+    if config.environment:
+        problems, check.counts = read_tasks(config)
+        check.rows = len(problems)
+        return
     if config.source["kind"] == "generated":
         check.rows = len(benchmark_problems(config.benchmark, config.source["seed"]))
         require_count("problems", check.rows, config.counts["problems"], Path(config.benchmark))
@@ -119,8 +127,6 @@ def verify_prompt(configs: Configs, check: Check) -> None:
 
 def _rows_of_files(source: dict[str, Any], where: str, check: Check) -> dict[str, Fetched]:
     """Each file's bytes, hash and rows. A missing file does not keep the others from being looked at."""
-    if source.get("kind") == "package":
-        fetch_all(source, where, download=False)
     found = {}
     missing = []
     for name, pinned in pinned_files(source, where).items():

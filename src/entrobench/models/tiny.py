@@ -10,7 +10,7 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from entrobench.data.demonstrations import Demonstration, demonstrate
+from entrobench.data.demonstrations import demonstrate
 from entrobench.data.smoke import (
     BENCHMARKS,
     IN_DOMAIN,
@@ -38,6 +38,11 @@ NAME = "smoke_tiny"
 IGNORED = -100
 WORDED_SHARE = 0.15
 MAX_NEW_TOKENS = 32
+
+
+# A demonstration's text in parts, and whether the model learns to write each
+Segments = list[tuple[str, bool]]
+Draw = Callable[[random.Random, PreTrainedTokenizerFast], Segments]
 
 
 class OutOfBounds(EntrobenchError, RuntimeError):
@@ -83,7 +88,9 @@ class Measurement:
     mixed_groups: float
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast, settings: Pretraining) -> Qwen2ForCausalLM:
+def build_model(
+    tokenizer: PreTrainedTokenizerFast, settings: Pretraining, context_length: int = CONTEXT_LENGTH
+) -> Qwen2ForCausalLM:
     """A randomly initialised Qwen2 whose vocabulary is exactly the tokenizer's."""
     config = Qwen2Config(
         vocab_size=len(tokenizer),
@@ -92,7 +99,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, settings: Pretraining) -> Qw
         num_hidden_layers=settings.layers,
         num_attention_heads=settings.heads,
         num_key_value_heads=settings.heads,
-        max_position_embeddings=CONTEXT_LENGTH,
+        max_position_embeddings=context_length,
         tie_word_embeddings=True,
         # A short context and a narrow model: with these, positions and arithmetic are learned in a third of
         # the steps
@@ -114,30 +121,31 @@ def build_model(tokenizer: PreTrainedTokenizerFast, settings: Pretraining) -> Qw
     return model
 
 
-def draw_demonstrations(
-    rng: random.Random, count: int, held_out: set[Calculation]
-) -> Iterator[Demonstration]:
-    """Demonstrations of random calculations, none of them in `held_out`."""
-    for _ in range(count):
-        while (calculation := draw_calculation(rng, rng.choice(TRAIN_TERMS))) in held_out:
-            pass
-        yield demonstrate(calculation, rng.random() < WORDED_SHARE, rng)
+def draw_demonstration(
+    rng: random.Random, held_out: set[Calculation], tokenizer: PreTrainedTokenizerFast
+) -> Segments:
+    """A demonstration of a random calculation that is not in `held_out`."""
+    while (calculation := draw_calculation(rng, rng.choice(TRAIN_TERMS))) in held_out:
+        pass
+    shown = demonstrate(calculation, rng.random() < WORDED_SHARE, rng)
+    return [(render(shown.problem, tokenizer), False), (f"{shown.solution}{tokenizer.eos_token}", True)]
 
 
-def encode_batch(
-    demonstrations: list[Demonstration], tokenizer: PreTrainedTokenizerFast
-) -> tuple[Tensor, Tensor]:
-    """Token ids and labels, (B, T), padded on the right; labels ignore prompts and padding."""
-    prompts = [render(d.problem, tokenizer) for d in demonstrations]
-    ends = [f"{d.solution}{tokenizer.eos_token}" for d in demonstrations]
-    prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
-    end_ids = tokenizer(ends, add_special_tokens=False)["input_ids"]
-    length = max(len(p) + len(e) for p, e in zip(prompt_ids, end_ids, strict=True))
-    ids_BT = torch.full((len(prompts), length), tokenizer.pad_token_id)
+def encode_batch(demonstrations: list[Segments], tokenizer: PreTrainedTokenizerFast) -> tuple[Tensor, Tensor]:
+    """Token ids and labels, (B, T), padded on the right; labels ignore what is not learned, and padding."""
+    texts = [text for segments in demonstrations for text, _ in segments]
+    ids = iter(tokenizer(texts, add_special_tokens=False)["input_ids"])
+    encoded = [[(next(ids), is_learned) for _, is_learned in segments] for segments in demonstrations]
+    length = max(sum(len(part) for part, _ in row) for row in encoded)
+    ids_BT = torch.full((len(encoded), length), tokenizer.pad_token_id)
     labels_BT = torch.full_like(ids_BT, IGNORED)
-    for row, (prompt, end) in enumerate(zip(prompt_ids, end_ids, strict=True)):
-        ids_BT[row, : len(prompt) + len(end)] = torch.tensor(prompt + end)
-        labels_BT[row, len(prompt) : len(prompt) + len(end)] = torch.tensor(end)
+    for row, parts in enumerate(encoded):
+        start = 0
+        for part, is_learned in parts:
+            ids_BT[row, start : start + len(part)] = torch.tensor(part)
+            if is_learned:
+                labels_BT[row, start : start + len(part)] = torch.tensor(part)
+            start += len(part)
     return ids_BT, labels_BT
 
 
@@ -151,7 +159,7 @@ def train(
     model: Qwen2ForCausalLM,
     tokenizer: PreTrainedTokenizerFast,
     settings: Pretraining,
-    held_out: set[Calculation],
+    draw: Draw,
     report: Callable[[str], None],
 ) -> None:
     """Fit `model` in place by next-token prediction on fresh demonstrations; AdamW, warm-up, cosine decay."""
@@ -164,7 +172,7 @@ def train(
     )
     model.train()
     for step in range(1, settings.steps + 1):
-        batch = list(draw_demonstrations(rng, settings.batch_size, held_out))
+        batch = [draw(rng, tokenizer) for _ in range(settings.batch_size)]
         ids_BT, labels_BT = encode_batch(batch, tokenizer)
         # Logits only where a label is: the vocabulary is the larger part of this model's work
         hidden_BTD = model.model(input_ids=ids_BT).last_hidden_state[:, :-1]
@@ -222,7 +230,7 @@ def measure(
             is_mixed.append((n_right > 0) & (n_right < n_samples))
             logp_BTV = torch.stack(output.logits, dim=1).log_softmax(-1)
             entropy_BT = -(logp_BTV.exp() * logp_BTV).sum(-1)
-            entropies.append(entropy_BT[_is_response(ids_BT, tokenizer.eos_token_id)])
+            entropies.append(entropy_BT[is_response(ids_BT, tokenizer.eos_token_id)])
     return Measurement(
         accuracy=accuracy,
         in_domain_accuracy=sum(accuracy[name] for name in IN_DOMAIN) / len(IN_DOMAIN),
@@ -231,7 +239,7 @@ def measure(
     )
 
 
-def _is_response(ids_BT: Tensor, eos: int) -> Tensor:
+def is_response(ids_BT: Tensor, eos: int) -> Tensor:
     """True up to and including the first end-of-sequence token, (B, T)."""
     is_eos_BT = (ids_BT == eos).int()
     return (is_eos_BT.cumsum(1) - is_eos_BT) == 0
@@ -244,7 +252,34 @@ def last_box(completion: str) -> str | None:
     return content if box and brace else None
 
 
-def check_bounds(measured: Measurement, bounds: Bounds) -> None:
+@dataclass(frozen=True)
+class Kind:
+    """A tiny model. phrases: of its tokenizer, beside those of arithmetic. measure: what its bounds are checked
+    against, by what was measured.
+    """
+
+    name: str
+    source: str
+    draw: Draw
+    measure: Callable[[Qwen2ForCausalLM, PreTrainedTokenizerFast], dict[str, Measurement]]
+    phrases: Sequence[str] = ()
+    context_length: int = CONTEXT_LENGTH
+
+
+def arithmetic(data_seed: int = 0) -> Kind:
+    """The base model of the smoke scale."""
+    splits = smoke_splits(data_seed)
+    benchmarks = {name: splits[name] for name in BENCHMARKS}
+    held_out = {calculation for calculations in benchmarks.values() for calculation in calculations}
+    return Kind(
+        name=NAME,
+        source="pretrained here on generated demonstrations",
+        draw=lambda rng, tokenizer: draw_demonstration(rng, held_out, tokenizer),
+        measure=lambda model, tokenizer: {"arithmetic": measure(model, tokenizer, benchmarks)},
+    )
+
+
+def check_bounds(name: str, measured: Measurement, bounds: Bounds) -> None:
     """Raise OutOfBounds, with what was measured, unless the model is fit to be the base model."""
     problems = []
     if not bounds.min_accuracy <= measured.in_domain_accuracy <= bounds.max_accuracy:
@@ -258,57 +293,60 @@ def check_bounds(measured: Measurement, bounds: Bounds) -> None:
         )
     if problems:
         raise OutOfBounds(
-            f"the pretrained model {NAME} is outside its bounds: {'; '.join(problems)} (by benchmark: "
+            f"the pretrained model {name} is outside its bounds: {'; '.join(problems)} (by benchmark: "
             f"{measured.accuracy}). No model was written.\n"
             "  Too few steps make a weak model, other demonstrations a more certain one: see --steps, or "
             "set the bounds by --min-accuracy, --max-accuracy, --min-entropy."
         )
 
 
-def pretrain(folder: Path, settings: Pretraining, bounds: Bounds, data_seed: int = 0) -> Measurement:
-    """Pretrain, measure, check and write the model to `folder` with its marker model.json, which comes last.
+def pretrain(folder: Path, settings: Pretraining, bounds: Bounds, kind: Kind | None = None) -> Measurement:
+    """Pretrain, measure, check and write the model to `folder` with its marker model.json, which comes last;
+    what was measured of its first task.
 
-    The same settings on the same machine give the same weights. Raises OutOfBounds and writes nothing.
+    kind: arithmetic by default. The same settings on the same machine give the same weights. Raises
+    OutOfBounds and writes nothing.
     """
     started = time.monotonic()
+    kind = kind or arithmetic()
 
     def report(text: str) -> None:
         print(f"[{time.monotonic() - started:5.1f} s] {text}", flush=True)
 
-    splits = smoke_splits(data_seed)
-    benchmarks = {name: splits[name] for name in BENCHMARKS}
-    held_out = {calculation for calculations in benchmarks.values() for calculation in calculations}
     torch.manual_seed(settings.seed)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
         staged = Path(scratch) / folder.name
-        tokenizer = save_tokenizer(staged)
-        model = build_model(tokenizer, settings)
+        tokenizer = save_tokenizer(staged, kind.phrases, kind.context_length)
+        model = build_model(tokenizer, settings, kind.context_length)
         n_parameters = sum(parameter.numel() for parameter in model.parameters())
         report(
-            f"pretraining {NAME}: {n_parameters:,} parameters, {settings.steps} steps of "
+            f"pretraining {kind.name}: {n_parameters:,} parameters, {settings.steps} steps of "
             f"{settings.batch_size}"
         )
-        train(model, tokenizer, settings, held_out, report)
-        measured = measure(model, tokenizer, benchmarks)
-        report(
-            f"measured: in-domain mean@8 {measured.in_domain_accuracy:.3f}, entropy {measured.entropy:.3f} "
-            f"nats, {measured.mixed_groups:.0%} mixed groups; {measured.accuracy}"
-        )
-        check_bounds(measured, bounds)
+        train(model, tokenizer, settings, kind.draw, report)
+        found = kind.measure(model, tokenizer)
+        for task, measured in found.items():
+            report(
+                f"measured {task}: in-domain mean@8 {measured.in_domain_accuracy:.3f}, entropy "
+                f"{measured.entropy:.3f} nats, {measured.mixed_groups:.0%} mixed groups; {measured.accuracy}"
+            )
+            check_bounds(kind.name, measured, bounds)
         model.save_pretrained(staged)
+        first = next(iter(found.values()))
         marker = {
-            "name": NAME,
-            "source": "pretrained here on generated demonstrations",
+            "name": kind.name,
+            "source": kind.source,
             "parameters": n_parameters,
             "vocab_size": model.config.vocab_size,
             "sha256": sha256_file(staged / "model.safetensors"),
             "pretraining": asdict(settings),
-            "measured": asdict(measured),
+            "measured": asdict(first),
+            **({"measured_of": {task: asdict(each) for task, each in found.items()}} if found.keys() - {"arithmetic"} else {}),
             "bounds": asdict(bounds),
             "seconds": round(time.monotonic() - started, 1),
         }
         write_json(staged / "model.json", marker)
         shutil.rmtree(folder, ignore_errors=True)
         staged.rename(folder)
-    return measured
+    return first

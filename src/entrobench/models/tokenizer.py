@@ -5,6 +5,7 @@ tokens, which is what a run on two cores can afford. The chat template is Qwen's
 without the default system prompt.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -25,8 +26,10 @@ PROBLEM_PHRASES = ("What is ", " + ", " - ", "?", "Start with ", ". Add ", ". Ta
 NUMBERS = tuple(str(number) for number in range(100))
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer; the same on every machine, nothing is learned."""
+def build_tokenizer(
+    more: Sequence[str] = (), context_length: int = CONTEXT_LENGTH
+) -> PreTrainedTokenizerFast:
+    """The tokenizer; the same on every machine, nothing is learned. more: other phrases of one token."""
     phrases = (
         f"system\n{SYSTEM_PROMPT}",
         "user\n",
@@ -38,6 +41,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         *MARKS,
         *CLOSERS,
         *NUMBERS,
+        *more,
     )
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate([PAD, START, END, *alphabet])}
@@ -46,20 +50,23 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens([PAD, START, END])
     # Digits and "?" are in the byte alphabet already
-    core.add_tokens([AddedToken(phrase, normalized=False) for phrase in phrases if phrase not in vocabulary])
+    names = dict.fromkeys(phrase for phrase in phrases if phrase not in vocabulary)
+    core.add_tokens([AddedToken(phrase, normalized=False) for phrase in names])
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         eos_token=END,
         pad_token=PAD,
         additional_special_tokens=[START],
-        model_max_length=CONTEXT_LENGTH,
+        model_max_length=context_length,
         clean_up_tokenization_spaces=False,
         chat_template=CHAT_TEMPLATE,
     )
 
 
-def save_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+def save_tokenizer(
+    folder: Path, more: Sequence[str] = (), context_length: int = CONTEXT_LENGTH
+) -> PreTrainedTokenizerFast:
     """Write the tokenizer's files to `folder` and return it."""
-    tokenizer = build_tokenizer()
+    tokenizer = build_tokenizer(more, context_length)
     tokenizer.save_pretrained(folder)
     return tokenizer

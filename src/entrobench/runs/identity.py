@@ -42,6 +42,7 @@ def settings_of(cell: dict[str, Any]) -> dict[str, Any]:
         "trainer": cell["trainer"],
         "shaper": cell["shaper"],
         "relay": cell.get("relay"),
+        **({"environment": cell["environment"]} if "environment" in cell else {}),
     }
 
 

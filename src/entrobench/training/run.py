@@ -17,8 +17,10 @@ import entrobench.rewards.verl_reward
 from entrobench.cells import read_cell
 from entrobench.cost.arithmetic import Architecture
 from entrobench.cost.memory import memory_settings
-from entrobench.data.schema import read_verl_parquet
-from entrobench.errors import EntrobenchError, TrainingFailed, Unfinished
+from entrobench.data.schema import VerlRow, read_verl_parquet
+from entrobench.environments.server import try_task
+from entrobench.environments.worlds import world_kind
+from entrobench.errors import CorruptFile, EntrobenchError, TrainingFailed, Unfinished
 from entrobench.files import read_json
 from entrobench.machine.backend import gpu_memory_gb
 from entrobench.models.check import check_model, check_vocabulary
@@ -42,6 +44,10 @@ VLLM_MODULES = (
     "vllm.model_executor.models.qwen2",
 )
 HF_MODULES = ("entrobench.training.hf_rollout",)
+AGENT_LOOPS = Path(__file__).with_name("agent_loop.yaml")
+AGENT_WORKERS = 8  # verl's default
+# Episodes at once on a node, over all workers of verl; each is a process
+ENVIRONMENTS_VARIABLE, ENVIRONMENTS_PER_NODE = "ENTROBENCH_ENVIRONMENTS", 512
 
 
 def run_overrides(cell: dict[str, Any], run_dir: Path) -> dict[str, Any]:
@@ -54,6 +60,11 @@ def run_overrides(cell: dict[str, Any], run_dir: Path) -> dict[str, Any]:
         "data.val_files": train_file,  # verl wants a validation set; evaluation is a step of its own here
         "trainer.default_local_dir": str(run_dir / "checkpoints"),
     }
+    if "environment" in cell:
+        overrides |= {
+            "actor_rollout_ref.rollout.agent.default_agent_loop": "environment",
+            "actor_rollout_ref.rollout.agent.agent_loop_config_path": str(AGENT_LOOPS),
+        }
     overrides["actor_rollout_ref.model.override_config.entrobench_export_steps"] = sorted(
         {cell["verl"]["trainer.total_training_steps"], *cell.get("milestones", [])}
     )
@@ -63,6 +74,20 @@ def run_overrides(cell: dict[str, Any], run_dir: Path) -> dict[str, Any]:
         overrides["actor_rollout_ref.rollout.name"] = "hf_cpu"
         overrides["actor_rollout_ref.model.external_lib"] = "entrobench.training.hf_rollout"
     return overrides
+
+
+def environment_of(cell: dict[str, Any]) -> dict[str, Any] | None:
+    """The cell's environment with the number of episodes that each of verl's workers runs at once; None for a
+    cell without one.
+    """
+    if "environment" not in cell:
+        return None
+    verl = cell["verl"]
+    nodes = verl["trainer.nnodes"]
+    workers = verl.get("actor_rollout_ref.rollout.agent.num_workers", AGENT_WORKERS)
+    limit = int(os.environ.get(ENVIRONMENTS_VARIABLE, ENVIRONMENTS_PER_NODE)) * nodes
+    wanted = verl["data.train_batch_size"] * verl["actor_rollout_ref.rollout.n"]
+    return cell["environment"] | {"processes": max(1, min(limit, wanted) // workers)}
 
 
 def fitted(cell: dict[str, Any]) -> dict[str, Any]:
@@ -89,7 +114,9 @@ def check_inputs(cell: dict[str, Any], run_dir: Path) -> Path | None:
     model = Path(cell["model"]["path"])
     check_model(model)
     check_vocabulary(model)
-    read_verl_parquet(Path(cell["dataset"]["train_file"]))
+    rows = read_verl_parquet(Path(cell["dataset"]["train_file"]))
+    if "environment" in cell:
+        check_environment(cell["environment"]["name"], rows)
     aside = set_aside_other_run(run_dir, identity_of(cell))
     if aside is not None:
         folder, reasons = aside
@@ -107,6 +134,18 @@ def check_inputs(cell: dict[str, Any], run_dir: Path) -> Path | None:
         require_unfinished(run_dir, cell)
     require_space(cell, run_dir)
     return checkpoint
+
+
+def check_environment(name: str, rows: list[VerlRow]) -> None:
+    """Start the environment once and begin the first task. Raises MissingInput or UnsupportedPlatform for an
+    environment that is not here, CorruptFile for rows that name no task, EnvironmentFailed for one that it
+    does not know.
+    """
+    tasks = [(row.extra_info.model_extra or {}).get("task") for row in rows]
+    if not all(isinstance(task, str) for task in tasks):
+        raise CorruptFile(f"the training set names no task of {name} in row {tasks.index(None)}")
+    described = try_task(world_kind(name), str(tasks[0]))
+    print(f"entrobench: environment {name}: {described}", flush=True)
 
 
 def train(run_dir: Path) -> None:
@@ -142,6 +181,7 @@ def train(run_dir: Path) -> None:
             "recording": cell["recording"],
             "mismatch": cell["mismatch"],
             "drop_tied_groups": cell["trainer"]["drop_tied_groups"],
+            "environment": environment_of(cell),
             "relay": cell.get("relay"),
             "relay_steps": cell.get("relay_steps"),
             "keep_checkpoints": config.trainer.max_actor_ckpt_to_keep,

@@ -8,7 +8,7 @@ which the first mixed groups are kept.
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
@@ -75,6 +75,16 @@ def mini_batch_rows(rows: int, ranks: int, size: int) -> list[list[int]]:
     ]
 
 
+class RolloutStop(Protocol):
+    """Ends the rollouts that a step does not wait for."""
+
+    def stop_where_enough(self, keys: list[str]) -> bool:
+        """Whether enough of them are there; then the others are told to end. keys: of TransferQueue."""
+
+    def resume(self) -> None:
+        """All have ended; the next step may generate."""
+
+
 class DataOrderReplayBuffer(ReplayBuffer):
     """verl's replay buffer with DAPO's dynamic sampling (2503.14476, Section 3.2, and its released loop).
 
@@ -82,8 +92,11 @@ class DataOrderReplayBuffer(ReplayBuffer):
     while there are fewer than `batch_size` groups, and gives the first `batch_size` in data order. The rest
     is discarded. Without dynamic sampling it gives all groups in data order.
 
-    The trainer sets filter_groups_metric (None: no dynamic sampling) and gen_batch_size (prompts).
+    The trainer sets filter_groups_metric (None: no dynamic sampling), gen_batch_size (prompts) and early_stop
+    (None: every rollout is waited for).
     """
+
+    early_stop: "RolloutStop | None" = None
 
     def sample(
         self, global_steps: int, partition_id: str, batch_size: int
@@ -111,11 +124,15 @@ class DataOrderReplayBuffer(ReplayBuffer):
         return batch, metrics
 
     def _wait_until_generated(self, partition_id: str) -> None:
-        last_message = time.time()
+        last_message, is_stopped = time.time(), False
         self._sync_metadata_from_transfer_queue()
         while self.pending_keys[partition_id] or self.running_keys[partition_id]:
+            if self.early_stop is not None and not is_stopped:
+                is_stopped = self.early_stop.stop_where_enough(list(self.partitions[partition_id]))
             last_message = self._wait_for_next_poll(partition_id, last_message)
             self._sync_metadata_from_transfer_queue()
+        if self.early_stop is not None and is_stopped:
+            self.early_stop.resume()
 
 
 def place_of(key: str) -> tuple[str, int, int]:

@@ -33,6 +33,7 @@ from entrobench.algorithms.health import (
     batch_health,
     clip_masks,
     entropy_by_verdict,
+    environment_rates,
     group_rates,
     mismatch,
 )
@@ -43,6 +44,8 @@ from entrobench.runs.run_files import Curve, Progress, StopRequest
 from entrobench.runs.save_clock import SaveClock
 from entrobench.training.board import Board
 from entrobench.training.covariance_loss import CHOSEN_TOKENS, covariance_rule
+from entrobench.training.agent_loop import OUTCOME
+from entrobench.training.early_stop import EarlyStop, forget_stop, stop_rollouts
 from entrobench.training.engine import STAT_FIELDS
 from entrobench.training.sampling import SURPLUS_KEY, CountedPrompts, mini_batch_rows, place_of, prompt_name
 from entrobench.training.step_loss import ACTOR_SETTINGS
@@ -80,6 +83,7 @@ class EntropyTrainer(PPOTrainerSync):
         self._mismatch_gate = MismatchGate(**config.entrobench.mismatch)
         self._stop = StopRequest(run_dir)
         self._saved_step = 0
+        forget_stop(run_dir)
         self._clock = SaveClock(run_dir)
         # Once the run is to stop: the steps that it would have made
         self._steps_wanted: int | None = None
@@ -92,7 +96,15 @@ class EntropyTrainer(PPOTrainerSync):
         filter_groups = self.config.algorithm.filter_groups
         self.replay_buffer.filter_groups_metric = filter_groups.metric if filter_groups.enable else None
         self.replay_buffer.gen_batch_size = self._generation_batch()
+        self.replay_buffer.early_stop = self._early_stop()
         self._progress.beat("generate", self.global_steps)
+
+    def _early_stop(self) -> "_StopOfRollouts | None":
+        """Dynamic sampling generates again within a step, and so waits for every rollout."""
+        environment = self.config.entrobench.environment
+        if environment is None or environment.early_stop is None or self.config.algorithm.filter_groups.enable:
+            return None
+        return _StopOfRollouts(self, EarlyStop(*environment.early_stop))
 
     def _generation_batch(self) -> int:
         """Prompts that are generated at once: with dynamic sampling several training batches."""
@@ -179,7 +191,7 @@ class EntropyTrainer(PPOTrainerSync):
         if not 0 < len(tied) < len(of_group):
             return batch
         for group in tied:
-            self._tied[float(of_group[group].pop() > 0)] += 1
+            self._tied[float(self._is_correct(of_group[group].pop()))] += 1
         tq.kv_clear(
             keys=[key for key in batch.keys if _group_of(key) in tied], partition_id=batch.partition_id
         )
@@ -217,10 +229,12 @@ class EntropyTrainer(PPOTrainerSync):
                 fields=TensorDict(fields, batch_size=len(batch)),
             )
         self._step_metrics |= shaped.metrics | batch_health(token_batch, shaped.advantages_BT)
-        self._step_metrics |= entropy_by_verdict(token_batch, step.reward_B > 0)
+        self._step_metrics |= entropy_by_verdict(token_batch, step.is_correct_B)
         self._step_metrics |= self._sampling_metrics(batch)
         surplus = int(metrics.get(SURPLUS_KEY, 0))
-        self._step_metrics |= group_rates(token_batch, step.reward_B > 0, self._tied, surplus)
+        self._step_metrics |= group_rates(token_batch, step.is_correct_B, self._tied, surplus)
+        if self.config.entrobench.environment is not None:
+            self._step_metrics |= self._environment_metrics(batch)
         if step.rollout_log_probs_BT is not None:
             self._step_metrics |= mismatch(
                 token_batch.stats.logp[mask_BT], step.rollout_log_probs_BT[mask_BT]
@@ -263,14 +277,35 @@ class EntropyTrainer(PPOTrainerSync):
             step=self._method_step(),
         )
         rollout = padded.get("rollout_log_probs", None)
+        reward_B = padded["rm_scores"].float().sum(1)
         return _Step(
             batch=token_batch,
             response_mask=response_mask,
             tokens_BT=padded["responses"],
-            reward_B=padded["rm_scores"].float().sum(1),
+            reward_B=reward_B,
+            is_correct_B=self._is_correct(reward_B),
             old_log_probs_BT=padded["old_log_probs"].float(),
             rollout_log_probs_BT=None if rollout is None else rollout.float(),
         )
+
+    def _is_correct(self, reward: Any) -> Any:
+        """Whether a reward, or each of a tensor, is a correct response's: of a task with goals, that of all."""
+        return reward > 0 if self.config.entrobench.environment is None else reward > 1 - 1e-6
+
+    def _environment_metrics(self, batch: KVBatchMeta) -> dict[str, float]:
+        """What became of the tasks. Raises TrainingFailed where every environment of a step has failed."""
+        rows = [row for row, tag in enumerate(batch.tags) if not tag.get("is_padding", False)]
+        data = tq.kv_batch_get(
+            keys=batch.keys, partition_id=batch.partition_id, select_fields=["extra_fields"]
+        )
+        fields = data.pop("extra_fields").tolist()
+        outcomes = [fields[row][OUTCOME] for row in rows]
+        if all(outcome["ending"] == "failed" for outcome in outcomes):
+            raise TrainingFailed(
+                f"step {self.global_steps}: the environment of each of {len(outcomes)} rollouts failed, the "
+                f"first: {outcomes[0]['failure']}\n  Checkpoints are intact."
+            )
+        return environment_rates(outcomes)
 
     def _method_step(self) -> int:
         """The step, from 1, that the method is in."""
@@ -366,7 +401,7 @@ class EntropyTrainer(PPOTrainerSync):
             kept,
             shaped_BT,
             self._step.tokens_BT[rows, :length],
-            self._step.reward_B[rows] > 0,
+            self._step.is_correct_B[rows],
             after,
             upper_BT.to(torch.int8) - lower_BT.to(torch.int8),
             lambda token: self.tokenizer.decode([token]),
@@ -470,13 +505,35 @@ class EntropyTrainer(PPOTrainerSync):
 
 
 @dataclass(frozen=True)
+class _StopOfRollouts:
+    """What the replay buffer is given to end rollouts early (sampling.RolloutStop)."""
+
+    trainer: EntropyTrainer
+    rule: EarlyStop
+
+    def stop_where_enough(self, keys: list[str]) -> bool:
+        trainer = self.trainer
+        if not self.rule.is_enough(keys, trainer.config.actor_rollout_ref.rollout.n):
+            return False
+        stop_rollouts(trainer.config.entrobench.run_dir, trainer.global_steps)
+        trainer.checkpoint_manager.abort_replicas(reject_request=True)
+        return True
+
+    def resume(self) -> None:
+        self.trainer.checkpoint_manager.resume_generation_replicas()
+
+
+@dataclass(frozen=True)
 class _Step:
-    """One step's batch on the driver. (B, T) tensors are right-padded; response_mask is verl's, jagged."""
+    """One step's batch on the driver. (B, T) tensors are right-padded; response_mask is verl's, jagged.
+    is_correct_B: of a task with goals, whether all of them are met.
+    """
 
     batch: TokenBatch
     response_mask: torch.Tensor
     tokens_BT: torch.Tensor
     reward_B: torch.Tensor
+    is_correct_B: torch.Tensor
     old_log_probs_BT: torch.Tensor
     rollout_log_probs_BT: torch.Tensor | None
 

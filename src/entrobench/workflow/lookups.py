@@ -47,6 +47,7 @@ from entrobench.cost.estimate import (
     site_gpu,
 )
 from entrobench.data.sources import is_offline, mirrored
+from entrobench.environments.tasks import has_tasks
 from entrobench.errors import EntrobenchError
 from entrobench.files import read_json
 from entrobench.machine.site import Gpus, Site
@@ -74,6 +75,11 @@ class Lookups:
 
     # -- names -----------------------------------------------------------------------------------------------
 
+    def generated_datasets(self) -> list[str]:
+        """Training sets that are made here."""
+        datasets = {name: self.configs.dataset(name) for name in self.configs.names("datasets")}
+        return [name for name, found in datasets.items() if found.source["kind"] == "generated"]
+
     def generated_benchmarks(self) -> list[str]:
         """Benchmarks that come with the smoke task."""
         return [name for name in self.configs.names("benchmarks") if self._is_generated(name)]
@@ -85,7 +91,8 @@ class Lookups:
     def prepared_datasets(self) -> list[str]:
         """Training sets that are prepared from a pinned source by a recipe."""
         datasets = {name: self.configs.dataset(name) for name in self.configs.names("datasets")}
-        return [name for name, found in datasets.items() if found.recipe or found.source["kind"] == "package"]
+        kinds = {name: found.source["kind"] for name, found in datasets.items()}
+        return [name for name, found in datasets.items() if found.recipe or kinds[name] == "environment"]
 
     def published_models(self) -> list[str]:
         """Models that come from the hub."""
@@ -244,6 +251,8 @@ class Lookups:
         return found
 
     def _reach(self, source: dict[str, Any]) -> str:
+        if source["kind"] == "environment":
+            return "tasks here" if has_tasks(source["environment"]) else "no tasks here"
         ways = [way for file in source.get("files", {}).values() for way in file["ways"]]
         folder = shared_data()
         local = [folder / way["path"] for way in ways if way["kind"] == "file" and folder is not None]

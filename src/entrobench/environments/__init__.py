@@ -1,0 +1,5 @@
+"""Stateful environments in which a model acts over several turns: worlds, their sandbox, conversations.
+
+Imported by training (agent_loop), evaluation and data. worlds/: what each world is. inside.py: what runs in
+the sandbox. server.py: the host's side, pools. conversation.py: turns, the same in training and evaluation.
+"""
