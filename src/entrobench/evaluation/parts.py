@@ -35,7 +35,7 @@ class Parts:
         write_jsonl(
             self._path(chunk),
             (
-                {"problem_id": draw.problem.id, "sample": draw.sample, **vars(completion)}
+                {"problem_id": draw.problem.id, "sample": draw.sample, **completion.record()}
                 for draw, completion in zip(draws, completions, strict=True)
             ),
         )

@@ -19,6 +19,8 @@ from entrobench.rewards.graders import require_grader
 
 # Requests that are sampled and written together: a job that is killed loses no more
 CHUNK = 2000
+# The same of tasks in an environment, each a process
+TASK_CHUNK = 256
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,42 @@ class Draw:
 
 
 @dataclass(frozen=True)
+class TurnPlan:
+    """How tasks are done in an environment: the limits beside Sampling's, whose max_tokens are a turn's.
+    template: arguments of the tokenizer's chat template.
+    """
+
+    environment: str
+    turns: int
+    observation_tokens: int
+    tokenizer: Any
+    template: dict[str, Any]
+
+    @classmethod
+    def of(cls, benchmark: str, settings: dict[str, Any], tokenizer: Any) -> "TurnPlan | None":
+        """Of one benchmark of a resolved cell; None without an environment. Raises ConfigError."""
+        if not settings.get("environment"):
+            return None
+        missing = [key for key in ("max_turns", "observation_tokens") if key not in settings]
+        if missing:
+            raise ConfigError(
+                f"evaluation.{benchmark}: its tasks are done in {settings['environment']}, and nothing sets "
+                f"{', '.join(missing)}. State it in the paper's protocol.yaml."
+            )
+        limits = settings["max_turns"], settings["observation_tokens"]
+        return cls(settings["environment"], *limits, tokenizer, template_of(settings))
+
+    def record(self) -> dict[str, Any]:
+        """What of it makes samples."""
+        return {"environment": self.environment, "turns": self.turns, "observation": self.observation_tokens}
+
+
+@dataclass(frozen=True)
 class BenchmarkPlan:
     """One benchmark: problems, the text that the model reads for each, and that text's tokens.
 
-    benchmark: its entry in the cell. asks: the benchmark whose problems these are.
+    benchmark: its entry in the cell. asks: the benchmark whose problems these are. turns: of tasks that are
+    done in an environment.
     """
 
     benchmark: str
@@ -50,6 +84,7 @@ class BenchmarkPlan:
     problems: list[Problem]
     prompts: list[str]
     lengths: list[int]
+    turns: "TurnPlan | None" = None
 
     @property
     def rooms(self) -> list[int]:
@@ -75,9 +110,9 @@ class BenchmarkPlan:
 
     @cached_property
     def chunks(self) -> list[list[Draw]]:
-        """The draws in chunks of CHUNK; the same for any number of processes that share them."""
-        draws = list(self.draws())
-        return [draws[start : start + CHUNK] for start in range(0, len(draws), CHUNK)]
+        """The draws in chunks; the same for any number of processes that share them."""
+        draws, size = list(self.draws()), CHUNK if self.turns is None else TASK_CHUNK
+        return [draws[start : start + size] for start in range(0, len(draws), size)]
 
     def origin(self, weights_sha256: str) -> dict[str, Any]:
         """What samples come from, but for the engine that drew them."""
@@ -87,6 +122,7 @@ class BenchmarkPlan:
             # the chat template is the tokenizer's, not in the weights
             "prompts_sha256": sha256_text("\0".join(self.prompts)),
             "sampling": asdict(self.sampling) | {"stop": list(self.sampling.stop)},
+            **({} if self.turns is None else {"turns": self.turns.record()}),
         }
 
 
@@ -144,7 +180,8 @@ def plan_benchmark(
     encoded = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     lengths = [len(ids) for ids in encoded]
     asked = settings.get("benchmark", name)
-    return BenchmarkPlan(name, asked, file, sampling, problems, prompts, lengths)
+    turns = TurnPlan.of(name, settings, tokenizer)
+    return BenchmarkPlan(name, asked, file, sampling, problems, prompts, lengths, turns)
 
 
 def render_prompt(problem: Problem, settings: dict[str, Any], tokenizer: Any) -> str:
@@ -155,7 +192,14 @@ def render_prompt(problem: Problem, settings: dict[str, Any], tokenizer: Any) ->
             f"  Give one: --chat-template FILE (such as the chat_template of the model's instruct variant), "
             f"or put chat_template.jinja into the model's folder."
         )
-    thinks = {"enable_thinking": settings["thinking"]} if "thinking" in settings else {}
     messages: Any = render(problem, settings["prompt"])
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **thinks)
-    return str(text)
+    return str(
+        tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, **template_of(settings)
+        )
+    )
+
+
+def template_of(settings: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of the chat template beside the messages."""
+    return {"enable_thinking": settings["thinking"]} if "thinking" in settings else {}

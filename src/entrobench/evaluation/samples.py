@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -15,7 +16,8 @@ from entrobench.rewards.math_answers import Grade
 class Sample(BaseModel):
     """One completion of one problem, graded. n_tokens counts generated tokens, the end mark included; None in
     samples of others that do not say it. The second opinion changes no score by the first; files from before
-    it was kept have none. category: of the problem, where its benchmark has categories. instructions: of
+    it was kept have none. category: of the problem, where its benchmark has categories. goals: of
+    a task in an environment, [passed, total] as JSON; its completion is the conversation. instructions: of
     IFEval, whether each is followed, strictly and by the second opinion.
     """
 
@@ -33,6 +35,7 @@ class Sample(BaseModel):
     n_tokens: int | None
     finish_reason: str
     category: str | None = None
+    goals: str | None = None
     instructions: list[bool] | None = None
     second_instructions: list[bool] | None = None
 
@@ -49,7 +52,14 @@ VERDICTS = ("extracted", "verdict", "second_verdict", "instructions", "second_in
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> None:
     """Write samples.jsonl, atomically."""
-    write_jsonl(path, (sample.model_dump() for sample in samples))
+    write_jsonl(path, (_row(sample) for sample in samples))
+
+
+def _row(sample: Sample) -> dict[str, Any]:
+    row = sample.model_dump()
+    if sample.goals is None:  # of most samples
+        del row["goals"]
+    return row
 
 
 def read_samples(path: Path) -> list[Sample]:

@@ -51,11 +51,19 @@ class Request:
 
 @dataclass(frozen=True)
 class Completion:
-    """One sampled completion. finish_reason: `stop` at an end mark, `length` at the request's max_tokens."""
+    """One sampled completion. finish_reason: `stop` at an end mark, `length` at the request's max_tokens; of a
+    conversation with an environment how it ended (environments.conversation.Ending). goals: of such a one,
+    what is graded (rewards/goals.py).
+    """
 
     text: str
     n_tokens: int
     finish_reason: str
+    goals: str | None = None
+
+    def record(self) -> dict[str, Any]:
+        """As it is written to a file."""
+        return {key: value for key, value in vars(self).items() if key != "goals" or value is not None}
 
 
 def request_seed(seed: int, prompt: str, sample: int) -> int:

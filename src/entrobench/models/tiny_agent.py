@@ -42,7 +42,7 @@ LIMITS = TurnLimits(turns=6, turn_tokens=24, observation_tokens=16)
 # As single tokens: what errands are written in, so that a conversation takes some eighty of them
 PHRASES = (
     INSTRUCTION, FENCE, END_FENCE, *WORDS, *smoke_shell.PEOPLE, 'find("', '")', "owed(", "free(", "pay(",
-    "book(", ", ", ")\n", ")", "finish()", "Pay ", " what is owed.", " what is owed and book the free day.",
+    "book(", ", ", ")", "finish()", "Pay ", " what is owed.", " what is owed and book the free day.",
     smoke_shell.UNKNOWN_NAME, smoke_shell.UNKNOWN_NUMBER, NO_OUTPUT, NO_CODE, CUT,
 )  # fmt: skip
 

@@ -21,6 +21,7 @@ from entrobench.rewards.answer_grade import AnswerGrade
 from entrobench.rewards.code_sandbox import require_sandbox
 from entrobench.rewards.crux import grade_crux
 from entrobench.rewards.function_call_ast import grade_function_calls, require_checker
+from entrobench.rewards.goals import grade_goals
 from entrobench.rewards.grader_version import version_of
 from entrobench.rewards.humaneval import grade_humaneval
 from entrobench.rewards.ifeval import grade_ifeval, require_checkers
@@ -143,6 +144,12 @@ def humaneval_grader(completion: str, gold: Any) -> Grade:
     return _grade(grade_humaneval(completion, gold_object(gold, ("prompt", "test", "entry_point"))), started)
 
 
+@_by(grade_goals)
+def goals_grader(completion: str, gold: Any) -> Grade:
+    """Whether a task's goals are met; the completion is their count."""
+    return grade_goals(completion, gold)
+
+
 def gold_object(gold: Any, keys: tuple[str, ...]) -> dict[str, Any]:
     """A gold that is an object of these keys, or its JSON text. Raises ConfigError."""
     try:
@@ -191,15 +198,20 @@ GRADERS: dict[str, Grader] = {
     "bfcl_non_live": bfcl_grader,
     "acebench_en": acebench_grader,
     "acebench_zh": acebench_grader,
+    "appworld": goals_grader,
+    "smoke_shell": goals_grader,
 }
 
 
 def grader_of(name: str) -> Grader:
-    """The grader of a benchmark or data source; smoke_easy and its like are `smoke`. Raises UnknownName."""
+    """The grader of a benchmark or data source; smoke_easy and its like are `smoke`, appworld_test_normal is
+    `appworld`. Raises UnknownName.
+    """
     if name in GRADERS:
         return GRADERS[name]
-    if name.startswith("smoke_"):
-        return GRADERS["smoke"]
+    for family in ("appworld", "smoke_shell", "smoke"):
+        if name.startswith(f"{family}_"):
+            return GRADERS[family]
     raise UnknownName(
         f"no grader for {name!r}.{did_you_mean(name, GRADERS)} There are: {', '.join(sorted(GRADERS))}"
     )
