@@ -20,15 +20,15 @@ from appworld.common.constants import CANARY_STRING, DB_VERSION  # noqa: E402
 
 NOTE_TESTS = ["a note with the title was made", "nothing else was changed"]
 COUNT_TESTS = ["the answer is the number of notes", "no note was changed"]
-NOTE_EVALUATION = '''
+NOTE_EVALUATION = """
 def evaluate(test, public_data, private_data, main_user, models, ground_truth_answer):
     added, updated, removed = models.changed_records("simple_note.Note")
     with test("a note with the title was made"):
         test.case([note.title for note in added], "==", [public_data.title])
     with test("nothing else was changed"):
         test.case(len(updated) + len(removed), "==", 0)
-'''
-COUNT_EVALUATION = '''
+"""
+COUNT_EVALUATION = """
 def evaluate(test, public_data, private_data, main_user, models, ground_truth_answer):
     task = models.end.supervisor.Task.find_one()
     import json
@@ -36,7 +36,7 @@ def evaluate(test, public_data, private_data, main_user, models, ground_truth_an
         test.answer(json.loads(task.answer), ground_truth_answer)
     with test("no note was changed"):
         test.case(models.changed_model_names().__contains__("simple_note.Note"), "==", False)
-'''
+"""
 PERSON = {
     "first_name": "Ada",
     "last_name": "Lane",
@@ -66,7 +66,9 @@ def make_bases() -> None:
     )
 
 
-def make_task(task: str, instruction: str, notes: int, public: dict, answer: object, tests: list, code: str) -> None:
+def make_task(
+    task: str, instruction: str, notes: int, public: dict, answer: object, tests: list, code: str
+) -> None:
     folder = root / "data/tasks" / task
     memory = f":memory:task_input-{task}"
     models = ModelCollection.load(

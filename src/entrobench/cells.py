@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,7 @@ class CellId:
         return cls(paper, experiment, method, int(seed.removeprefix("seed")))
 
 
+@cache
 def is_performance_key(key: str) -> bool:
     """Whether a verl setting is one of PERFORMANCE_KEYS."""
     return any(fnmatchcase(key, pattern) for pattern in PERFORMANCE_KEYS)
@@ -384,7 +386,9 @@ def _environment(name: str, merged: dict[str, Any], cell: str) -> dict[str, Any]
     """What the agent loop of an environment reads, taken out of `merged`; empty for a training set without
     one. Raises ConfigError for a limit that is not set.
     """
-    settings = {key.rpartition(".")[2]: merged.pop(key, default) for key, default in ENVIRONMENT_SETTINGS.items()}
+    settings = {
+        key.rpartition(".")[2]: merged.pop(key, default) for key, default in ENVIRONMENT_SETTINGS.items()
+    }
     if not name:
         return {}
     settings = {"name": name, "turns": merged.get(TURNS_KEY), **settings}

@@ -347,6 +347,9 @@ class Configs:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        # Asked tens of thousands of times by a plan of all cells
+        self._named = cache(self._look_up)
+        self._of_paper = cache(self._look_up_of_paper)
 
     def method(self, name: str) -> Method:
         """A method with what it extends merged in (its own settings win). Raises UnknownName, ConfigError."""
@@ -413,14 +416,13 @@ class Configs:
         """Names of the files of one kind: methods, scales, models, datasets, benchmarks or prompts."""
         return sorted(path.stem for path in (self.root / kind).glob("*.yaml"))
 
-    def _of_paper(self, paper: str, file: str, model: type[Loaded]) -> Loaded:
+    def _look_up_of_paper(self, paper: str, file: str, model: type[Loaded]) -> Loaded:
         folder = self.root / "papers" / paper
-        # Asked thousands of times, as _named is; a listing each time would show
         if "/" in paper or not (folder / "protocol.yaml").exists():
             require_known("paper", paper, self.papers(), "ls configs/papers")
         return load_yaml(folder / file, model)
 
-    def _named(self, kind: str, name: str, model: type[Loaded]) -> Loaded:
+    def _look_up(self, kind: str, name: str, model: type[Loaded]) -> Loaded:
         path = self.root / kind / f"{name}.yaml"
         if "/" in name or not path.exists():
             require_known(kind.removesuffix("s"), name, self.names(kind), f"ls configs/{kind}")

@@ -27,7 +27,9 @@ def select_tasks(config: Dataset) -> Selection:
 
 def task_problems(config: Benchmark) -> list[dict[str, Any]]:
     """The canonical problems of a benchmark with an environment. Raises MissingInput or CorruptFile."""
-    return [task_problem(config.benchmark, task) for task in tasks_of(config.environment, config.source["split"])]
+    return [
+        task_problem(config.benchmark, task) for task in tasks_of(config.environment, config.source["split"])
+    ]
 
 
 def task_problem(benchmark: str, task: Task) -> dict[str, Any]:

@@ -46,7 +46,9 @@ class Outcome:
     failure: str = ""
 
     @classmethod
-    def of(cls, ending: Ending, turns: int, goals: Goals | None, seconds: float, failure: str = "") -> "Outcome":
+    def of(
+        cls, ending: Ending, turns: int, goals: Goals | None, seconds: float, failure: str = ""
+    ) -> "Outcome":
         """goals: of a completed task."""
         found = goals or Goals(0, 0)
         return cls(ending, turns, found.passed, found.total, seconds, failure)

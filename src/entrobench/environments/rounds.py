@@ -11,7 +11,15 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from entrobench.environments.conversation import NO_CODE, Ending, Outcome, TurnLimits, code_of, shown, turn_text
+from entrobench.environments.conversation import (
+    NO_CODE,
+    Ending,
+    Outcome,
+    TurnLimits,
+    code_of,
+    shown,
+    turn_text,
+)
 from entrobench.environments.server import EnvironmentFailed, Episode, Goals, Pool
 from entrobench.environments.worlds import WorldKind
 
@@ -119,9 +127,7 @@ def _next_turns(conversations: list[Conversation], setting: Setting) -> list[Tur
     return turns
 
 
-async def _answer(
-    conversation: Conversation, said: Said, episode: Episode | None, setting: Setting
-) -> None:
+async def _answer(conversation: Conversation, said: Said, episode: Episode | None, setting: Setting) -> None:
     """Execute what was said, and add what it showed, or end the conversation."""
     assert episode is not None
     conversation.turns += 1

@@ -282,7 +282,7 @@ def _command(kind: WorldKind, descriptor: int) -> list[str]:
     command = sandbox_command(
         require_bwrap(),
         dict(kind.read_only) | inside,
-        {place: limits.disk_mb * MEGABYTE for place in kind.writable},
+        dict.fromkeys(kind.writable, limits.disk_mb * MEGABYTE),
     )
     for name, value in kind.environment.items():
         command += ["--setenv", name, value]

@@ -355,7 +355,11 @@ class _Tally:
             "cut_at_max_tokens": self.counts["ended by length"],
             "cut_by_context": self.counts["ended by context"],
             "no_room": self.counts["ended by no_room"],
-            **{f"ended_{name}": self.counts[f"ended by {name}"] for name in ENDINGS if self.counts[f"ended by {name}"]},
+            **{
+                f"ended_{name}": self.counts[f"ended by {name}"]
+                for name in ENDINGS
+                if self.counts[f"ended by {name}"]
+            },
         }
 
 

@@ -127,4 +127,3 @@ def call_filter(may_start_threads: bool = False) -> bytes:
         steps += [(load, 0, 0, 16), (has_bit, 1, 0, _CLONE_THREAD), error(_EPERM)]
     steps += [(give, 0, 0, allow)]
     return b"".join(struct.pack("HBBI", *step) for step in steps)
-

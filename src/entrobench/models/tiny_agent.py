@@ -29,7 +29,15 @@ from entrobench.environments.conversation import CUT, NO_CODE, NO_OUTPUT, TurnLi
 from entrobench.environments.rounds import Said, Setting, Turn, converse
 from entrobench.environments.tasks import FIRST_TRAIN_TASK, TRAIN_TASKS, tasks_of
 from entrobench.environments.worlds import smoke_shell, world_kind
-from entrobench.models.tiny import Kind, Measurement, Pretraining, Segments, draw_demonstration, is_response, measure
+from entrobench.models.tiny import (
+    Kind,
+    Measurement,
+    Pretraining,
+    Segments,
+    draw_demonstration,
+    is_response,
+    measure,
+)
 
 NAME = "smoke_agent"
 CONTEXT_LENGTH = 192
@@ -124,7 +132,9 @@ def measure_errands(
     for name, level in BENCHMARKS.items():
         tasks = tasks_of(ENVIRONMENT, level)
         asked = [
-            (task.name, render_errand(task.instruction, tokenizer)) for task in tasks for _ in range(n_samples)
+            (task.name, render_errand(task.instruction, tokenizer))
+            for task in tasks
+            for _ in range(n_samples)
         ]
         done = converse(asked, setting, speak)
         is_right_B = torch.tensor([each.outcome is not None and each.outcome.is_success for each in done])

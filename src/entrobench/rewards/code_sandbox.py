@@ -39,6 +39,7 @@ MAX_REPORT_BYTES = 4096
 
 Outcome = Literal["passed", "failed", "not started"]
 
+
 def run_checked(sources: list[str], prompt: str, test: str, entry_point: str) -> Outcome:
     """Run `sources` one after the other, then the function `check` of `test` on their `entry_point`.
 
@@ -64,8 +65,7 @@ def require_sandbox() -> None:
     report = _run(["def f(x): return x + 1"], "", test, "f")
     if report != ["started", "passed"]:
         raise UnsupportedPlatform(
-            f"bwrap cannot make a sandbox here, so that no model's code is run: {_complaint()}\n"
-            f"{NO_SANDBOX}"
+            f"bwrap cannot make a sandbox here, so that no model's code is run: {_complaint()}\n{NO_SANDBOX}"
         )
 
 

@@ -42,9 +42,9 @@ from entrobench.kernels.token_stats import TokenStats
 from entrobench.runs.checkpoints import load_controller, prune, save_controller
 from entrobench.runs.run_files import Curve, Progress, StopRequest
 from entrobench.runs.save_clock import SaveClock
+from entrobench.training.agent_loop import OUTCOME
 from entrobench.training.board import Board
 from entrobench.training.covariance_loss import CHOSEN_TOKENS, covariance_rule
-from entrobench.training.agent_loop import OUTCOME
 from entrobench.training.early_stop import EarlyStop, forget_stop, stop_rollouts
 from entrobench.training.engine import STAT_FIELDS
 from entrobench.training.sampling import SURPLUS_KEY, CountedPrompts, mini_batch_rows, place_of, prompt_name
@@ -102,7 +102,11 @@ class EntropyTrainer(PPOTrainerSync):
     def _early_stop(self) -> "_StopOfRollouts | None":
         """Dynamic sampling generates again within a step, and so waits for every rollout."""
         environment = self.config.entrobench.environment
-        if environment is None or environment.early_stop is None or self.config.algorithm.filter_groups.enable:
+        if (
+            environment is None
+            or environment.early_stop is None
+            or self.config.algorithm.filter_groups.enable
+        ):
             return None
         return _StopOfRollouts(self, EarlyStop(*environment.early_stop))
 

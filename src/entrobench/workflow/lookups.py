@@ -72,6 +72,7 @@ class Lookups:
         self._samples = cache(self._look_up_samples)
         self._resolved = cache(self._resolve)
         self._settings = cache(self._look_up_settings)
+        self._parsed = cache(lambda name: CellId.parse(name, configs))
 
     # -- names -----------------------------------------------------------------------------------------------
 
@@ -284,7 +285,8 @@ class Lookups:
         return "" if limit is None else f"--limit {limit}"
 
     def _cell(self, wildcards: Any) -> CellId:
-        return CellId.parse(wildcards.cell, self.configs)
+        parsed: CellId = self._parsed(wildcards.cell)
+        return parsed
 
     def _model(self, scale: str, name: str) -> Path:
         return self.results / scale / "models" / name / "model.json"

@@ -7,7 +7,6 @@ World. A task's id is <scenario>_<number>.
 import os
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 SPLITS = ("train", "dev", "test_normal", "test_challenge")
 
