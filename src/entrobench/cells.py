@@ -374,8 +374,8 @@ def resolve(name: str, scale_name: str, configs: Configs, results: Path) -> dict
             "seed": cell.seed,
             **entry,
         }
-        if environment := configs.benchmark(benchmark).environment:
-            resolved["evaluation"][name]["environment"] = environment
+        if of_benchmark := configs.benchmark(benchmark).environment:
+            resolved["evaluation"][name]["environment"] = of_benchmark
         for key, (layer, setting) in of_entry.items():
             provenance[f"evaluation.{name}.{key}"] = _origin(layer, setting)
     resolved["provenance"] = provenance
@@ -386,12 +386,11 @@ def _environment(name: str, merged: dict[str, Any], cell: str) -> dict[str, Any]
     """What the agent loop of an environment reads, taken out of `merged`; empty for a training set without
     one. Raises ConfigError for a limit that is not set.
     """
-    settings = {
-        key.rpartition(".")[2]: merged.pop(key, default) for key, default in ENVIRONMENT_SETTINGS.items()
-    }
+    found = {key: merged.pop(key, default) for key, default in ENVIRONMENT_SETTINGS.items()}
     if not name:
         return {}
-    settings = {"name": name, "turns": merged.get(TURNS_KEY), **settings}
+    settings = {"name": name, "turns": merged.get(TURNS_KEY)}
+    settings |= {key.rpartition(".")[2]: value for key, value in found.items()}
     unset = [key for key, value in settings.items() if value is None and key != "early_stop"]
     if unset:
         raise ConfigError(f"{cell}: its tasks are done in {name}, and nothing sets {', '.join(unset)}")

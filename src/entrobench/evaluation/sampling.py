@@ -51,8 +51,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Completion:
-    """One sampled completion. finish_reason: `stop` at an end mark, `length` at the request's max_tokens; of a
-    conversation with an environment how it ended (environments.conversation.Ending). goals: of such a one,
+    """One sampled completion. finish_reason: `stop` at an end mark, `length` at the request's max_tokens; of
+    a conversation with an environment how it ended (environments.conversation.Ending). goals: of such a one,
     what is graded (rewards/goals.py).
     """
 

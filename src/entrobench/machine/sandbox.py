@@ -1,4 +1,4 @@
-"""bubblewrap's command line and filters of system calls: what code that a model wrote is run in, or not at all.
+"""bubblewrap's command line and filters of system calls: where a model's code is run, or not at all.
 
 A sandbox has user, process, network and IPC namespaces of its own, no capability, /usr and a Python
 read-only, nothing else: no home, no /etc, no /proc, no /dev, no network, an empty environment.

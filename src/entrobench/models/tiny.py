@@ -254,8 +254,8 @@ def last_box(completion: str) -> str | None:
 
 @dataclass(frozen=True)
 class Kind:
-    """A tiny model. phrases: of its tokenizer, beside those of arithmetic. measure: what its bounds are checked
-    against, by what was measured.
+    """A tiny model. phrases: of its tokenizer, beside those of arithmetic. measure: task -> what its bounds
+    are checked against.
     """
 
     name: str

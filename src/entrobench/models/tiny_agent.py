@@ -1,4 +1,4 @@
-"""The tiny model of experiments whose tasks are done over several turns: pretrained on errands and arithmetic.
+"""The tiny model of experiments with an environment: pretrained on errands and arithmetic.
 
 As tiny.py's, with demonstrations of the world smoke_shell beside those of arithmetic, so that one model can
 be trained on either and go on with the other (REPO, Section 5.3). Its success is measured in the environment
@@ -80,7 +80,7 @@ def agent() -> Kind:
 
 
 def draw_errand(rng: random.Random, tokenizer: PreTrainedTokenizerFast) -> Segments:
-    """A demonstration of an errand that is in no benchmark: prompts and what the world shows are not learned."""
+    """A demonstration of an errand of no benchmark; prompts and what the world shows are not learned."""
     level = rng.choice(list(smoke_shell.DIFFICULTIES))
     task = f"{level}/{rng.randrange(FIRST_ERRAND, 10 * FIRST_ERRAND)}"
     segments: Segments = [(render_errand(smoke_shell.State(task).instruction(), tokenizer), False)]

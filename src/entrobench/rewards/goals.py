@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from entrobench.errors import ConfigError
+from entrobench.rewards.answer_grade import Verdict
 from entrobench.rewards.json_text import read_json_text
 from entrobench.rewards.math_answers import Grade
 
@@ -31,5 +32,5 @@ def grade_goals(counted: str, gold: Any) -> Grade:
             f"samples come from: entrobench evaluate CELL"
         )
     passed, total = value
-    verdict = "correct" if 0 < passed == total else "incorrect"
+    verdict: Verdict = "correct" if 0 < passed == total else "incorrect"
     return Grade(f"{passed} of {total} goals", verdict, verdict, time.perf_counter() - started)

@@ -47,7 +47,13 @@ from entrobench.training.board import Board
 from entrobench.training.covariance_loss import CHOSEN_TOKENS, covariance_rule
 from entrobench.training.early_stop import EarlyStop, forget_stop, stop_rollouts
 from entrobench.training.engine import STAT_FIELDS
-from entrobench.training.sampling import SURPLUS_KEY, CountedPrompts, mini_batch_rows, place_of, prompt_name
+from entrobench.training.sampling import (
+    SURPLUS_KEY,
+    CountedPrompts,
+    mini_batch_rows,
+    place_of,
+    prompt_name,
+)
 from entrobench.training.step_loss import ACTOR_SETTINGS
 from entrobench.training.token_record import TokenRecord, token_frame
 
@@ -96,7 +102,8 @@ class EntropyTrainer(PPOTrainerSync):
         filter_groups = self.config.algorithm.filter_groups
         self.replay_buffer.filter_groups_metric = filter_groups.metric if filter_groups.enable else None
         self.replay_buffer.gen_batch_size = self._generation_batch()
-        self.replay_buffer.early_stop = self._early_stop()
+        buffer: Any = self.replay_buffer  # sampling.DataOrderReplayBuffer
+        buffer.early_stop = self._early_stop()
         self._progress.beat("generate", self.global_steps)
 
     def _early_stop(self) -> "_StopOfRollouts | None":
@@ -293,7 +300,7 @@ class EntropyTrainer(PPOTrainerSync):
         )
 
     def _is_correct(self, reward: Any) -> Any:
-        """Whether a reward, or each of a tensor, is a correct response's: of a task with goals, that of all."""
+        """Whether a reward, or each of a tensor, is a correct response's; of a task, that of all goals."""
         return reward > 0 if self.config.entrobench.environment is None else reward > 1 - 1e-6
 
     def _environment_metrics(self, batch: KVBatchMeta) -> dict[str, float]:

@@ -111,7 +111,7 @@ class State:
 
 
 class OutOfTime(BaseException):
-    """The code ran longer than it may. No Exception, so that `except Exception` of the code lets it through."""
+    """The code ran longer than it may. No Exception: the code's own `except Exception` lets it through."""
 
 
 class Cut(io.StringIO):
@@ -137,7 +137,7 @@ class World:
         self._names: dict[str, Any] = self.state.functions()
 
     def execute(self, code: str, seconds: float) -> str:
-        """Run a cell for at most `seconds`; what it prints, or its error's last line. Never raises Exception."""
+        """Run a cell for at most `seconds`: what it prints, or its error's last line."""
         output = Cut(self.OUTPUT_CHARACTERS)
 
         def out_of_time(*_: object) -> None:
@@ -160,9 +160,11 @@ class World:
 
     def _run(self, code: str) -> None:
         tree = ast.parse(code)
-        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        last = tree.body[-1] if tree.body else None
+        if isinstance(last, ast.Expr):
+            tree.body.pop()
         exec(compile(tree, "<cell>", "exec"), self._names)
-        if last is not None:
+        if isinstance(last, ast.Expr):
             value = eval(compile(ast.Expression(last.value), "<cell>", "eval"), self._names)
             if value is not None:
                 print(value)
