@@ -45,6 +45,9 @@ TURNS_KEY = "actor_rollout_ref.rollout.multi_turn.max_assistant_turns"
 
 PROMPT_TOKENS = 2048
 
+# Of a cell: the model of its best checkpoint, beside `model`, the last one's (evaluation/best.py)
+BEST_MODEL = "best"
+
 DEVICE_KEYS = ("trainer.nnodes", "trainer.n_gpus_per_node")
 STEPS_KEY, INTERVAL_KEY, KEEP_KEY = (
     "trainer.total_training_steps", "trainer.save_freq", "trainer.max_actor_ckpt_to_keep",
@@ -222,6 +225,11 @@ def previous_cell(cell: CellId, configs: Configs) -> CellId | None:
     return None if earlier is None else CellId(cell.paper, earlier, cell.method, cell.seed)
 
 
+def starts_at_best(cell: CellId, configs: Configs) -> bool:
+    """Whether it goes on from the best checkpoint of the earlier cell, not from the last."""
+    return _experiment(cell, configs).starts_at == "best"
+
+
 def devices_of(cell: CellId, scale: Scale, configs: Configs) -> tuple[int, int]:
     """Nodes and GPUs of each that training the cell takes at this scale; on a CPU no GPUs."""
     method = configs.method(cell.method)
@@ -303,7 +311,9 @@ def resolve(name: str, scale_name: str, configs: Configs, results: Path) -> dict
     model, dataset = model_of(cell, scale, configs), dataset_of(cell, scale, configs)
     entries = entries_of(cell, scale, configs)
     earlier = previous_cell(cell, configs)
-    model_path = root / "models" / model if earlier is None else root / str(earlier) / "model"
+    is_from_best = experiment.starts_at == "best"
+    own = root / str(earlier) / (BEST_MODEL if is_from_best else "model")
+    model_path = root / "models" / model if earlier is None else own
     provenance: dict[str, Any] = {}
     prompt_layer, prompt = _training_prompt(cell.paper, dataset, scale, configs)
     resolved: dict[str, Any] = {
@@ -320,6 +330,7 @@ def resolve(name: str, scale_name: str, configs: Configs, results: Path) -> dict
             "title": configs.model(model).title,
             "path": str(model_path),
             "trained_by": None if earlier is None else str(earlier),
+            **({"starts_at": "best"} if is_from_best else {}),
             "evaluation_gpus": evaluation_gpus(cell, scale, configs),
         },
         "dataset": {

@@ -124,7 +124,7 @@ class Experiment(Strict):
     """One training setup of a paper.
 
     starts_from: the experiment of the same paper whose cell, of the same method and seed, this one goes on
-    from. methods: what this experiment sets for one method only. benchmarks: entries of its evaluation, see
+    from; starts_at: from which of its checkpoints. methods: what this experiment sets for one method only. benchmarks: entries of its evaluation, see
     Protocol.benchmark_of. evaluation: what it changes in evaluation. milestones: steps whose checkpoints are
     made and kept, beside the last ones, for evaluations of them. evaluated_milestones: those of them that are
     evaluated beside the last one, at a scale that gets there.
@@ -136,6 +136,7 @@ class Experiment(Strict):
     benchmarks: list[str]
     in_domain: list[str] = []
     starts_from: str | None = None
+    starts_at: Literal["last", "best"] = "last"
     milestones: list[int] = []
     evaluated_milestones: list[int] = []
     hyperparameters: dict[str, Setting] = {}

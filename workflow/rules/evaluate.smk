@@ -137,6 +137,30 @@ rule score_cell:
         " && entrobench score {params.results}/{wildcards.scale}/{wildcards.cell}) > {log} 2>&1"
 
 
+rule choose_checkpoint:
+    """The best of a cell's evaluated checkpoints, for a cell that goes on from it (REPO, Section 5.3)."""
+    input:
+        RESULTS / "{scale}/{cell}/scores.csv",
+    output:
+        RESULTS / "{scale}/{cell}/best.json",
+    log:
+        RESULTS / "{scale}/{cell}/logs/best.log",
+    benchmark:
+        RESULTS / "{scale}/{cell}/logs/best.tsv"
+    container:
+        image("train")
+    resources:
+        # Of a LoRA run the checkpoint's model is merged
+        **LOOKUPS.small_job(160000 if ON_CLUSTER else 2000),
+    params:
+        results=RESULTS,
+    message:
+        "Choosing the best checkpoint of {wildcards.cell} at scale {wildcards.scale}"
+    shell:
+        "entrobench choose-checkpoint {wildcards.cell} --scale {wildcards.scale} --results {params.results}"
+        " > {log} 2>&1"
+
+
 rule intervene_cell:
     """Tokens of a cell's answers replaced and continued (exchange, Eq. 5 and 6); for the figures that show it."""
     input:

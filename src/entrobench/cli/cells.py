@@ -20,7 +20,8 @@ def add_to(app: typer.Typer) -> None:
 
 def cells(paper: Paper = "all", scale: Scale = "smoke", results: Results = Path("results")) -> None:
     """List the cells of a paper with their status, and what of them is stale."""
-    from entrobench.cells import listed_cells, missing_data, status_of, why_not
+    from entrobench.cells import dataset_of, listed_cells, status_of, why_not
+    from entrobench.data.environment_tasks import lacking_data
     from entrobench.provenance.code import stale
 
     configs = checkout_configs()
@@ -30,10 +31,12 @@ def cells(paper: Paper = "all", scale: Scale = "smoke", results: Results = Path(
             method = configs.method(cell.method)
             folder = results / scale / str(cell)
             status = status_of(folder, method.trains)
-            needs = missing_data(cell, settings, configs)
+            needs = lacking_data(cell, settings, configs)
             reason = why_not(cell, settings, configs)
             notes = [f"cannot run: {reason}"] if reason else []
-            if needs and method.trains and not reason:
+            # An environment is needed to evaluate, too
+            is_needed = method.trains or configs.dataset(dataset_of(cell, settings, configs)).environment
+            if needs and is_needed and not reason:
                 notes.append(f"needs {needs}")
             notes += [f"stale {step}: {', '.join(changed)}" for step, changed in stale(folder).items()]
             print(f"{status:8}  {cell!s:62}  {method.title}{''.join(f'  ({note})' for note in notes)}")

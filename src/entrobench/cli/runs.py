@@ -55,6 +55,7 @@ def add_to(app: typer.Typer) -> None:
         sample,
         grade_cell,
         score,
+        choose_checkpoint,
         intervene,
         launch,
         submit,
@@ -219,6 +220,14 @@ def score(
 
     score_cell(folder)
     score_checkpoints(folder)
+
+
+def choose_checkpoint(cell: Cell, scale: Scale = "smoke", results: Results = Path("results")) -> None:
+    """Make the best of a scored cell's evaluated checkpoints the one that another training goes on from."""
+    from entrobench.evaluation.best import choose_best
+
+    chosen = choose_best(written_cell(cell, scale, results, anew=False).parent)
+    print(f"step {chosen['step']} of {chosen['candidates']}: {chosen['rule']}")
 
 
 def launch(

@@ -45,7 +45,9 @@ def _removable(folder: Path, cell: dict[str, Any], last: int, is_needed: bool) -
     wanted = set(cell.get("evaluated_milestones", []))
     for step, checkpoint in checkpoint_folders(folder / "checkpoints").items():
         is_read = step in wanted and not (folder / f"eval/step{step}/eval.done.json").exists()
-        if step != last and is_evaluated and not is_read:
+        # Which one is the best is known once all are evaluated, and read until the other cell has begun
+        is_candidate = is_needed and step in wanted
+        if step != last and is_evaluated and not is_read and not is_candidate:
             yield _tree(checkpoint, f"checkpoint of step {step}, which is evaluated or not wanted")
             continue
         for path in sorted([*checkpoint.glob("actor/*.pt"), *checkpoint.glob("*.pt")]):

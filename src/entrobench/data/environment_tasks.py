@@ -2,9 +2,16 @@
 
 from typing import Any
 
-from entrobench.configs import Benchmark, Dataset
+from entrobench.cells import CellId, dataset_of, missing_data
+from entrobench.configs import Benchmark, Configs, Dataset, Scale
 from entrobench.data.recipes.selection import Selection, TrainingRow
-from entrobench.environments.tasks import GOLD, Task, tasks_of
+from entrobench.environments.tasks import GOLD, Task, has_tasks, tasks_of
+
+
+def lacking_data(cell: CellId, scale: Scale, configs: Configs) -> str:
+    """What the user has to get by hand before a cell can run here; empty for nothing."""
+    environment = configs.dataset(dataset_of(cell, scale, configs)).environment
+    return "" if environment and has_tasks(environment) else missing_data(cell, scale, configs)
 
 
 def select_tasks(config: Dataset) -> Selection:

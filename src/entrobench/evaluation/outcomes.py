@@ -25,6 +25,8 @@ Votes = tuple[int | None, ...]
 # Number, verdicts, answer and followed instructions of a sample
 _Row = tuple[int, Verdict, Verdict | None, str | None, tuple[int, int] | None]
 CORRECT_GROUP = 0
+# Beginning of the names of benchmarks whose tasks come in scenarios: a task's id is <scenario>_<number>
+SCENARIOS_OF = "appworld_"
 # Metrics of a benchmark that are kept once they are computed
 KEPT = 3
 
@@ -77,6 +79,15 @@ class Attempts:
         return tuple(votes)
 
 
+def _all_correct(tasks: Sequence[Attempts]) -> Attempts:
+    """Of the n-th samples of all tasks, whether all are correct; an error where one is and none is wrong."""
+    verdicts: list[Verdict] = []
+    for of_sample in zip(*(task.verdicts for task in tasks), strict=True):
+        found = set(of_sample)
+        verdicts.append("incorrect" if "incorrect" in found else "error" if "error" in found else "correct")
+    return Attempts(tuple(verdicts), tuple(verdicts), (None,) * len(verdicts))
+
+
 @dataclass(frozen=True)
 class Outcomes:
     """Graded samples of one benchmark, over the training seeds of a cell.
@@ -122,6 +133,22 @@ class Outcomes:
         for problem, attempts in self.attempts.items():
             parts[self.categories[problem]][problem] = attempts
         return {category: replace(self, attempts=part) for category, part in parts.items()}
+
+    def by_scenario(self) -> "Outcomes | None":
+        """The outcomes of AppWorld's scenarios in the place of its tasks: of a sample of each of a scenario's
+        tasks, whether all are correct (AppWorld, arXiv 2407.18901, Scenario Goal Completion). None for a
+        benchmark without scenarios.
+        """
+        if not self.benchmark.startswith(SCENARIOS_OF):
+            return None
+        together: dict[str, list[list[Attempts]]] = defaultdict(list)
+        for task, of_seeds in self.attempts.items():
+            together[task.rpartition("_")[0]].append(of_seeds)
+        attempts = {
+            scenario: [_all_correct(of_seed) for of_seed in zip(*tasks, strict=True)]
+            for scenario, tasks in together.items()
+        }
+        return replace(self, attempts=attempts, categories=dict.fromkeys(attempts), instructions={})
 
     @property
     def kind(self) -> AnswerKind:

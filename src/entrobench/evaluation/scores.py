@@ -4,7 +4,8 @@ An `error`, an answer that the grader could not decide, is not correct in `value
 `value_high` is the upper one, with every error correct, and `error_share` says how far apart they can be.
 `value_second` is the score by the second opinion, `value_both` that of the answers that both accept: columns
 of benchmarks whose grader has one, and of metrics that are no vote, which counts by the first's equality.
-`official` is the mean over categories as a benchmark's authors have it (statistics/official_means.py).
+`official` is the mean over categories as a benchmark's authors have it (statistics/official_means.py),
+`scenario_goal_completion` AppWorld's mean over scenarios, all of whose tasks have to be done.
 `value_clean` leaves out the problems that stand in the cell's training set (data/contamination.py).
 """
 
@@ -32,6 +33,7 @@ COLUMNS = [
     "value_clean", "n_problems_clean",
 ]  # fmt: skip
 OFFICIAL = "official"
+SCENARIO = "scenario_goal_completion"
 Part = tuple[Outcomes, str]
 # Weights of groups of these sizes, with the sum 1
 Weigh = Callable[[Sequence[int]], list[float]]
@@ -55,6 +57,9 @@ def score(
     for name, found in outcomes.items():
         rows += [_row(name, metric, [(found, metric)], dirty or {}) for metric in metrics_of(found)]
         rows += _official_rows(name, found, dirty or {})
+        scenarios = found.by_scenario()
+        if scenarios is not None:
+            rows.append(_row(name, SCENARIO, [(scenarios, f"mean@{found.n_samples}")], {}))
     if in_domain and set(in_domain) <= set(outcomes):
         inside = [found for name, found in outcomes.items() if name in in_domain]
         pooled = [[(found, f"mean@{found.n_samples}") for found in inside]]

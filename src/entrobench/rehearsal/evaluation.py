@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from tabulate import tabulate
 
-from entrobench.cells import CellId, missing_data, resolve
+from entrobench.cells import CellId, resolve
 from entrobench.configs import Benchmark, Configs, Prompt, Scale
 from entrobench.cost.arithmetic import Gpu
 from entrobench.cost.estimate import (
@@ -24,6 +24,7 @@ from entrobench.cost.estimate import (
     site_gpu,
 )
 from entrobench.data.benchmarks import load_benchmark
+from entrobench.data.environment_tasks import lacking_data
 from entrobench.data.pins import seeded_slice
 from entrobench.data.prompt_files import prepare_prompt
 from entrobench.data.schema import Problem, check_problems
@@ -99,7 +100,7 @@ def rehearse_evaluation(
 def _experiment(name: str, cells: list[CellId], stage: _Stage) -> list[Finding]:
     cell = cells[0]
     resolved = resolve(str(cell), stage.scale.scale, stage.configs, stage.results)
-    needs = missing_data(cell, stage.scale, stage.configs)
+    needs = lacking_data(cell, stage.scale, stage.configs)
     findings = []
     for benchmark in resolved["evaluation"]:
         try:
@@ -164,10 +165,10 @@ def _all_problems(config: str, root: Path) -> list[Problem]:
     """Problems of a benchmark from its source on this machine, or generated."""
     benchmark = Benchmark.model_validate_json(config)
     where = root / "benchmarks" / f"{benchmark.benchmark}.yaml"
+    if benchmark.environment:
+        return check_problems(load_benchmark(benchmark)[0], where)
     if benchmark.source["kind"] == "generated":
         return check_problems(benchmark_problems(benchmark.benchmark, benchmark.source.get("seed", 0)), where)
-    if benchmark.source["kind"] == "package":
-        raise MissingInput(benchmark.source.get("get", "").strip() or benchmark.note)
     return check_problems(load_benchmark(benchmark, download=False)[0], where)
 
 

@@ -25,6 +25,7 @@ from entrobench.cells import (
     prompt_files_of,
     require_runnable,
     resolve,
+    starts_at_best,
     training_file,
     training_prompt,
     why_not,
@@ -177,7 +178,8 @@ class Lookups:
         cell = self._cell(wildcards)
         earlier = previous_cell(cell, self.configs)
         if earlier is not None:
-            return self.cell_folder(wildcards.scale, earlier) / "train.done.json"
+            marker = "best.json" if starts_at_best(cell, self.configs) else "train.done.json"
+            return self.cell_folder(wildcards.scale, earlier) / marker
         return self._model(wildcards.scale, model_of(cell, self.configs.scale(wildcards.scale), self.configs))
 
     def training_set(self, wildcards: Any) -> Path:
