@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONUNBUFFERED := 1
 
 .PHONY: smoke site slice eval-real test tests check lint style types cells cell methods methods-smoke verify-data contamination lock lock-check \
-	images images-pull images-check estimate cells-run doctor controller programs venv-cuda bench bench-kernels bench-steps bench-grading bench-scoring bench-dag \
+	images images-pull images-check estimate cells-run doctor controller programs venv-cuda venv-appworld bench bench-kernels bench-steps bench-grading bench-scoring bench-dag \
 	bench-jobs stats cluster-test gpu-check
 
 smoke: $(INSTALLED)
@@ -71,6 +71,12 @@ cells-run: programs
 # Training and evaluation on GPUs without images: use_images: false in configs/site.yaml, or no site.yaml; 10 GB
 venv-cuda:
 	@bash workflow/scripts/setup.sh cuda
+
+# AppWorld's engine, for REPO's cells where no images are used; its task data: docs/environments.md
+venv-appworld: .venv-appworld/.installed
+
+.venv-appworld/.installed: requirements/appworld.lock
+	@bash workflow/scripts/setup.sh appworld
 
 # What the login node of a cluster needs, and no more: a minute; jobs run in images (docs/cluster.md)
 controller:

@@ -1,7 +1,8 @@
 #!/bin/bash
 # install.sh DEBIAN_PACKAGES LOCK...: what every recipe does in %post. Runs inside the image that is being built.
 # Debian packages through apt, then a Python environment in /opt/entrobench from hash-locked files only.
-# A lock named grader.lock goes into a folder of its own, as in workflow/scripts/setup.sh.
+# A lock named grader.lock goes into a folder of its own, as in workflow/scripts/setup.sh, and appworld.lock into an
+# environment of its own. AppWorld's protected code stays in its encrypted bundle: it is unpacked where it runs.
 set -euo pipefail
 read -r -a debian <<< "$1"
 shift
@@ -17,10 +18,14 @@ apt-get clean
 python3 -m venv "$environment"
 "$environment/bin/pip" install --quiet --no-cache-dir --require-hashes --no-deps -r "$locks/build.lock"
 export UV_CACHE_DIR=/opt/uv-cache UV_LINK_MODE=hardlink UV_HTTP_TIMEOUT=180 UV_NO_PROGRESS=1
-install() { "$environment/bin/uv" pip install --quiet --python "$environment/bin/python" --no-deps --no-build-isolation --require-hashes "$@"; }
+python=$environment/bin/python
+install() { "$environment/bin/uv" pip install --quiet --python "$python" --no-deps --no-build-isolation --require-hashes "$@"; }
 for lock in "$@"; do
   echo "installing $lock"
-  if [ "$lock" = grader.lock ]; then
+  if [ "$lock" = appworld.lock ]; then
+    python3 -m venv --without-pip /opt/appworld
+    python=/opt/appworld/bin/python install -r "$locks/$lock"
+  elif [ "$lock" = grader.lock ]; then
     install --target "$environment/grader-packages" -r "$locks/$lock"
   else
     install -r "$locks/$lock"
@@ -39,7 +44,9 @@ rm -r /opt/uv-cache
 "$environment/bin/pip" uninstall --quiet --yes uv
 # Compiled here, since the image is read-only when it runs; by content, so that two builds give the same files.
 # Some packages ship files for other Pythons, which cannot be compiled.
-"$environment/bin/python" -m compileall -q -j 2 --invalidation-mode unchecked-hash "$environment" > /dev/null || true
+folders=("$environment")
+[ ! -d /opt/appworld ] || folders+=(/opt/appworld)
+"$environment/bin/python" -m compileall -q -j 2 --invalidation-mode unchecked-hash "${folders[@]}" > /dev/null || true
 # The project's source is bound in when the image runs, so its command is a line
 printf '#!/bin/sh\nexec /opt/entrobench/bin/python -m entrobench.cli "$@"\n' > "$environment/bin/entrobench"
 chmod 755 "$environment/bin/entrobench"

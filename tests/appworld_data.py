@@ -1,9 +1,12 @@
-"""Makes a small AppWorld of our own, with its package: `PYTHON appworld_data.py ROOT`, run by its Python.
+"""Makes a small AppWorld of our own: `PYTHON appworld_data.py ROOT WORLD`, run by AppWorld's Python.
+
+WORLD: the module environments/worlds/appworld.py, which unpacks the package.
 
 The package's own data are not to be had here. Its engine makes this: API documentation, data bases with one
 supervisor, and six tasks in two scenarios: to write a note with a title, and to say how many notes there are.
 """
 
+import importlib.util
 import json
 import os
 import sys
@@ -12,6 +15,12 @@ from pathlib import Path
 root = Path(sys.argv[1]).resolve()
 os.environ["APPWORLD_ROOT"] = str(root)
 (root / "data").mkdir(parents=True)
+
+spec = importlib.util.spec_from_file_location("world", sys.argv[2])
+world = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(world)
+world.UNPACKED = root / "code"
+world.unpack()
 
 from appworld.apps import get_all_apps  # noqa: E402
 from appworld.collections.api_docs import ApiDocCollection  # noqa: E402

@@ -124,10 +124,11 @@ class Experiment(Strict):
     """One training setup of a paper.
 
     starts_from: the experiment of the same paper whose cell, of the same method and seed, this one goes on
-    from; starts_at: from which of its checkpoints. methods: what this experiment sets for one method only. benchmarks: entries of its evaluation, see
-    Protocol.benchmark_of. evaluation: what it changes in evaluation. milestones: steps whose checkpoints are
-    made and kept, beside the last ones, for evaluations of them. evaluated_milestones: those of them that are
-    evaluated beside the last one, at a scale that gets there.
+    from; starts_at: from which of its checkpoints. methods: what this experiment sets for one method only.
+    benchmarks: entries of its evaluation, see Protocol.benchmark_of. evaluation: what it changes in
+    evaluation. milestones: steps whose checkpoints are made and kept, beside the last ones, for evaluations
+    of them. evaluated_milestones: those of them that are evaluated beside the last one, at a scale that gets
+    there.
     """
 
     title: str

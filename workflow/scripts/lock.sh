@@ -28,6 +28,8 @@ compile requirements/site.in -c requirements/cpu.lock -o requirements/report.loc
 compile pyproject.toml requirements/controller.in --extra cli --extra cluster -c requirements/cpu.lock \
   --excludes requirements/excludes.txt --overrides requirements/overrides.txt -o requirements/controller.lock
 compile requirements/build.in -o requirements/build.lock
+# AppWorld's engine, in an environment of its own
+compile requirements/appworld.in -o requirements/appworld.lock
 # uv gives no hash for a file in a folder of wheels, where torch's CPU build may come from
 "$python" -m pip download --quiet --progress-bar off ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} --no-deps --dest wheels \
   -r requirements/torch.txt

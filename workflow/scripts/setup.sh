@@ -3,6 +3,7 @@
 #   setup.sh             .venv/: everything, on a CPU
 #   setup.sh controller  .venv/: what a cluster's login node needs, whose jobs run in images
 #   setup.sh cuda        .venv-cuda/: training and evaluation on GPUs, where no images are used
+#   setup.sh appworld    .venv-appworld/: AppWorld's engine, whose pins contradict those of all others
 #   PYTHON       Python 3.11 to use (default: python3.11, else python3)
 #   TORCH_INDEX  package index that has a CPU build of torch, where pip itself finds none
 set -euo pipefail
@@ -10,6 +11,9 @@ cd "$(dirname "$0")/../.."
 started=$SECONDS
 kind=${1:-cpu} environment=.venv mark=.installed
 [ "$kind" != cuda ] || environment=.venv-cuda
+[ "$kind" != appworld ] || environment=.venv-appworld
+is_ours=true # whether this project's own code runs in it
+[ "$kind" != appworld ] || is_ours=false
 [ "$kind" != controller ] || mark=.controller
 # What installers say goes to a log, which is shown where one fails
 log=$PWD/.setup.log
@@ -23,7 +27,7 @@ python=${PYTHON:-$(command -v python3.11 || command -v python3 || true)}
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 [ "$version" = 3.11 ] || fail "expected Python 3.11, found $version at $python." \
   "The locked packages are for 3.11. Name another one: make PYTHON=/path/to/python3.11"
-[ "$kind" = controller ] || command -v "${CXX:-g++}" > /dev/null || fail "no C++ compiler (${CXX:-g++}): kernels are compiled with it, by the tests too." \
+[ "$kind" = controller ] || [ $is_ours = false ] || command -v "${CXX:-g++}" > /dev/null || fail "no C++ compiler (${CXX:-g++}): kernels are compiled with it, by the tests too." \
   "Install one (Debian and Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++), or name it: CXX=clang++"
 
 # Compiled bytecode makes every later start several times faster, and a dozen processes start in a training run
@@ -45,8 +49,8 @@ fi
 lock=requirements/$kind.lock
 say "installing $(grep -c '^[a-z0-9].*==' "$lock") locked packages"
 install --require-hashes -r "$lock"
-install --editable .
-if [ "$kind" != controller ]; then
+[ $is_ours = false ] || install --editable .
+if [ "$kind" != controller ] && [ $is_ours = true ]; then
   say "installing the grading process's own packages"
   install --target $environment/grader-packages --require-hashes -r requirements/grader.lock
 fi

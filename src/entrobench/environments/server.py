@@ -91,6 +91,8 @@ class Episode:
             line = await asyncio.wait_for(self._reader.readline(), limit)
         except TimeoutError as error:
             raise EnvironmentFailed(f"no answer to {request['do']} in {limit:g} s") from error
+        except ConnectionError:
+            line = b""
         except (OSError, ValueError) as error:
             raise EnvironmentFailed(f"{request['do']}: {type(error).__name__}: {error}") from error
         if not line.endswith(b"\n"):

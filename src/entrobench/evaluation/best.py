@@ -10,6 +10,7 @@ from entrobench.evaluation.scores import IN_DOMAIN
 from entrobench.files import read_csv, read_json, write_json
 
 FILE = "best.json"
+ALONE = "the only one that was evaluated"
 
 
 def choose_best(folder: Path) -> dict[str, Any]:
@@ -21,11 +22,7 @@ def choose_best(folder: Path) -> dict[str, Any]:
     """
     cell = read_training_cell(folder / "cell.yaml")
     last = int(read_json(folder / "train.done.json")["steps"])
-    chosen: dict[str, Any] = {
-        "step": last,
-        "rule": "the only one that was evaluated",
-        "candidates": str(last),
-    }
+    chosen: dict[str, Any] = {"step": last, "rule": ALONE, "candidates": str(last)}
     if (folder / SELECTION).exists():
         rows = read_csv(folder / SELECTION)
         rows = rows[rows["rule"] == BEST]

@@ -29,10 +29,10 @@ from entrobench.paths import repository_root
 
 # What is installed into each image, in this order. build.lock, the installer itself, goes into all of them.
 LOCKS = {
-    "train-cpu": ("torch.lock", "cpu.lock", "grader.lock"),
-    "train-cuda": ("cuda.lock", "grader.lock"),
-    "evaluate-cpu": ("torch.lock", "evaluate-cpu.lock", "grader.lock"),
-    "evaluate-cuda": ("evaluate-cuda.lock", "grader.lock"),
+    "train-cpu": ("torch.lock", "cpu.lock", "grader.lock", "appworld.lock"),
+    "train-cuda": ("cuda.lock", "grader.lock", "appworld.lock"),
+    "evaluate-cpu": ("torch.lock", "evaluate-cpu.lock", "grader.lock", "appworld.lock"),
+    "evaluate-cuda": ("evaluate-cuda.lock", "grader.lock", "appworld.lock"),
     "report-cpu": ("report.lock",),
 }
 NAMES = ("train", "evaluate", "report")

@@ -16,6 +16,7 @@ from entrobench.machine.sandbox import this_python
 from entrobench.paths import repository_root
 
 APPWORLD_VERSION = "0.1.3.post1"
+OF_IMAGE = Path("/opt/appworld/bin/python")
 APPWORLD_ROOT, APPWORLD_PYTHON = "APPWORLD_ROOT", "ENTROBENCH_APPWORLD_PYTHON"
 GET_APPWORLD = (
     "Type: make venv-appworld, then download its task data (an encrypted bundle, not to be published in "
@@ -92,8 +93,9 @@ def _appworld() -> WorldKind:
 
 def appworld_python() -> Path:
     """The interpreter of AppWorld's environment. Raises MissingInput."""
+    of_checkout = repository_root() / ".venv-appworld/bin/python"
     named = os.environ.get(APPWORLD_PYTHON)
-    python = Path(named) if named else repository_root() / ".venv-appworld/bin/python"
+    python = Path(named) if named else OF_IMAGE if OF_IMAGE.exists() else of_checkout
     if not python.exists():
         raise MissingInput(f"appworld: no environment at {python.parent.parent}\n  {GET_APPWORLD}")
     return python

@@ -4,10 +4,15 @@ Loaded inside the sandbox by the Python of AppWorld's environment. What a world'
 World. A task's id is <scenario>_<number>.
 """
 
+import contextlib
+import importlib.util
 import os
+import shutil
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
+UNPACKED = Path("/tmp/code")
 SPLITS = ("train", "dev", "test_normal", "test_challenge")
 
 
@@ -16,6 +21,7 @@ def prepare(options: dict) -> dict:
 
     Raises ImportError or ValueError for another version than that of `options`.
     """
+    unpack()
     found = version("appworld")
     if found != options["version"]:
         raise ValueError(f"expected the package appworld {options['version']}, found {found}")
@@ -33,6 +39,26 @@ def prepare(options: dict) -> dict:
     lists = {split: data / "datasets" / f"{split}.txt" for split in SPLITS}
     tasks = {split: len(path.read_text().split()) for split, path in lists.items() if path.exists()}
     return {"version": found, "tasks": tasks}
+
+
+def unpack() -> None:
+    """Make the package's protected part importable: its licence wants it encrypted wherever it is passed on,
+    so that environments and images have it in a bundle. It is unpacked beside a copy of the package, in
+    memory.
+    """
+    spec = importlib.util.find_spec("appworld")
+    if spec is None or spec.origin is None:
+        raise ImportError("the package appworld is not installed")
+    package = Path(spec.origin).parent
+    if (package / "apps" / "admin").is_dir():
+        return
+    shutil.copytree(package, UNPACKED / "appworld")
+    sys.path.insert(0, str(UNPACKED))
+    importlib.invalidate_caches()
+    from appworld.install import install_package
+
+    with contextlib.redirect_stdout(None):
+        install_package()
 
 
 class World:
