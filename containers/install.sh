@@ -44,9 +44,9 @@ rm -r /opt/uv-cache
 "$environment/bin/pip" uninstall --quiet --yes uv
 # Compiled here, since the image is read-only when it runs; by content, so that two builds give the same files.
 # Some packages ship files for other Pythons, which cannot be compiled.
-folders=("$environment")
-[ ! -d /opt/appworld ] || folders+=(/opt/appworld)
-"$environment/bin/python" -m compileall -q -j 2 --invalidation-mode unchecked-hash "${folders[@]}" > /dev/null || true
+also=""
+[ ! -d /opt/appworld ] || also=/opt/appworld
+"$environment/bin/python" -m compileall -q -j 2 --invalidation-mode unchecked-hash "$environment" $also > /dev/null || true
 # The project's source is bound in when the image runs, so its command is a line
 printf '#!/bin/sh\nexec /opt/entrobench/bin/python -m entrobench.cli "$@"\n' > "$environment/bin/entrobench"
 chmod 755 "$environment/bin/entrobench"

@@ -227,7 +227,10 @@ def test_200_environments_that_are_killed_at_once_cost_their_episodes_and_nothin
 def test_a_sandbox_that_dies_takes_its_episodes_and_is_started_anew():
     async def use(pool):
         async with pool.episode(TASK) as episode:
+            left = processes_of(pool)
             os.killpg(pool._server._process.pid, signal.SIGKILL)
+            while any(map(is_running, left)):
+                await asyncio.sleep(0.01)
             with pytest.raises(EnvironmentFailed, match="its process ended"):
                 await episode.execute("1")
         async with pool.episode(TASK) as episode:

@@ -67,14 +67,16 @@ def test_a_base_model_is_evaluated_as_it_is():
 
 def test_a_cell_that_goes_on_from_another_waits_for_it():
     cell = wildcards("repo/aime-8b-then-appworld/repo_r/seed2")
-    assert LOCAL.start_model(cell) == RESULTS / "paper/repo/aime-8b/repo_r/seed2/train.done.json"
+    assert LOCAL.start_model(cell) == RESULTS / "paper/repo/aime-8b/repo_r/seed2/best.json"
+    last = wildcards("repo/aime-8b-last-then-appworld/repo_r/seed2")
+    assert LOCAL.start_model(last) == RESULTS / "paper/repo/aime-8b/repo_r/seed2/train.done.json"
 
 
 def test_the_smoke_scale_shows_its_cells_and_the_paper_scale_all():
     smoke = LOCAL.scores_of("smoke", ["papo"])
     assert [path.parts[3] for path in smoke] == ["7b-math"] * len(smoke)
     scores = LOCAL.scores_of("paper", CONFIGS.papers())
-    assert len(scores) == 246 - 129, "AppWorld's have no environment yet"
+    assert len(scores) == 264
     controls = LOCAL.scores_of_controls("paper", CONFIGS.papers())
     assert controls == [path for path in scores if path.parts[-3] == "base"]
     assert RESULTS / "paper/papo/control-7b-instruct/base/seed0/scores.csv" in controls
@@ -106,7 +108,12 @@ def test_an_evaluation_depends_on_the_files_that_its_prompts_are_made_from():
 
 
 def test_names_are_split_by_how_their_files_come_to_be():
-    assert set(LOCAL.generated_benchmarks()) == {"smoke_easy", "smoke_medium", "smoke_hard", "smoke_ood"}
+    assert set(LOCAL.generated_benchmarks()) == {
+        *("smoke_easy", "smoke_medium", "smoke_hard", "smoke_ood"),
+        *("smoke_shell_easy", "smoke_shell_medium", "smoke_shell_hard"),
+    }
+    assert set(LOCAL.generated_datasets()) == {"smoke_arithmetic", "smoke_shell"}
+    assert "appworld" in LOCAL.prepared_datasets()
     assert "math500" in LOCAL.prepared_benchmarks()
     assert set(LOCAL.prepared_benchmarks()) & set(LOCAL.generated_benchmarks()) == set()
     assert "dapo_math_17k" in LOCAL.prepared_datasets()
@@ -190,14 +197,12 @@ def test_a_machine_with_gpus_shares_them_and_its_cores_among_its_jobs():
 
 
 def test_a_cell_that_cannot_run_is_in_no_plan_and_says_why():
-    for scale in ("paper", "mini"):
-        assert {cell.experiment for cell in LOCAL.report_cells(scale, "repo")} == {"aime-8b", "aime-32b"}
-    with pytest.raises(ConfigError, match="cannot run at scale paper: the agent loop of AppWorld"):
-        LOCAL.settings("train")(wildcards("repo/appworld-8b/rloo/seed0"))
+    assert len({cell.experiment for cell in LOCAL.report_cells("paper", "repo")}) == 12
+    assert {cell.experiment for cell in LOCAL.report_cells("mini", "repo")} == {"aime-8b", "aime-32b"}
     with pytest.raises(ConfigError, match="cannot run at scale mini: no benchmark to evaluate it on"):
         LOCAL.settings("train")(wildcards("repo/appworld-8b/rloo/seed0", "mini"))
     with pytest.raises(ConfigError, match="it starts from repo/appworld-8b/"):
-        LOCAL.settings("sample")(wildcards("repo/appworld-8b-then-aime/repo_grpo/seed0"))
+        LOCAL.settings("sample")(wildcards("repo/appworld-8b-then-aime/repo_grpo/seed0", "mini"))
 
 
 def test_at_mini_every_cell_that_can_run_has_benchmarks_and_a_model_of_its_kind():

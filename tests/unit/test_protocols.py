@@ -14,7 +14,15 @@ from support import make_model, make_tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from entrobench.algorithms import SHAPERS
-from entrobench.cells import DERIVED, TRAINER_SETTINGS, CellId, listed_cells, previous_cell, resolve
+from entrobench.cells import (
+    DERIVED,
+    ENVIRONMENT_SETTINGS,
+    TRAINER_SETTINGS,
+    CellId,
+    listed_cells,
+    previous_cell,
+    resolve,
+)
 from entrobench.configs import Configs, Setting
 from entrobench.data.benchmarks import load_benchmark
 from entrobench.data.prompt_files import prepare_prompt
@@ -104,6 +112,8 @@ def test_verl_would_run_what_the_protocol_states(name, composed):
     for key, setting in expected.items():
         if key in TRAINER_SETTINGS:
             assert cell["trainer"][key.removeprefix("entrobench.")] == setting.value, key
+        elif key in ENVIRONMENT_SETTINGS:
+            assert cell["environment"][key.rpartition(".")[2]] == setting.value, key
         elif key not in DERIVED:
             assert OmegaConf.select(config, key) == setting.value, f"{key}: {setting.source}"
             origin = cell["provenance"][key]
@@ -171,7 +181,18 @@ def test_sequential_training_starts_from_the_same_method_and_seed():
     cell = CellId.parse("repo/aime-8b-then-appworld/repo_r/seed2", CONFIGS)
     assert str(previous_cell(cell, CONFIGS)) == "repo/aime-8b/repo_r/seed2"
     resolved = resolve(str(cell), "paper", CONFIGS, RESULTS)
+    assert resolved["model"]["path"] == "results/paper/repo/aime-8b/repo_r/seed2/best", "Section 5.3"
+    resolved = resolve("repo/aime-8b-last-then-appworld/repo_r/seed2", "paper", CONFIGS, RESULTS)
     assert resolved["model"]["path"] == "results/paper/repo/aime-8b/repo_r/seed2/model"
+    assert resolved["environment"] == {
+        "name": "appworld",
+        "turns": 30,
+        "turn_tokens": 16384,
+        "observation_tokens": 1500,
+        "early_stop": [4, 0.9],
+    }
+    of_test = resolved["evaluation"]["appworld_test_normal"]
+    assert (of_test["max_turns"], of_test["max_model_len"], of_test["environment"]) == (50, 32768, "appworld")
 
 
 # Values that a reader can look up in the papers, written out once more

@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RevisionNotFoundError
 
 from entrobench.configs import Configs
-from entrobench.data.sources import PinnedFile, Way, fetch, fetch_all, git_blob, pinned_files
+from entrobench.data.sources import PinnedFile, Way, fetch, git_blob, pinned_files
 from entrobench.errors import ConfigError, CorruptFile, GatedSource, MissingInput, PinMismatch
 from entrobench.paths import repository_root
 
@@ -267,9 +267,3 @@ def test_every_source_of_the_project_is_pinned():
             if source["kind"] == "files":
                 for file in pinned_files(source, name).values():
                     assert all(isinstance(way, Way) for way in file.ways)
-
-
-@pytest.mark.parametrize("name", ["appworld_test_normal", "appworld_test_challenge"])
-def test_appworld_says_what_to_type(name):
-    with pytest.raises(MissingInput, match=r"appworld download data"):
-        fetch_all(CONFIGS.benchmark(name).source, name)

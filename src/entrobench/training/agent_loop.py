@@ -78,14 +78,14 @@ class EnvironmentAgentLoop(AgentLoopBase):
             if is_stopped(self._run_dir, step):
                 return None
             room = self._room(trajectory)
-            if room < 1:
+            if room < 1:  # a prompt that fills the context
                 return "context"
             output = await self._generate(trajectory, sampling_params | {"max_tokens": room}, request_id)
             if is_stopped(self._run_dir, step):
                 return None
             written = await self._add_written(trajectory, output)
             if not written or written[-1] != self.tokenizer.eos_token_id:
-                return "cut"
+                return "cut" if room == self._limits.turn_tokens else "context"
             text = self.tokenizer.decode(written, skip_special_tokens=True)
             code = code_of(text)
             if code is None:
@@ -144,7 +144,8 @@ class EnvironmentAgentLoop(AgentLoopBase):
         merged, mask, log_probs = await self.ct_merge_context_msg(
             before, after, trajectory.tokens, trajectory.mask, trajectory.log_probs
         )
-        if len(mask) >= self.rollout_config.response_length:
+        rollout = self.rollout_config
+        if len(mask) >= rollout.response_length or len(merged.token_ids) >= rollout.max_model_len:
             return False
         trajectory.messages, trajectory.tokens = after, merged.token_ids
         trajectory.mask, trajectory.log_probs = mask, log_probs

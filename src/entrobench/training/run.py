@@ -44,7 +44,7 @@ VLLM_MODULES = (
     "vllm.model_executor.models.qwen2",
 )
 HF_MODULES = ("entrobench.training.hf_rollout",)
-AGENT_LOOPS = Path(__file__).with_name("agent_loop.yaml")
+AGENT_LOOPS = Path(__file__).with_name("agent_loop.yaml")  # the driver imports no verl for it
 AGENT_WORKERS = 8  # verl's default
 # Episodes at once on a node, over all workers of verl; each is a process
 ENVIRONMENTS_VARIABLE, ENVIRONMENTS_PER_NODE = "ENTROBENCH_ENVIRONMENTS", 512
