@@ -10,6 +10,8 @@ import psutil
 import pytest
 from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
 
+from entrobench.cells import resolve
+from entrobench.configs import Configs
 from entrobench.data.smoke_shell import PROMPT, benchmark_problems, training_rows
 from entrobench.environments import conversation, server
 from entrobench.environments.conversation import NO_CODE, NO_OUTPUT, TurnLimits, code_of, shown, turn_text
@@ -20,6 +22,8 @@ from entrobench.environments.worlds import smoke_shell, world_kind
 from entrobench.errors import MissingInput, UnknownName, UnsupportedPlatform
 from entrobench.models.tiny_agent import CONTEXT_LENGTH, LIMITS, PHRASES
 from entrobench.models.tokenizer import build_tokenizer
+from entrobench.paths import repository_root
+from entrobench.provenance.code import sampling_code, training_code
 
 KIND = world_kind("smoke_shell")
 TASK = "hard/3"
@@ -414,3 +418,19 @@ def test_a_conversation_ends_where_the_context_does(tokenizer):
     assert found.outcome.ending == "context"
     assert 1 < found.turns < 9
     assert LIMITS.turns == 6
+
+
+def test_what_a_cell_is_done_in_is_part_of_its_code():
+    configs = Configs(repository_root() / "configs")
+
+    def codes(name, scale):
+        cell = resolve(name, scale, configs, repository_root() / "results")
+        return training_code(cell), sampling_code(cell)
+
+    for code in codes("repo/appworld-8b/loop/seed0", "smoke"):
+        assert "environment smoke_shell" in code
+        assert "requirements/appworld.lock" not in code
+    for code in codes("repo/appworld-8b/loop/seed0", "paper"):
+        assert {"environment appworld", "requirements/appworld.lock"} <= set(code)
+    for code in codes("repo/aime-8b/loop/seed0", "paper"):
+        assert not [part for part in code if "environment" in part or "appworld" in part]

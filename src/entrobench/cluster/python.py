@@ -36,8 +36,7 @@ def python_of(
         return [own]
     image = image_file(image_name, cell["device"], site)
     digest = _locked(image)
-    folders = [site.paths.cache, site.paths.mirror, *site.paths.binds]
-    binds = [run_dir.resolve().parents[4], *(Path(folder) for folder in folders if folder)]
+    binds = [run_dir.resolve().parents[4], *site.paths.seen_by_jobs()]
     environment = {**environment, "ENTROBENCH_IMAGE_DIGEST": digest}  # for the cell's manifest
     export_code_state(repository_root())
     is_cuda = cell["device"] == "cuda"

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from entrobench.environments.server import Goals
 
-# How a conversation ended. cut: a generation reached its length without an end mark. context: no room for
-# another turn. failed: the environment's process died or hung
+# How a conversation ended. cut: a generation reached its own length without an end mark. context: it reached
+# that of the context, or there was no room for another turn. failed: the environment's process died or hung
 Ending = Literal["completed", "turns", "cut", "context", "failed"]
 NO_CODE = "no code block"
 NO_OUTPUT = "(no output)"

@@ -95,7 +95,7 @@ async def _converse(conversations: list[Conversation], setting: Setting, speak: 
                 said = speak(asked)
                 await asyncio.gather(
                     *(
-                        _answer(conversations[turn.number], one, episodes[turn.number], setting)
+                        _answer(conversations[turn.number], turn.room, one, episodes[turn.number], setting)
                         for turn, one in zip(asked, said, strict=True)
                     )
                 )
@@ -127,14 +127,16 @@ def _next_turns(conversations: list[Conversation], setting: Setting) -> list[Tur
     return turns
 
 
-async def _answer(conversation: Conversation, said: Said, episode: Episode | None, setting: Setting) -> None:
+async def _answer(
+    conversation: Conversation, room: int, said: Said, episode: Episode | None, setting: Setting
+) -> None:
     """Execute what was said, and add what it showed, or end the conversation."""
     assert episode is not None
     conversation.turns += 1
     conversation.text += said.text
     conversation.n_tokens += said.n_tokens
     if not said.is_whole:
-        conversation.end("cut")
+        conversation.end("cut" if room == setting.limits.turn_tokens else "context")
         return
     conversation.text += str(setting.tokenizer.eos_token)
     code, observed = code_of(said.text), NO_CODE

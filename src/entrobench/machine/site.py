@@ -71,20 +71,31 @@ class Gpus(Strict):
     mbu_generate: float = Field(default=0.5, gt=0, le=1)
 
 
+# AppWorld's own variable
+APPWORLD_ROOT = "APPWORLD_ROOT"
+
+
 class Paths(Strict):
     """Folders on the site's file systems; empty for the default.
 
     cache: downloads of models and data (default: the user's cache folder). scratch: fast node-local folder
     for Ray and temporary files, in which each job makes one of its own; $VARIABLES are those of the job.
     images: where the SIF files lie (default: containers/images). mirror: a copy of the hub for machines
-    without internet. binds: further folders that jobs have to see.
+    without internet. appworld: AppWorld's data, as its APPWORLD_ROOT. binds: further folders that jobs have
+    to see.
     """
 
     cache: str = ""
     scratch: str = ""
     images: str = ""
     mirror: str = ""
+    appworld: str = ""
     binds: list[str] = Field(default_factory=list)
+
+    def seen_by_jobs(self) -> list[Path]:
+        """Those that a job's image has to show, that of the caller's APPWORLD_ROOT among them."""
+        appworld = os.environ.get(APPWORLD_ROOT) or self.appworld
+        return [Path(name).expanduser() for name in (self.cache, self.mirror, appworld, *self.binds) if name]
 
 
 class Limits(Strict):
@@ -141,6 +152,7 @@ def export_paths(site: Site | None) -> None:
         ("ENTROBENCH_MIRROR", paths.mirror),
         ("ENTROBENCH_CACHE", paths.cache),
         ("HF_HOME", paths.cache and f"{paths.cache}/huggingface"),
+        (APPWORLD_ROOT, paths.appworld),
     ):
         if value:
             os.environ.setdefault(name, value)
@@ -151,7 +163,7 @@ def export_binds(site: Site | None, results: Path) -> None:
     results where they lie elsewhere. What the caller binds stays.
     """
     paths = site.paths if site is not None else Paths()
-    wanted = [Path(folder).expanduser() for folder in (paths.cache, paths.mirror, *paths.binds) if folder]
+    wanted = paths.seen_by_jobs()
     if not results.resolve().is_relative_to(Path.cwd().resolve()):
         wanted.append(results.resolve())
     here = [str(folder) for folder in wanted if folder.is_dir()]

@@ -41,11 +41,13 @@ def training_code(cell: dict[str, Any]) -> Code:
         *(path for path in _modules("training") if path.stem not in NO_NUMBERS),
         *_modules("kernels"),
     ]
+    environment = _environment(cell["environment"]["name"]) if "environment" in cell else {}
     algorithm = {} if shaper is None else {f"algorithm {shaper['name']}": _digest(_files_of(shaper["name"]))}
     return {
         "trainer": _digest(tuple(trainer)),
         **algorithm,
         f"reward of {cell['dataset']['name']}": _reward(cell["dataset"]["name"]),
+        **environment,
         **_locks(f"train-{cell['device']}"),
     }
 
@@ -53,7 +55,9 @@ def training_code(cell: dict[str, Any]) -> Code:
 def sampling_code(cell: dict[str, Any]) -> Code:
     """The same of what samples its benchmarks. Grading is made again by itself where a grader has changed."""
     files = tuple(_package() / name for name in SAMPLING)
-    return {"sampling": _digest(files), **_locks(f"evaluate-{cell['device']}")}
+    named = sorted({entry["environment"] for entry in cell["evaluation"].values() if "environment" in entry})
+    environments = {part: digest for name in named for part, digest in _environment(name).items()}
+    return {"sampling": _digest(files), **environments, **_locks(f"evaluate-{cell['device']}")}
 
 
 def stale(folder: Path) -> dict[str, list[str]]:
@@ -100,6 +104,16 @@ def _codes_of_samples(folder: Path) -> Iterator[tuple[str, Code | None]]:
             codes = [None]
         for code in codes:
             yield f"the samples of {path.parent.relative_to(folder / 'eval')}", code
+
+
+def _environment(name: str) -> Code:
+    """What a world, its sandbox and conversations with it are made of."""
+    folder = _package() / "environments"
+    files = (*_modules("environments"), folder / "worlds" / "__init__.py", folder / "worlds" / f"{name}.py")
+    locks = _digests("train-cpu")
+    return {f"environment {name}": _digest(files)} | {
+        f"requirements/{lock}": locks[lock][:16] for lock in (f"{name}.lock",) if lock in locks
+    }
 
 
 # -- hashes of what stands in the checkout -------------------------------------------------------------------
@@ -154,7 +168,12 @@ def _reward(dataset: str) -> str:
         return rules_of(ALL_GRADERS)
 
 
-@cache
 def _locks(image: str) -> Code:
-    digests = requirement_digests(image, repository_root())
-    return {f"requirements/{name}": digest[:16] for name, digest in digests.items()}
+    """Locks of an image, but for those of environments, which only their cells run."""
+    found = {name: digest for name, digest in _digests(image).items() if name != "appworld.lock"}
+    return {f"requirements/{name}": digest[:16] for name, digest in found.items()}
+
+
+@cache
+def _digests(image: str) -> Code:
+    return requirement_digests(image, repository_root())

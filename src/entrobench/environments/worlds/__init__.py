@@ -13,15 +13,16 @@ from typing import Any
 from entrobench.configs import require_known
 from entrobench.errors import MissingInput
 from entrobench.machine.sandbox import this_python
+from entrobench.machine.site import APPWORLD_ROOT
 from entrobench.paths import repository_root
 
 APPWORLD_VERSION = "0.1.3.post1"
 OF_IMAGE = Path("/opt/appworld/bin/python")
-APPWORLD_ROOT, APPWORLD_PYTHON = "APPWORLD_ROOT", "ENTROBENCH_APPWORLD_PYTHON"
+APPWORLD_PYTHON = "ENTROBENCH_APPWORLD_PYTHON"
 GET_APPWORLD = (
     "Type: make venv-appworld, then download its task data (an encrypted bundle, not to be published in "
     "the clear) on a machine with internet: APPWORLD_ROOT=FOLDER .venv-appworld/bin/appworld download "
-    "data\n  and export APPWORLD_ROOT=FOLDER"
+    "data\n  and name FOLDER: export APPWORLD_ROOT=FOLDER, or paths.appworld in configs/site.yaml"
 )
 
 
