@@ -324,3 +324,25 @@ def test_an_unsupported_platform_gets_transformers_and_a_notice(monkeypatch, cap
     monkeypatch.setattr(backend.platform, "machine", lambda: machine)
     assert backend.choose_backend() == "transformers"
     assert reason in capsys.readouterr().err
+
+
+def test_a_scenario_is_done_where_all_of_its_tasks_are():
+    """Two scenarios of three tasks, two samples of each: s1 is done in the first only, s2 in none."""
+    verdicts = {
+        "s1_1": ("correct", "correct"), "s1_2": ("correct", "incorrect"), "s1_3": ("correct", "correct"),
+        "s2_1": ("correct", "correct"), "s2_2": ("error", "incorrect"), "s2_3": ("correct", "correct"),
+    }  # fmt: skip
+    samples = [
+        sample.model_copy(update={"problem_id": task, "sample": number, "verdict": verdict})
+        for task, of_task in verdicts.items()
+        for number, verdict in enumerate(of_task)
+        for sample in make_samples([True], n=1, benchmark="appworld_test_normal")[:1]
+    ]
+    rows = score({"appworld_test_normal": samples}, []).set_index("metric")
+    assert rows.loc["mean@2", "value"] == pytest.approx(9 / 12)
+    scenarios = rows.loc["scenario_goal_completion"]
+    assert scenarios["value"] == pytest.approx(1 / 4)
+    assert scenarios["value_high"] == pytest.approx(2 / 4), "an error may have been correct"
+    assert (scenarios["n_problems"], scenarios["n_samples"]) == (2, 2)
+    assert "scenario_goal_completion" not in set(score({"b": make_samples([True])}, [])["metric"])
+    assert not [name for name in rows.index if name.startswith("maj@")], "goals are no answers to vote for"

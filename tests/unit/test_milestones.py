@@ -14,6 +14,7 @@ from support import make_model
 
 from entrobench.errors import ConfigError, MissingInput
 from entrobench.evaluation import run as run_module
+from entrobench.evaluation.best import choose_best
 from entrobench.evaluation.cell import sample_cell
 from entrobench.evaluation.milestones import BEST, HELD_OUT, LAST, score_checkpoints, selection
 from entrobench.evaluation.places import Place, evaluated_steps
@@ -272,3 +273,25 @@ def test_places():
     assert Place(Path("c")).samples("a") == Path("c/eval/a/samples.jsonl")
     assert Place(Path("c"), 5).done == Path("c/eval/step5/eval.done.json")
     assert Place(Path("c"), 5).samples("a") == Path("c/eval/step5/a/samples.jsonl")
+
+
+def test_the_best_checkpoint_is_what_another_training_goes_on_from(cell_folder, capsys):
+    """As selection.csv has it, by the in-domain mean; without one the last is the only candidate."""
+    write_json(cell_folder / "train.done.json", {"steps": 4})
+    assert choose_best(cell_folder)["step"] == 4
+    assert (cell_folder / "best").resolve() == (cell_folder / "model").resolve()
+    rows = [
+        {"benchmark": "smoke_b", "rule": BEST, "step": 4, "value": 0.6, "candidates": "2 4"},
+        {"benchmark": "in_domain", "rule": BEST, "step": 2, "value": 0.7, "candidates": "2 4"},
+        {"benchmark": "in_domain", "rule": LAST, "step": 4, "value": 0.5, "candidates": "2 4"},
+    ]
+    pd.DataFrame(rows).to_csv(cell_folder / "selection.csv", index=False)
+    assert choose_best(cell_folder) == {
+        "step": 2, "rule": BEST, "candidates": "2 4", "benchmark": "in_domain", "value": 0.7,
+    }  # fmt: skip
+    chosen = cell_folder / "checkpoints/global_step_2/actor/huggingface"
+    assert (cell_folder / "best").resolve() == chosen.resolve()
+    assert read_json(cell_folder / "best.json")["model"] == str(chosen.relative_to(cell_folder))
+    shutil.rmtree(chosen.parents[1])
+    with pytest.raises(MissingInput, match="no checkpoint of step 2"):
+        choose_best(cell_folder)
