@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONUNBUFFERED := 1
 
 .PHONY: smoke site slice eval-real test tests check lint style types cells cell methods methods-smoke verify-data contamination lock lock-check \
-	images images-pull images-check estimate cells-run doctor controller programs venv-cuda venv-appworld bench bench-kernels bench-steps bench-grading bench-scoring bench-dag \
+	images images-pull images-check estimate cells-run doctor controller programs venv-cuda venv-appworld bench bench-kernels bench-steps bench-grading bench-scoring bench-dag bench-environments \
 	bench-jobs stats cluster-test gpu-check
 
 smoke: $(INSTALLED)
@@ -136,6 +136,10 @@ stats: $(INSTALLED)
 # Dry run of every cell with three seeds: seconds, memory, cost of parsing
 bench-dag: $(INSTALLED)
 	@$(BIN)/python benchmarks/dag.py
+
+# What environments cost beside the model, and 512 of them at once
+bench-environments: $(INSTALLED)
+	@$(BIN)/python benchmarks/environments.py
 
 # Seconds that Snakemake and Apptainer add to a job, on a throw-away SLURM
 bench-jobs: $(INSTALLED)

@@ -19,6 +19,7 @@ from entrobench.environments import worlds
 from entrobench.environments.server import EnvironmentFailed, Pool, try_task
 from entrobench.environments.worlds import APPWORLD_PYTHON, APPWORLD_ROOT, appworld_python, world_kind
 from entrobench.errors import CorruptFile, MissingInput, PinMismatch, UnsupportedPlatform
+from entrobench.machine.site import Paths
 from entrobench.paths import repository_root
 
 CONFIGS = Configs(repository_root() / "configs")
@@ -150,6 +151,14 @@ def test_data_of_another_kind_are_refused(root, monkeypatch, tmp_path):
     monkeypatch.setenv(APPWORLD_ROOT, str(tmp_path))
     with pytest.raises(CorruptFile, match=r"one_1/specs\.json: expected an instruction and a supervisor"):
         select(CONFIGS.dataset("appworld"))
+
+
+def test_jobs_in_images_see_its_data(monkeypatch):
+    monkeypatch.delenv(APPWORLD_ROOT, raising=False)
+    paths = Paths(cache="/c", appworld="/data/appworld", binds=["/b"])
+    assert paths.seen_by_jobs() == [Path("/c"), Path("/data/appworld"), Path("/b")]
+    monkeypatch.setenv(APPWORLD_ROOT, "/elsewhere")
+    assert Path("/elsewhere") in paths.seen_by_jobs()
 
 
 def test_another_version_is_refused(kind, monkeypatch):
