@@ -6,10 +6,11 @@ from test_checkpoints import MODEL, cut, make_checkpoint
 
 from entrobench.cells import resolve
 from entrobench.configs import Configs
-from entrobench.errors import CorruptFile, NotEnoughSpace
+from entrobench.data.schema import read_verl_parquet, verl_row, write_verl_parquet
+from entrobench.errors import ConfigError, CorruptFile, NotEnoughSpace
 from entrobench.paths import repository_root
 from entrobench.training import disk
-from entrobench.training.run import check_inputs
+from entrobench.training.run import check_environment, check_inputs, environment_of
 
 pytestmark = pytest.mark.slow
 
@@ -56,3 +57,30 @@ def test_a_full_disk_is_found_before_the_start(prepared, monkeypatch):
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage._replace(free=10_000))
     with pytest.raises(NotEnoughSpace, match=r"found 0.0 MB"):
         check_inputs(cell, run_dir)
+
+
+def test_environments_are_shared_among_verls_workers(monkeypatch):
+    cell = {
+        "environment": {"name": "smoke_shell", "turns": 6},
+        "verl": {
+            "trainer.nnodes": 1,
+            "data.train_batch_size": 64,
+            "actor_rollout_ref.rollout.n": 6,
+        },
+    }
+    assert environment_of({"verl": {}}) is None
+    assert environment_of(cell)["processes"] == 64 * 6 // 8, "one for each rollout, over eight workers"
+    monkeypatch.setenv("ENTROBENCH_ENVIRONMENTS", "128")
+    assert environment_of(cell)["processes"] == 16
+    cell["verl"]["trainer.nnodes"] = 2
+    assert environment_of(cell)["processes"] == 32
+    monkeypatch.setenv("ENTROBENCH_ENVIRONMENTS", "many")
+    with pytest.raises(ConfigError, match="expected a number of episodes, found 'many'"):
+        environment_of(cell)
+
+
+def test_a_run_whose_rows_name_no_task_does_not_start(tmp_path):
+    rows = [verl_row("smoke_shell", [{"role": "user", "content": "Do."}], "all", "train", 0)]
+    write_verl_parquet(tmp_path / "train.parquet", rows)
+    with pytest.raises(CorruptFile, match=r"names no task of smoke_shell in row 0: extra_info\.task is None"):
+        check_environment("smoke_shell", read_verl_parquet(tmp_path / "train.parquet"))

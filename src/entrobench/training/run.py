@@ -20,7 +20,7 @@ from entrobench.cost.memory import memory_settings
 from entrobench.data.schema import VerlRow, read_verl_parquet
 from entrobench.environments.server import try_task
 from entrobench.environments.worlds import world_kind
-from entrobench.errors import CorruptFile, EntrobenchError, TrainingFailed, Unfinished
+from entrobench.errors import ConfigError, CorruptFile, EntrobenchError, TrainingFailed, Unfinished
 from entrobench.files import read_json
 from entrobench.machine.backend import gpu_memory_gb
 from entrobench.models.check import check_model, check_vocabulary
@@ -85,7 +85,10 @@ def environment_of(cell: dict[str, Any]) -> dict[str, Any] | None:
     verl = cell["verl"]
     nodes = verl["trainer.nnodes"]
     workers = verl.get("actor_rollout_ref.rollout.agent.num_workers", AGENT_WORKERS)
-    limit = int(os.environ.get(ENVIRONMENTS_VARIABLE, ENVIRONMENTS_PER_NODE)) * nodes
+    stated = os.environ.get(ENVIRONMENTS_VARIABLE, str(ENVIRONMENTS_PER_NODE))
+    if not stated.isdecimal() or int(stated) == 0:
+        raise ConfigError(f"{ENVIRONMENTS_VARIABLE}: expected a number of episodes, found {stated!r}")
+    limit = int(stated) * nodes
     wanted = verl["data.train_batch_size"] * verl["actor_rollout_ref.rollout.n"]
     return cell["environment"] | {"processes": max(1, min(limit, wanted) // workers)}
 
@@ -142,8 +145,12 @@ def check_environment(name: str, rows: list[VerlRow]) -> None:
     does not know.
     """
     tasks = [(row.extra_info.model_extra or {}).get("task") for row in rows]
-    if not all(isinstance(task, str) for task in tasks):
-        raise CorruptFile(f"the training set names no task of {name} in row {tasks.index(None)}")
+    for number, task in enumerate(tasks):
+        if not isinstance(task, str):
+            raise CorruptFile(
+                f"the training set names no task of {name} in row {number}: extra_info.task is {task!r}. "
+                f"Delete it and run the same command again."
+            )
     described = try_task(world_kind(name), str(tasks[0]))
     print(f"entrobench: environment {name}: {described}", flush=True)
 

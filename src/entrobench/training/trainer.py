@@ -86,6 +86,7 @@ class EntropyTrainer(PPOTrainerSync):
         # Kept apart from verl's metrics, which it averages over sub-steps and so rounds
         self._step_metrics: dict[str, float] = {}
         self._tied: Counter[float] = Counter()
+        self._of_environment: dict[str, float] = {}
         self._mismatch_gate = MismatchGate(**config.entrobench.mismatch)
         self._stop = StopRequest(run_dir)
         self._saved_step = 0
@@ -182,6 +183,8 @@ class EntropyTrainer(PPOTrainerSync):
     ) -> KVBatchMeta:
         dropped = metrics.get(DAPO_FILTERED_REWARD_COUNTS_KEY, {})
         self._tied = Counter({float(accuracy): number for accuracy, number in dropped.items()})
+        if self.config.entrobench.environment is not None:
+            self._of_environment = self._environment_metrics(batch)
         if self.config.entrobench.drop_tied_groups:
             batch = self._drop_tied_groups(batch)
         return super()._balance_batch(batch, metrics, logging_prefix, keep_minibatch)
@@ -244,8 +247,7 @@ class EntropyTrainer(PPOTrainerSync):
         self._step_metrics |= self._sampling_metrics(batch)
         surplus = int(metrics.get(SURPLUS_KEY, 0))
         self._step_metrics |= group_rates(token_batch, step.is_correct_B, self._tied, surplus)
-        if self.config.entrobench.environment is not None:
-            self._step_metrics |= self._environment_metrics(batch)
+        self._step_metrics |= self._of_environment
         if step.rollout_log_probs_BT is not None:
             self._step_metrics |= mismatch(
                 token_batch.stats.logp[mask_BT], step.rollout_log_probs_BT[mask_BT]
@@ -304,19 +306,20 @@ class EntropyTrainer(PPOTrainerSync):
         return reward > 0 if self.config.entrobench.environment is None else reward > 1 - 1e-6
 
     def _environment_metrics(self, batch: KVBatchMeta) -> dict[str, float]:
-        """What became of the tasks. Raises TrainingFailed where every environment of a step has failed."""
-        rows = [row for row, tag in enumerate(batch.tags) if not tag.get("is_padding", False)]
+        """What became of the tasks of all rollouts, those of tied groups too. Raises TrainingFailed where
+        every environment of a step has failed.
+        """
         data = tq.kv_batch_get(
             keys=batch.keys, partition_id=batch.partition_id, select_fields=["extra_fields"]
         )
-        fields = data.pop("extra_fields").tolist()
-        outcomes = [fields[row][OUTCOME] for row in rows]
+        outcomes = [fields[OUTCOME] for fields in data.pop("extra_fields").tolist()]
         if all(outcome["ending"] == "failed" for outcome in outcomes):
             raise TrainingFailed(
                 f"step {self.global_steps}: the environment of each of {len(outcomes)} rollouts failed, the "
                 f"first: {outcomes[0]['failure']}\n  Checkpoints are intact."
             )
-        return environment_rates(outcomes)
+        wanted = len({_group_of(key) for key in batch.keys}) * self.config.actor_rollout_ref.rollout.n
+        return environment_rates(outcomes) | {"environment/left_out": 1 - len(outcomes) / wanted}
 
     def _method_step(self) -> int:
         """The step, from 1, that the method is in."""
