@@ -5,6 +5,7 @@ import re
 from collections import Counter
 
 import pytest
+from filelock import FileLock
 
 NO_FOLDER = "the folder of real data is absent (set ENTROBENCH_SHARED_DATA)"
 NO_FILE = "the folder of real data has no "
@@ -22,6 +23,24 @@ os.environ |= {
 }
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.pop("RAY_ADDRESS", None)
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory, worker_id):
+    """A function (name, make) -> folder that one of the test processes fills for all, by `make(folder)`."""
+
+    def folder_of(name, make):
+        base = tmp_path_factory.getbasetemp()
+        shared = base if worker_id == "master" else base.parent
+        folder = shared / f"once-{name}"
+        with FileLock(shared / f"once-{name}.lock"):
+            if not (folder / "made").exists():
+                folder.mkdir(exist_ok=True)
+                make(folder)
+                (folder / "made").touch()
+        return folder
+
+    return folder_of
 
 
 @pytest.fixture(scope="session")

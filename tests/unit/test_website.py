@@ -33,9 +33,8 @@ def curve(steps=3):
     })  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("results")
+def make_site(folder):
+    """Results of three cells, and their site."""
     make_cell(folder, "base", [2, 4, 8])
     for method, correct in (("dapo", [6, 8, 8]), ("papo_polarity", [7, 8, 8])):
         cell = make_cell(folder, method, correct)
@@ -44,16 +43,19 @@ def results(tmp_path_factory):
         {"id": str(k), "benchmark": "smoke_easy", "problem": f"{HOSTILE} {k}?", "gold": "3"} for k in range(3)
     ]
     write_jsonl(folder / "smoke/benchmarks/smoke_easy.jsonl", problems)
-    return folder
+    written = build_site("smoke", CONFIGS, folder, say=lambda text: None)
+    assert written.damaged == []
+    assert len(list((folder / "smoke/site").rglob("*.html"))) == written.pages
+
+
+@pytest.fixture(scope="module")
+def results(made_once):
+    return made_once("site", make_site)
 
 
 @pytest.fixture(scope="module")
 def site(results):
-    written = build_site("smoke", CONFIGS, results, say=lambda text: None)
-    assert written.damaged == []
-    folder = results / "smoke/site"
-    assert len(list(folder.rglob("*.html"))) == written.pages
-    return folder
+    return results / "smoke/site"
 
 
 class Links(html.parser.HTMLParser):
