@@ -45,7 +45,7 @@ CONTEXT_LENGTH = 192
 SHELL_SHARE = 0.6
 # Above those of training set and benchmarks
 FIRST_ERRAND = 10 * (FIRST_TRAIN_TASK + TRAIN_TASKS)
-SETTINGS = Pretraining(steps=600)
+SETTINGS = Pretraining(steps=750)
 LIMITS = TurnLimits(turns=6, turn_tokens=24, observation_tokens=16)
 # As single tokens: what errands are written in, so that a conversation takes some eighty of them
 PHRASES = (
