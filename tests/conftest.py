@@ -44,6 +44,18 @@ def made_once(tmp_path_factory, worker_id):
 
 
 @pytest.fixture(scope="session")
+def sandbox():
+    """A sandbox can be made on this machine, as the grader of programs finds out; or a skip that says so."""
+    from entrobench.errors import MissingInput, UnsupportedPlatform
+    from entrobench.rewards.code_sandbox import require_sandbox
+
+    try:
+        require_sandbox()
+    except (MissingInput, UnsupportedPlatform) as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
 def real_data():
     """The folder of real data files, or a skip that says so."""
     from entrobench.paths import shared_data

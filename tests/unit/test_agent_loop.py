@@ -1,7 +1,6 @@
 """Rollouts of several turns: masks and log-probabilities token by token, limits, failures, early stop."""
 
 import asyncio
-import shutil
 
 import hydra
 import pytest
@@ -26,8 +25,6 @@ from entrobench.training.run import AGENT_LOOPS
 TASK = "medium/3"
 STATE = smoke_shell.State(TASK)
 PAID = f"pay({STATE.number}, {STATE.amount})\nfinish()"
-
-pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bwrap (bubblewrap) is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +59,7 @@ class Scripted:
 
 
 @pytest.fixture
-def roll_out(tokenizer, model, tmp_path):
+def roll_out(tokenizer, model, tmp_path, sandbox):
     """A function: the texts that the model writes -> (output, server)."""
 
     def run(texts, hook=None, task=TASK, **limits):

@@ -36,15 +36,6 @@ GOLD = {"prompt": PROMPT, "test": TEST, "entry_point": "f"}
 RIGHT = "def f(x):\n    return x + 1\n"
 
 
-@pytest.fixture
-def sandbox():
-    """Makes a sandbox available, or skips."""
-    try:
-        require_sandbox()
-    except (MissingInput, UnsupportedPlatform) as error:
-        pytest.skip(str(error))
-
-
 def verdict(completion, gold=GOLD):
     return GRADERS["humaneval"](completion, gold).verdict
 

@@ -2,8 +2,6 @@
 a model.
 """
 
-import shutil
-
 import pytest
 
 from entrobench.cells import resolve
@@ -22,8 +20,6 @@ from entrobench.models.tiny_agent import CONTEXT_LENGTH, PHRASES
 from entrobench.models.tokenizer import save_tokenizer
 from entrobench.paths import repository_root
 from entrobench.rewards.goals import grade_goals
-
-pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bwrap (bubblewrap) is not installed")
 
 CELL = "repo/appworld-8b/base/seed0"
 
@@ -71,7 +67,7 @@ def prepared(tmp_path):
     return prepare(cell, model, Place(tmp_path / "results/smoke" / CELL)), cell
 
 
-def test_tasks_are_sampled_in_chunks_and_judged_by_their_goals(prepared):
+def test_tasks_are_sampled_in_chunks_and_judged_by_their_goals(prepared, sandbox):
     evaluation, cell = prepared
     plan = evaluation.plan.benchmarks["smoke_shell_easy"]
     assert [len(chunk) for chunk in plan.chunks] == [TASK_CHUNK, 72 * 4 - TASK_CHUNK]
