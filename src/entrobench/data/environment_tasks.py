@@ -2,14 +2,19 @@
 
 from typing import Any
 
-from entrobench.cells import CellId, dataset_of, missing_data
+from entrobench.cells import CellId, dataset_of, missing_data, previous_cell
 from entrobench.configs import Benchmark, Configs, Dataset, Scale
 from entrobench.data.recipes.selection import Selection, TrainingRow
 from entrobench.environments.tasks import GOLD, Task, has_tasks, tasks_of
 
 
 def lacking_data(cell: CellId, scale: Scale, configs: Configs) -> str:
-    """What the user has to get by hand before a cell can run here; empty for nothing."""
+    """What the user has to get by hand before a cell, or the one that it goes on from, can run here; empty
+    for nothing.
+    """
+    earlier = previous_cell(cell, configs)
+    if earlier is not None and (needs := lacking_data(earlier, scale, configs)):
+        return needs
     environment = configs.dataset(dataset_of(cell, scale, configs)).environment
     return "" if environment and has_tasks(environment) else missing_data(cell, scale, configs)
 

@@ -210,12 +210,12 @@ class Server:
 
 
 class Pool:
-    """At most `size` episodes of a world at once; more wait. Of one event loop. episodes: begun so far.
-    restarts: of a sandbox that had died.
+    """At most `size` episodes of a world at once; more wait. Of one event loop. restarts: of a sandbox that
+    had died.
     """
 
     def __init__(self, kind: WorldKind, size: int) -> None:
-        self.kind, self.episodes, self.restarts = kind, 0, 0
+        self.kind, self.restarts = kind, 0
         self._room = asyncio.Semaphore(size)
         self._starting = asyncio.Lock()
         self._server: Server | None = None
@@ -224,7 +224,6 @@ class Pool:
     async def episode(self, task: str) -> AsyncIterator[Episode]:
         """An episode of `task`, whose process is gone afterwards. Raises EnvironmentFailed."""
         async with self._room:
-            self.episodes += 1
             server = await self.server()
             episode = await server.open()
             try:

@@ -342,11 +342,7 @@ def pretrain(folder: Path, settings: Pretraining, bounds: Bounds, kind: Kind | N
             "sha256": sha256_file(staged / "model.safetensors"),
             "pretraining": asdict(settings),
             "measured": asdict(first),
-            **(
-                {"measured_of": {task: asdict(each) for task, each in found.items()}}
-                if found.keys() - {"arithmetic"}
-                else {}
-            ),
+            "measured_of": {task: asdict(measured) for task, measured in found.items()},
             "bounds": asdict(bounds),
             "seconds": round(time.monotonic() - started, 1),
         }

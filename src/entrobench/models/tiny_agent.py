@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
-from entrobench.data.smoke import BENCHMARKS as ARITHMETIC
-from entrobench.data.smoke import smoke_splits
 from entrobench.data.smoke_shell import (
     BENCHMARKS,
     END_FENCE,
@@ -34,9 +32,8 @@ from entrobench.models.tiny import (
     Measurement,
     Pretraining,
     Segments,
-    draw_demonstration,
+    arithmetic,
     is_response,
-    measure,
 )
 
 NAME = "smoke_agent"
@@ -57,23 +54,20 @@ PHRASES = (
 
 def agent() -> Kind:
     """The base model of experiments with an environment."""
-    splits = smoke_splits(0)
-    benchmarks = {name: splits[name] for name in ARITHMETIC}
-    held_out = {calculation for calculations in benchmarks.values() for calculation in calculations}
+    numbers = arithmetic()
 
     def draw(rng: random.Random, tokenizer: PreTrainedTokenizerFast) -> Segments:
         if rng.random() < SHELL_SHARE:
             return draw_errand(rng, tokenizer)
-        return draw_demonstration(rng, held_out, tokenizer)
+        return numbers.draw(rng, tokenizer)
 
     return Kind(
         name=NAME,
         source="pretrained here on generated demonstrations of errands and arithmetic",
         draw=draw,
-        measure=lambda model, tokenizer: {
-            "errands": measure_errands(model, tokenizer),
-            "arithmetic": measure(model, tokenizer, benchmarks),
-        },
+        measure=lambda model, tokenizer: (
+            {"errands": measure_errands(model, tokenizer)} | numbers.measure(model, tokenizer)
+        ),
         phrases=PHRASES,
         context_length=CONTEXT_LENGTH,
     )
