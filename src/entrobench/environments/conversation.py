@@ -10,7 +10,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from entrobench.environments.server import Goals
+from entrobench.environments.server import Episode, Goals, Observation
 
 # How a conversation ended. cut: a generation reached its own length without an end mark. context: it reached
 # that of the context, or there was no room for another turn. failed: the environment's process died or hung
@@ -78,6 +78,12 @@ def code_of(text: str) -> str | None:
             return None
     blocks = [block for block in _BLOCK.findall(text) if block.strip()]
     return "\n".join(blocks) if blocks else None
+
+
+async def executed(episode: Episode, text: str) -> Observation:
+    """What the code of a turn shows. Raises EnvironmentFailed."""
+    code = code_of(text)
+    return Observation(NO_CODE, is_done=False) if code is None else await episode.execute(code)
 
 
 def shown(text: str, tokenizer: Any, limit: int) -> str:

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from entrobench.environments.conversation import (
-    NO_CODE,
     Ending,
     Outcome,
     TurnLimits,
-    code_of,
+    executed,
     shown,
     turn_text,
 )
@@ -139,21 +138,18 @@ async def _answer(
         conversation.end("cut" if room == setting.limits.turn_tokens else "context")
         return
     conversation.text += str(setting.tokenizer.eos_token)
-    code, observed = code_of(said.text), NO_CODE
     try:
-        if code is not None:
-            observation = await _timed(conversation, episode.execute(code))
-            observed = observation.text
-            if observation.is_done:
-                conversation.end("completed", await _timed(conversation, episode.goals()))
-                return
+        observation = await _timed(conversation, executed(episode, said.text))
+        if observation.is_done:
+            conversation.end("completed", await _timed(conversation, episode.goals()))
+            return
     except EnvironmentFailed as error:
         conversation.end("failed", failure=str(error))
         return
     if conversation.turns >= setting.limits.turns:
         conversation.end("turns")
         return
-    content = shown(observed, setting.tokenizer, setting.limits.observation_tokens)
+    content = shown(observation.text, setting.tokenizer, setting.limits.observation_tokens)
     conversation.text += turn_text(setting.tokenizer, content, **setting.template)
 
 

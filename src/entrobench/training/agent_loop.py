@@ -16,7 +16,7 @@ from uuid import uuid4
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput
 from verl.workers.rollout.replica import TokenOutput
 
-from entrobench.environments.conversation import NO_CODE, Ending, Outcome, TurnLimits, code_of, shown
+from entrobench.environments.conversation import Ending, Outcome, TurnLimits, executed, shown
 from entrobench.environments.server import EnvironmentFailed, Episode, Goals, Pool
 from entrobench.environments.worlds import world_kind
 from entrobench.training.early_stop import is_stopped
@@ -87,17 +87,12 @@ class EnvironmentAgentLoop(AgentLoopBase):
             if not written or written[-1] != self.tokenizer.eos_token_id:
                 return "cut" if room == self._limits.turn_tokens else "context"
             text = self.tokenizer.decode(written, skip_special_tokens=True)
-            code = code_of(text)
-            if code is None:
-                observed, is_done = NO_CODE, False
-            else:
-                observation = await self._timed(trajectory, episode.execute(code))
-                observed, is_done = observation.text, observation.is_done
-            if is_done:
+            observation = await self._timed(trajectory, executed(episode, text))
+            if observation.is_done:
                 return "completed"
             if trajectory.turns >= self._limits.turns:
                 return "turns"
-            if not await self._observe(trajectory, text, observed):
+            if not await self._observe(trajectory, text, observation.text):
                 return "context"
 
     def _room(self, trajectory: _Trajectory) -> int:
