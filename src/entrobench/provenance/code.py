@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from entrobench.cells import read_cell
+from entrobench.environments.worlds import WORLDS
 from entrobench.errors import CorruptFile, UnknownName
 from entrobench.files import read_json, sha256_code, sha256_text
 from entrobench.images.sif import requirement_digests
@@ -170,7 +171,8 @@ def _reward(dataset: str) -> str:
 
 def _locks(image: str) -> Code:
     """Locks of an image, but for those of environments, which only their cells run."""
-    found = {name: digest for name, digest in _digests(image).items() if name != "appworld.lock"}
+    of_worlds = {f"{name}.lock" for name in WORLDS}
+    found = {name: digest for name, digest in _digests(image).items() if name not in of_worlds}
     return {f"requirements/{name}": digest[:16] for name, digest in found.items()}
 
 
