@@ -365,12 +365,15 @@ def resolve(name: str, scale_name: str, configs: Configs, results: Path) -> dict
         resolved["verl"] = merged
         if method.shaper is not None:
             settings = _shaper_settings(method, protocol, experiment)
+            exceptions = _shaper_exceptions(method, scale, configs)
+            settings |= exceptions
             resolved["shaper"] = {
                 "name": method.shaper.name,
                 "settings": {key: setting.value for key, setting in settings.items()},
             }
             for key, setting in settings.items():
-                provenance[f"shaper.{key}"] = _origin("method", setting)
+                layer = "scale" if key in exceptions else "method"
+                provenance[f"shaper.{key}"] = _origin(layer, setting)
     provenance["dataset.prompt"] = _origin(prompt_layer, prompt)
     for name, published in entries.items():
         benchmark = benchmark_of(name, cell.paper, configs)
@@ -560,6 +563,20 @@ def _shaper_settings(method: Method, protocol: Protocol, experiment: Experiment)
                 raise ConfigError(f"protocol: shaper {owner} has no setting {key!r}, only {sorted(settings)}")
             settings[key] = setting
     return settings
+
+
+def _shaper_exceptions(method: Method, scale: Scale, configs: Configs) -> dict[str, Setting]:
+    """What the scale sets of the method's shaper. Raises ConfigError for a setting that it does not have."""
+    assert method.shaper is not None
+    found: dict[str, Setting] = {}
+    for name in reversed(configs.method_chain(method.method)):
+        found |= scale.shaper_exceptions.get(name, {})
+    if unknown := sorted(set(found) - set(method.shaper.settings)):
+        raise ConfigError(
+            f"configs/scales/{scale.scale}.yaml: shaper_exceptions: {method.method} has no setting "
+            f"{', '.join(unknown)}, only {', '.join(sorted(method.shaper.settings))}"
+        )
+    return found
 
 
 def write_cell(resolved: dict[str, Any], path: Path, root: Path) -> None:

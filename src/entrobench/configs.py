@@ -207,9 +207,11 @@ class Scale(Strict):
 
     cells: <experiment>/<method> of the cells that a report at this scale makes; empty for all that a paper
     lists. limits: rows or problems that a seeded slice of a data set or benchmark keeps. verl_of: training
-    set -> what it sets in verl for cells that train on it. prompt_of: generated training set -> how its rows
-    are asked, by default as the evaluation. evaluation_of: what it sets for one entry of the paper's
-    evaluation only. expected_seconds: of a rule's job, for `snakemake --logger entrobench`.
+    set -> what it sets in verl for cells that train on it. prompt_of: generated training set -> how its
+    rows are asked, by default as the evaluation. shaper_exceptions: method -> settings of its shaper that
+    are other ones at this scale, such as a window of steps that a short run would not reach. evaluation_of:
+    what it sets for one entry of the paper's evaluation only. expected_seconds: of a rule's job, for
+    `snakemake --logger entrobench`.
     """
 
     scale: str
@@ -222,6 +224,7 @@ class Scale(Strict):
     verl: dict[str, Setting] = {}
     verl_of: dict[str, dict[str, Setting]] = {}
     method_exceptions: dict[str, Setting] = {}
+    shaper_exceptions: dict[str, dict[str, Setting]] = {}
     prompt_of: dict[str, Any] = {}
     evaluation: dict[str, Any] = {}
     evaluation_of: dict[str, dict[str, Any]] = {}

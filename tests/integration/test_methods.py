@@ -1,6 +1,5 @@
 """Methods on the real trainer: one of each kind of shaper, loss, estimator and controller."""
 
-import json
 import os
 
 import pandas as pd
@@ -9,13 +8,15 @@ from safetensors import safe_open
 from support import make_model, make_training_set
 from test_real_training import RUN_MARK, TESTS, run_processes
 
-from entrobench.cells import read_cell
 from entrobench.configs import Configs
+from entrobench.files import read_jsonl
 from entrobench.paths import repository_root
-from entrobench.training.launch import launch
-from entrobench.training.relay import check_relay, plan, write_relay
+from entrobench.training.launch import launch_sessions
+from entrobench.training.methods_smoke import check_curve, short_cell, write_short_cell
+from entrobench.training.session import sessions_of
 
 STEPS = 2
+ANOTHER_REWARD_MANAGER = ("exchange_ppl_low", "exchange_position_late")
 KINDS = [
     # shapers, each once
     *(
@@ -30,8 +31,8 @@ KINDS = [
     *("adapo", "entropy_bonus"),
     # verl's losses and estimators; tied groups dropped; several updates a step
     *("clip_cov", "kl_cov", "rloo", "opefo_grpo", "ent_reg"),
-    # another reward manager: a second run
-    *("exchange_ppl_low", "exchange_position_late"),
+    # another reward manager: a second session
+    *ANOTHER_REWARD_MANAGER,
 ]
 OVERRIDES = {
     # A token in 26 is a digit: four groups in five are mixed, the others tied
@@ -39,7 +40,7 @@ OVERRIDES = {
     "actor_rollout_ref.rollout.n": 4,
     "reward.custom_reward_function.path": str(TESTS / "digit_reward.py"),
 }
-# Of the second run
+# Of the second session
 LORA = {
     "actor_rollout_ref.model.lora_rank": 16,
     "actor_rollout_ref.model.lora_alpha": 32,
@@ -55,23 +56,22 @@ def test_each_kind_of_method_trains_and_lora_with_full_precision_logits(tmp_path
     monkeypatch.setenv(RUN_MARK, str(tmp_path))
     make_model(tmp_path / "model")
     make_training_set(tmp_path / "train.parquet")
-    runs = plan(KINDS, "papo/7b-math", Configs(repository_root() / "configs"), tmp_path)
-    assert [len(run["relay"]) for run in runs] == [13, 2]
-    curves, reports = {}, {}
-    for number, cell in enumerate(runs):
+    configs = Configs(repository_root() / "configs")
+    for method in KINDS:
+        cell = short_cell(method, "papo/7b-math", STEPS, configs, tmp_path)
         cell["model"]["path"] = str(tmp_path / "model")
         cell["dataset"]["train_file"] = str(tmp_path / "train.parquet")
-        folder = tmp_path / f"run{number}"
-        if number == 1:
+        cell["verl"] |= OVERRIDES
+        if method in ANOTHER_REWARD_MANAGER:
+            cell["verl"] |= LORA
             cell["trainer"]["full_precision_logits"] = True
-            write_relay(cell, folder, STEPS, OVERRIDES | LORA, recording={"every": 1, "sequences": 4})
-        else:
-            write_relay(cell, folder, STEPS, OVERRIDES)
-        launch(folder)
-        reports |= check_relay(read_cell(folder / "cell.yaml"), folder)
-        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        for leg, method in enumerate(each["method"] for each in cell["relay"]):
-            curves[method] = rows[leg * STEPS : (leg + 1) * STEPS]
+            cell["recording"] = {"every": 1, "sequences": 4}
+        write_short_cell(tmp_path / method, cell)
+    folders = [tmp_path / method for method in KINDS]
+    assert [len(group) for group in sessions_of(folders)] == [13, 2]
+    launch_sessions(folders, tmp_path / "sessions")
+    reports = {method: check_curve(tmp_path / method, STEPS) for method in KINDS}
+    curves = {method: read_jsonl(tmp_path / method / "metrics.jsonl") for method in KINDS}
     assert set(reports) == set(KINDS)
     assert all(norm > 0 for report in reports.values() for norm in report["grad_norm"]), "each method learns"
 
@@ -99,7 +99,8 @@ def test_each_kind_of_method_trains_and_lora_with_full_precision_logits(tmp_path
     )
     tied = [row["groups/all_correct"] + row["groups/all_wrong"] for row in curves["rloo"]]
     assert sum(tied) > 0, "tied groups are counted"
-    assert_merged_model_and_token_record(tmp_path / "run1")
+    for method in ANOTHER_REWARD_MANAGER:
+        assert_merged_model_and_token_record(tmp_path / method)
     assert run_processes(tmp_path) == []
 
 
@@ -108,10 +109,10 @@ def assert_merged_model_and_token_record(run_dir):
     with safe_open(run_dir / "model" / "model.safetensors", "pt") as weights:
         assert "model.embed_tokens.weight" in weights.keys(), "plain names: the adapter is merged"  # noqa: SIM118
     tokens = pd.read_parquet(run_dir / "token_stats.parquet")
-    assert tokens["step"].unique().tolist() == [1, 2], "each method counts its own"
+    assert tokens["step"].unique().tolist() == [1, 2]
     assert tokens.groupby("step")["sequence"].nunique().tolist() == [4, 4]
     responses = tokens.groupby((tokens["position"] == 0).cumsum())
-    assert len(responses) == 2 * STEPS * 4
+    assert len(responses) == STEPS * 4
     for _, response in responses:
         assert response["position"].tolist() == list(range(len(response))), "every token of it"
         ended = response["text"].iloc[-1] == "<|im_end|>"

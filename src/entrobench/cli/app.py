@@ -4,7 +4,7 @@ from typing import Any
 
 import typer
 
-from entrobench.cli import before, cells, data, images, models, rehearse, results, runs, schemas
+from entrobench.cli import before, cells, data, images, models, reference, rehearse, results, runs, schemas
 from entrobench.cli.program import run_script
 
 
@@ -25,7 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 # In the order in which a user needs them
-for group in (cells, before, rehearse, runs, results, data, models, images, schemas):
+for group in (cells, before, rehearse, runs, results, reference, data, models, images, schemas):
     group.add_to(app)
 
 

@@ -73,6 +73,10 @@ Cell = Annotated[
     str,
     typer.Argument(help="<paper>/<experiment>/<method>/seed<k>.", autocompletion=_cells),
 ]
+Cells = Annotated[
+    list[str],
+    typer.Argument(help="<paper>/<experiment>/<method>/seed<k>, one or several.", autocompletion=_cells),
+]
 Paper = Annotated[str, typer.Option(help="A paper, or all.", autocompletion=_papers)]
 PromptOf = Annotated[
     str,

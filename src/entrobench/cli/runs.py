@@ -14,6 +14,7 @@ from entrobench.cli.cells import written_cell
 from entrobench.cli.options import (
     AllowDirty,
     Cell,
+    Cells,
     Results,
     Scale,
     Seeds,
@@ -67,15 +68,19 @@ def add_to(app: typer.Typer) -> None:
 
 
 def train(
-    cell: Cell,
+    cells: Cells,
     scale: Scale = "smoke",
     results: Results = Path("results"),
     allow_dirty: AllowDirty = False,
 ) -> None:
-    """Train one cell; goes on where it stopped."""
-    from entrobench.training.launch import launch
+    """Train a cell; goes on where it stopped. Several: one after the other, in one Ray and one vLLM."""
+    from entrobench.training.launch import launch, launch_sessions
 
-    launch(_folder_to_run(cell, scale, results, allow_dirty))
+    folders = [_folder_to_run(cell, scale, results, allow_dirty) for cell in cells]
+    if len(folders) == 1:
+        launch(folders[0])
+    else:
+        launch_sessions(folders, results / scale / "sessions")
 
 
 def watch(

@@ -20,6 +20,7 @@ FILES = {
     "trainer": ["trainer.yaml"],
     "estimate": ["estimate.yaml"],
     "statistics": ["statistics.yaml"],
+    "reference": ["reference.yaml"],
     "other_files": ["other_files.yaml"],
     "scale": ["scales/*.yaml"],
     "device": ["devices/*.yaml"],
@@ -71,6 +72,7 @@ def models() -> dict[str, type["BaseModel"]]:
     from entrobench.cost.estimate import Assumptions
     from entrobench.data.verification import OtherFiles
     from entrobench.machine.site import Site
+    from entrobench.reference.plan import Reference
     from entrobench.report.artifacts import Artifacts
     from entrobench.report.claims import Claims
     from entrobench.report.publication import Publication
@@ -82,6 +84,7 @@ def models() -> dict[str, type["BaseModel"]]:
         "trainer": configs.Trainer,
         "estimate": Assumptions,
         "statistics": StatisticsAssumptions,
+        "reference": Reference,
         "other_files": OtherFiles,
         "scale": configs.Scale,
         "device": configs.Device,

@@ -1,8 +1,9 @@
 """The smoke task: chains of additions and subtractions of digits, integer answers; seconds to make.
 
-A problem is `What is 7 + 8 - 3?`. Difficulty is the number of terms; the out-of-domain benchmark asks the
-same in words, a form that reinforcement learning never sees. Every running total lies in 0..99, so that each
-is one token.
+A problem is `What is 4 + 5 - 3 + 2?`. Difficulty is the number of terms; the out-of-domain benchmark asks the
+same in words, a form that reinforcement learning never sees. Terms and running totals are small, so that a
+model of a minute's pretraining can add: what it gets wrong are the habits that it was shown
+(data/demonstrations.py), which is what reinforcement learning can change in 64 steps.
 
 Training problems and all benchmarks are disjoint as *calculations*, not only as texts: a worded problem is
 never the twin of a training problem.
@@ -22,7 +23,8 @@ from entrobench.files import sha256_file, write_json
 DATASET = "smoke_arithmetic"
 TRAIN_ROWS = 2000
 PROBLEMS_PER_BENCHMARK = 72
-TRAIN_TERMS = (3, 4, 5)
+TRAIN_TERMS = (4, 5, 6)
+LARGEST_TERM, LARGEST_TOTAL = 5, 12
 # PAPO's prompt (arXiv 2605.11775, App. B.7), which the tiny base model is pretrained on; the scale asks its
 # benchmarks with it too, whatever the paper
 SYSTEM_PROMPT = "You are a helpful assistant."
@@ -35,17 +37,17 @@ PROMPT = {
 }
 # Benchmark -> number of terms, and whether the problem is worded
 BENCHMARKS = {
-    "smoke_easy": (3, False),
-    "smoke_medium": (4, False),
-    "smoke_hard": (5, False),
-    "smoke_ood": (4, True),
+    "smoke_easy": (4, False),
+    "smoke_medium": (5, False),
+    "smoke_hard": (6, False),
+    "smoke_ood": (5, True),
 }
 IN_DOMAIN = ("smoke_easy", "smoke_medium", "smoke_hard")
 
 
 @dataclass(frozen=True)
 class Calculation:
-    """Signed terms that are added up from left to right, such as (7, 8, -3)."""
+    """Signed terms that are added up from left to right, such as (4, 5, -3)."""
 
     terms: tuple[int, ...]
 
@@ -74,11 +76,13 @@ def signed(term: int) -> str:
 
 
 def draw_calculation(rng: random.Random, n_terms: int) -> Calculation:
-    """A random calculation of `n_terms` digits 1..9 whose running totals are never negative."""
-    terms = [rng.randint(1, 9)]
+    """A random calculation of `n_terms` terms of 1 to LARGEST_TERM with running totals from 0 to
+    LARGEST_TOTAL.
+    """
+    terms = [rng.randint(1, LARGEST_TERM)]
     while len(terms) < n_terms:
-        term = rng.randint(1, 9) * rng.choice((1, -1))
-        if sum(terms) + term >= 0:
+        term = rng.randint(1, LARGEST_TERM) * rng.choice((1, -1))
+        if 0 <= sum(terms) + term <= LARGEST_TOTAL:
             terms.append(term)
     return Calculation(tuple(terms))
 

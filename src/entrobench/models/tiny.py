@@ -53,7 +53,7 @@ class OutOfBounds(EntrobenchError, RuntimeError):
 class Pretraining:
     """Size of the model and of its pretraining."""
 
-    steps: int = 800
+    steps: int = 600
     batch_size: int = 64
     learning_rate: float = 3e-3
     warmup_steps: int = 40

@@ -144,6 +144,9 @@ def _caption(table: Table) -> str:
         text.append("Benchmarks are seeded slices of a few problems: the path works, the scores say no more.")
     for key, setting in table.scale.method_exceptions.items():
         text.append(f"Unlike the method, this scale sets {key} = {setting.value}: {setting.note}.")
+    for method in sorted(set(table.artifact.rows.values()) & set(table.scale.shaper_exceptions)):
+        for key, setting in table.scale.shaper_exceptions[method].items():
+            text.append(f"Unlike {method}, this scale sets its {key} = {setting.value}: {setting.note}.")
     return " ".join(text)
 
 

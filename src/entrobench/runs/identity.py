@@ -41,7 +41,6 @@ def settings_of(cell: dict[str, Any]) -> dict[str, Any]:
         "verl": {k: v for k, v in cell["verl"].items() if not is_performance_key(k) or k in selecting},
         "trainer": cell["trainer"],
         "shaper": cell["shaper"],
-        "relay": cell.get("relay"),
         **({"environment": cell["environment"]} if "environment" in cell else {}),
     }
 

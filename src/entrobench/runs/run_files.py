@@ -18,14 +18,25 @@ from entrobench.files import read_json, read_jsonl, write_json, write_jsonl, wri
 
 
 class Progress:
-    """`progress.json`: the phase that the run is in. The guard takes each rewrite as a sign of life."""
+    """`progress.json`: the phase that the run is in. The guard takes each rewrite as a sign of life.
 
-    def __init__(self, folder: Path) -> None:
+    run: the folder of the run, where it is not that of the file: a session trains several.
+    """
+
+    def __init__(self, folder: Path, run: Path | None = None) -> None:
         self.path = folder / "progress.json"
+        self._run = run or folder
 
     def beat(self, phase: str, step: int) -> None:
         """Say that `phase` of `step` begins now."""
-        write_json(self.path, {"phase": phase, "step": step, "time": time.time()})
+        write_json(self.path, {"phase": phase, "step": step, "time": time.time(), "run": str(self._run)})
+
+    def run(self) -> Path:
+        """The folder of the run that the last beat is of."""
+        try:
+            return Path(read_json(self.path).get("run", self._run))
+        except MissingInput:
+            return self._run
 
     def last_beat(self) -> float:
         """Time of the last beat, in seconds since the epoch; now, where there was none."""

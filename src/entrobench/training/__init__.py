@@ -1,4 +1,4 @@
 """Training with verl: the only package that imports verl, and only in the process that trains.
 
-Cluster and the command line import launch.py and relay.py, which do not.
+Cluster and the command line import launch.py and session.py, which do not.
 """

@@ -49,7 +49,7 @@ class EnvironmentAgentLoop(AgentLoopBase):
         settings = self.config.entrobench.environment
         self._limits = TurnLimits(settings.turns, settings.turn_tokens, settings.observation_tokens)
         self._pool = _pool(settings.name, settings.processes)
-        self._run_dir = self.config.entrobench.run_dir
+        self._control_dir = self.config.entrobench.control_dir
 
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> Any:
         """An AgentLoopOutput, or an empty list for a trajectory that is not waited for."""
@@ -75,13 +75,13 @@ class EnvironmentAgentLoop(AgentLoopBase):
         """Turns until the conversation ends; None where the trajectory is not waited for."""
         request_id = uuid4().hex
         while True:
-            if is_stopped(self._run_dir, step):
+            if is_stopped(self._control_dir, step):
                 return None
             room = self._room(trajectory)
             if room < 1:  # a prompt that fills the context
                 return "context"
             output = await self._generate(trajectory, sampling_params | {"max_tokens": room}, request_id)
-            if is_stopped(self._run_dir, step):
+            if is_stopped(self._control_dir, step):
                 return None
             written = await self._add_written(trajectory, output)
             if not written or written[-1] != self.tokenizer.eos_token_id:

@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -33,7 +33,8 @@ import psutil
 from entrobench.cells import read_cell
 from entrobench.errors import EntrobenchError, MissingInput, TrainingFailed, Unfinished
 from entrobench.files import read_json, read_jsonl, write_atomic
-from entrobench.runs.run_files import Lives, StopRequest
+from entrobench.runs.run_files import Lives, Progress, StopRequest
+from entrobench.training.session import runs_of
 
 POLL_SECONDS = 1.0
 RAY_FOLDER_PREFIX = "entrobench-"
@@ -96,18 +97,20 @@ class _Run:
 
 def supervise(command: list[str], run_dir: Path, limits: Limits, environment: dict[str, str]) -> None:
     """Run `command` (a training process that writes run_dir/progress.json) to its end; its output goes to
-    train.log. That of earlier lives of the run stays, as train.1.log and so on.
+    train.log. That of earlier lives of the run stays, as train.1.log and so on. run_dir: of a cell or of a
+    session.
 
     Raises TrainingFailed with the worker's error when the run fails, hangs, or loses a process; Unfinished
     after SIGTERM or SIGUSR1, with the checkpoint that it goes on from; KeyboardInterrupt on SIGINT. In every
     case all processes of the run have ended when this returns.
     """
-    with (
-        _exclusive(run_dir),
-        _handled_signals() as signals,
-        _life(run_dir, signals),
-        _ray_folder(run_dir) as ray_dir,
-    ):
+    runs = runs_of(run_dir)
+    with ExitStack() as stack:
+        for folder in dict.fromkeys([run_dir, *runs]):
+            stack.enter_context(_exclusive(folder))
+        signals = stack.enter_context(_handled_signals())
+        stack.enter_context(_life(run_dir, runs, signals))
+        ray_dir = stack.enter_context(_ray_folder(run_dir))
         _become_subreaper()
         StopRequest(run_dir).clear()
         run = _Run(run_dir / "train.log", signals)
@@ -335,17 +338,22 @@ class _StepReporter:
 
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
+        self.runs = runs_of(run_dir)
         self.started = time.time()
         self.phase = ""
         self.log_read = 0
         self.transports: set[str] = set()
+        self._follow(self.runs[0])
+
+    def _follow(self, run: Path) -> None:
+        self.run = run
         self.step = self._last_step()
         self.total = self._total_steps()
 
     def _total_steps(self) -> int | None:
         """Of the whole run; None where nothing says it."""
         try:
-            return int(read_cell(self.run_dir / "cell.yaml")["verl"]["trainer.total_training_steps"])
+            return int(read_cell(self.run / "cell.yaml")["verl"]["trainer.total_training_steps"])
         except (EntrobenchError, KeyError):
             return None
 
@@ -360,7 +368,7 @@ class _StepReporter:
 
     def _rows(self) -> list[dict[str, Any]]:
         try:
-            return read_jsonl(self.run_dir / "metrics.jsonl")
+            return read_jsonl(self.run / "metrics.jsonl")
         except EntrobenchError:
             return []  # not there yet, or its last line is being written
 
@@ -377,6 +385,15 @@ class _StepReporter:
         if progress["step"] == 0 and progress["time"] >= self.started and progress["phase"] != self.phase:
             self.phase = progress["phase"]
             _say(f"[{elapsed}] {self.phase}")
+        self._report_steps(elapsed)
+        run = Path(progress.get("run", self.run))
+        if run != self.run and run in self.runs:
+            self._follow(run)
+            name = read_cell(run / "cell.yaml")["cell"]
+            _say(f"[{elapsed}] {name}, {self.runs.index(run) + 1} of {len(self.runs)}")
+            self._report_steps(elapsed)
+
+    def _report_steps(self, elapsed: str) -> None:
         rows = self._rows()
         for row in rows:
             # A row that was kept ahead of a kill has no time
@@ -508,20 +525,24 @@ def _keep_logs(ray_folder: Path, run_dir: Path) -> None:
 
 
 @contextmanager
-def _life(run_dir: Path, signals: _Signals) -> Iterator[None]:
-    """Note in lives.jsonl how the life ended that the training process begins."""
-    lives = Lives(run_dir)
-    lives.end_killed()
+def _life(run_dir: Path, runs: list[Path], signals: _Signals) -> Iterator[None]:
+    """Note in lives.jsonl of the run that is being trained how the life ended that its process began."""
+    for run in runs:
+        Lives(run).end_killed()
+
+    def end(reason: str) -> None:
+        Lives(Progress(run_dir).run()).end(reason)
+
     try:
         yield
     except Unfinished:
-        lives.end(f"stopped by {_stopped_by(signals)}")
+        end(f"stopped by {_stopped_by(signals)}")
         raise
     except KeyboardInterrupt:
-        lives.end("interrupted")
+        end("interrupted")
         raise
     except EntrobenchError as error:
-        lives.end(f"failed: {str(error).splitlines()[0]}")
+        end(f"failed: {str(error).splitlines()[0]}")
         raise
 
 

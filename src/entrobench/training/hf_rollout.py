@@ -7,6 +7,7 @@ imports.
 
 import asyncio
 import os
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -74,7 +75,8 @@ class HFServer:
             AutoConfig.from_pretrained(model_config.path), dtype=torch.float32
         ).eval()
         self.tokenizer = AutoTokenizer.from_pretrained(model_config.path)
-        self.generator = torch.Generator().manual_seed(config.seed + replica_rank)
+        self.generator = torch.Generator()
+        self.seed_rollouts(config.seed + replica_rank)
         self.step: int | None = None
         self.waiting: list[_Request] = []
         self.task: asyncio.Task | None = None
@@ -113,7 +115,8 @@ class HFServer:
             await asyncio.sleep(GATHER_SECONDS)
             batch, self.waiting = self.waiting[:MAX_BATCH], self.waiting[MAX_BATCH:]
             try:
-                for request, (tokens, log_probs) in zip(batch, self._sample(batch), strict=True):
+                sampled = self._sample_each(batch) if self.config.full_determinism else self._sample(batch)
+                for request, (tokens, log_probs) in zip(batch, sampled, strict=True):
                     output = TokenOutput(
                         token_ids=tokens,
                         log_probs=log_probs,
@@ -126,6 +129,17 @@ class HFServer:
                     if not request.done.done():
                         request.done.set_exception(error)
         self.task = None
+
+    def _sample_each(self, batch: list[_Request]) -> list[tuple[list[int], list[float]]]:
+        """verl's full_determinism: an answer depends on seed, weights and prompt, and on nothing that came
+        before or beside it; so all responses of a group are equal.
+        """
+        completions = []
+        for request in batch:
+            state = random.Random(f"{self.seed}/{self.step}/{request.prompt}").getrandbits(63)
+            self.generator.manual_seed(state)
+            completions += self._sample([request])
+        return completions
 
     @torch.no_grad()
     def _sample(self, batch: list[_Request]) -> list[tuple[list[int], list[float]]]:
@@ -163,6 +177,15 @@ class HFServer:
             mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(batch), 1)], 1)
             position_BT = position_BT[:, -1:] + 1
         return outputs
+
+    async def collective_rpc(self, method: str, args: tuple[Any, ...] = (), **_: Any) -> None:
+        """verl's call of a vLLM worker's method; of those there is `seed_rollouts`."""
+        getattr(self, method)(*args)
+
+    def seed_rollouts(self, seed: int) -> None:
+        """Draw from here on as a server that starts with this seed."""
+        self.seed = seed
+        self.generator.manual_seed(seed)
 
     async def idle(self, *_: Any, **__: Any) -> None:
         """What verl asks of a server between steps; nothing is to be done here."""

@@ -1,8 +1,9 @@
-"""Starts the training process of a cell under the guard, in the environment that its device needs."""
+"""Starts the training process of a cell or of a session, under the guard, in its device's environment."""
 
 import os
 import secrets
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from entrobench.machine.backend import CPU_ENVIRONMENT, choose_backend
 from entrobench.machine.site import Site, site_or_none
 from entrobench.paths import repository_root
 from entrobench.provenance.redaction import is_secret_name
-from entrobench.runs.finished import restore
-from entrobench.runs.run_files import Lives
+from entrobench.runs.finished import is_trained, restore
+from entrobench.runs.run_files import Lives, Progress
 from entrobench.training.guard import Limits, supervise
+from entrobench.training.session import make_session, runs_of, sessions_of
 
 VERL_ON_CPU = {
     "VERL_PLATFORM": "cpu",
@@ -40,6 +42,58 @@ def launch(run_dir: Path) -> None:
     cell = read_training_cell(run_dir / "cell.yaml")
     if restore(run_dir, cell):
         return
+    print(f"training {cell['cell']} ({cell['scale']}); log: {run_dir / 'train.log'}", flush=True)
+    try:
+        _supervise(run_dir, cell)
+    except Unfinished as error:
+        _require_progress(run_dir, error)
+        raise Unfinished(f"{cell['cell']}: {error}") from None
+
+
+def launch_sessions(folders: Sequence[Path], parent: Path) -> None:
+    """Train the cells in `folders`, as many in one session as their settings let; what is trained is kept.
+    Sessions' logs go below `parent`.
+
+    A cell that fails costs itself and a new start: those after it are trained. Raises TrainingFailed with all
+    that failed, Unfinished, an input error, KeyboardInterrupt on SIGINT.
+    """
+    cells = {folder: read_training_cell(folder / "cell.yaml") for folder in folders}
+    left = [folder for folder in cells if not restore(folder, cells[folder])]
+    failures: list[str] = []
+    for group in sessions_of(left):
+        while group:
+            session = make_session(parent, group)
+            try:
+                _train_session(session, [cells[folder] for folder in group])
+            except TrainingFailed as error:
+                if Progress(session).run() == session:  # it has come to no cell: nor would another
+                    raise
+                failed = next(folder for folder in group if not is_trained(folder, cells[folder]))
+                print(f"{cells[failed]['cell']}: {error}", flush=True)
+                failures.append(f"{cells[failed]['cell']}: {str(error).splitlines()[0]}")
+                group.remove(failed)
+            group = [folder for folder in group if not is_trained(folder, cells[folder])]
+    if failures:
+        raise TrainingFailed(
+            f"{len(failures)} of {len(cells)} cells failed, the others are trained:\n  "
+            + "\n  ".join(failures)
+        )
+
+
+def _train_session(folder: Path, cells: list[dict[str, Any]]) -> None:
+    names = ", ".join(cell["cell"] for cell in cells)
+    print(
+        f"training {len(cells)} cells, one after the other: {names}; log: {folder / 'train.log'}", flush=True
+    )
+    for run in runs_of(folder):
+        log = run / "train.log"
+        log.unlink(missing_ok=True)
+        log.symlink_to(os.path.relpath(folder.resolve() / "train.log", run))
+    _supervise(folder, cells[0])
+
+
+def _supervise(folder: Path, cell: dict[str, Any]) -> None:
+    """Train what stands in `folder`, a cell's or a session's; cell: the first."""
     # Training needs no secret but Ray's own between nodes; its processes write logs that are shown to others
     inherited = {k: v for k, v in os.environ.items() if k.startswith("RAY_") or not is_secret_name(k)}
     environment = inherited | ENVIRONMENT
@@ -52,14 +106,9 @@ def launch(run_dir: Path) -> None:
         environment = {"OMP_NUM_THREADS": "1"} | environment | CPU_ENVIRONMENT | VERL_ON_CPU
         if choose_backend() != "vllm":
             environment["ENTROBENCH_ROLLOUT"] = "hf_cpu"
-    command = [sys.executable, "-m", "entrobench.training.run", str(run_dir)]
-    print(f"training {cell['cell']} ({cell['scale']}); log: {run_dir / 'train.log'}", flush=True)
+    command = [sys.executable, "-m", "entrobench.training.run", str(folder)]
     limits = guard_limits(cell, site_or_none(repository_root() / "configs"))
-    try:
-        supervise(command, run_dir, limits, environment)
-    except Unfinished as error:
-        _require_progress(run_dir, error)
-        raise Unfinished(f"{cell['cell']}: {error}") from None
+    supervise(command, folder, limits, environment)
 
 
 def guard_limits(cell: dict[str, Any], site: Site | None) -> Limits:

@@ -1,4 +1,5 @@
-"""The training process of one cell: `python -m entrobench.training.run CELL_FOLDER` (started by the guard).
+"""The training process of a cell, or of a session: `python -m entrobench.training.run FOLDER` (started by the
+guard).
 
 Reads cell.yaml and nothing else, checks every input before anything heavy starts, trains with verl, resumes
 from the newest whole checkpoint, and writes train.done.json last. A run that was asked to stop before its
@@ -20,21 +21,18 @@ from entrobench.cost.memory import memory_settings
 from entrobench.data.schema import VerlRow, read_verl_parquet
 from entrobench.environments.server import try_task
 from entrobench.environments.worlds import world_kind
-from entrobench.errors import ConfigError, CorruptFile, EntrobenchError, TrainingFailed, Unfinished
+from entrobench.errors import ConfigError, CorruptFile, EntrobenchError, Unfinished
 from entrobench.files import read_json
 from entrobench.machine.backend import gpu_memory_gb
 from entrobench.models.check import check_model, check_vocabulary
-from entrobench.models.lora import model_of_checkpoint
-from entrobench.paths import repository_root
-from entrobench.provenance.code import training_code
-from entrobench.provenance.manifest import engine_versions, write_manifest
-from entrobench.runs.checkpoints import latest_step, require_world_size, resume_point, world_size_of
-from entrobench.runs.finished import finish, require_unfinished
-from entrobench.runs.identity import identity_of, performance_of, set_aside_other_run
-from entrobench.runs.run_files import Curve, Lives, Progress, StopRequest
+from entrobench.runs.checkpoints import require_world_size, resume_point, world_size_of
+from entrobench.runs.finished import require_unfinished
+from entrobench.runs.identity import identity_of, set_aside_other_run
+from entrobench.runs.run_files import Curve, Progress, StopRequest
 from entrobench.training import fork_server
 from entrobench.training.disk import require_space
-from entrobench.training.token_record import TokenRecord
+from entrobench.training.run_life import begin_life, finish_run
+from entrobench.training.session import SESSION_FILE, runs_of
 
 # What workers need and the driver does not; vLLM imports the rest of itself late
 VLLM_MODULES = (
@@ -155,18 +153,22 @@ def check_environment(name: str, rows: list[VerlRow]) -> None:
     print(f"entrobench: environment {name}: {described}", flush=True)
 
 
-def train(run_dir: Path) -> None:
-    """Train the cell in `run_dir` to its last step."""
+def train(folder: Path) -> None:
+    """Train the cell of `folder`, or the cells of its session, to their last steps."""
     started = time.monotonic()
-    cell = read_cell(run_dir / "cell.yaml")
-    progress = Progress(run_dir)
+    runs, is_session = runs_of(folder), (folder / SESSION_FILE).exists()
+    progress = Progress(folder)
     progress.beat("check inputs", 0)
-    resumed_from = check_inputs(cell, run_dir)
-    cell = fitted(cell)
-    from_step = int(resumed_from.name.removeprefix("global_step_")) if resumed_from else 0
-    Lives(run_dir).begin(from_step, engine_versions(), performance_of(cell), training_code(cell))
-    Curve(run_dir).truncate_after(from_step)
-    (run_dir / "train.done.json").unlink(missing_ok=True)  # of a run with fewer steps
+    cells, first_steps = [], []
+    for run_dir in runs:
+        cell = read_cell(run_dir / "cell.yaml")
+        checkpoint = check_inputs(cell, run_dir)
+        cells.append(fitted(cell))
+        first_steps.append(int(checkpoint.name.removeprefix("global_step_")) if checkpoint else 0)
+        Curve(run_dir).truncate_after(first_steps[-1])
+        (run_dir / "train.done.json").unlink(missing_ok=True)  # of a run with fewer steps
+    if not is_session:
+        begin_life(cells[0], folder, first_steps[0])
 
     fork_server.load_ray()
     import ray
@@ -176,26 +178,18 @@ def train(run_dir: Path) -> None:
 
     from entrobench.training.attention import require_attention
     from entrobench.training.task_runner import task_runner_class
-    from entrobench.training.verl_config import compose_verl_config, give_run_id
+    from entrobench.training.verl_config import give_run_id
 
-    config = compose_verl_config(run_overrides(cell, run_dir))
+    configs = [run_config(cell, run_dir, folder) for cell, run_dir in zip(cells, runs, strict=True)]
+    for config, run_dir in zip(configs, runs, strict=True):
+        auto_set_device(config)
+        OmegaConf.save(config, run_dir / "verl_config.yaml", resolve=True)
+    config = configs[0]
     require_attention(config.actor_rollout_ref.model.override_config.attn_implementation)
-    auto_set_device(config)
+    address = os.environ.get("ENTROBENCH_RAY_ADDRESS")
     with open_dict(config):
-        config.entrobench = {
-            "run_dir": str(run_dir),
-            "shaper": cell["shaper"],
-            "recording": cell["recording"],
-            "mismatch": cell["mismatch"],
-            "drop_tied_groups": cell["trainer"]["drop_tied_groups"],
-            "environment": environment_of(cell),
-            "relay": cell.get("relay"),
-            "relay_steps": cell.get("relay_steps"),
-            "keep_checkpoints": config.trainer.max_actor_ckpt_to_keep,
-            "milestones": cell.get("milestones", []),
-        }
-        config.trainer.max_actor_ckpt_to_keep = None  # ours to delete; see checkpoints.prune
-        address = os.environ.get("ENTROBENCH_RAY_ADDRESS")
+        if is_session:
+            config.entrobench.session = [OmegaConf.to_container(each, resolve=True) for each in configs]
         if address is not None:
             # Several nodes: cluster/launch.py has started Ray on them, with its sizes
             config.ray_kwargs.ray_init = {"address": address}
@@ -204,8 +198,7 @@ def train(run_dir: Path) -> None:
             # Never join a Ray that somebody else runs on this machine
             config.ray_kwargs.ray_init.address = "local"
         give_run_id(config, secrets.token_hex(8))
-    OmegaConf.save(config, run_dir / "verl_config.yaml", resolve=True)
-    if cell["device"] == "cpu" and address is None:
+    if cells[0]["device"] == "cpu" and address is None:
         _start_workers_as_forks(config)
     progress.beat("start Ray and vLLM", 0)
     try:
@@ -216,10 +209,35 @@ def train(run_dir: Path) -> None:
         raise
     finally:
         ray.shutdown()
-    stopped = StopRequest(run_dir).answered()
+    stopped = StopRequest(folder).answered()
     if stopped is not None:
         raise Unfinished(f"asked to stop after step {stopped[0]} of {stopped[1]}")
-    _finish(cell, run_dir, resumed_from, time.monotonic() - started)
+    if not is_session:
+        finish_run(cells[0], folder, first_steps[0], time.monotonic() - started)
+
+
+def run_config(cell: dict[str, Any], run_dir: Path, control_dir: Path) -> Any:
+    """verl's composed configuration of a run, with what our trainer reads. Raises ConfigError."""
+    from omegaconf import open_dict
+
+    from entrobench.training.verl_config import compose_verl_config
+
+    config = compose_verl_config(run_overrides(cell, run_dir))
+    with open_dict(config):
+        config.entrobench = {
+            "run_dir": str(run_dir),
+            "control_dir": str(control_dir),
+            "shaper": cell["shaper"],
+            "recording": cell["recording"],
+            "mismatch": cell["mismatch"],
+            "drop_tied_groups": cell["trainer"]["drop_tied_groups"],
+            "environment": environment_of(cell),
+            "session": None,
+            "keep_checkpoints": config.trainer.max_actor_ckpt_to_keep,
+            "milestones": cell.get("milestones", []),
+        }
+        config.trainer.max_actor_ckpt_to_keep = None  # ours to delete; see checkpoints.prune
+    return config
 
 
 def _start_workers_as_forks(config: Any) -> None:
@@ -239,51 +257,6 @@ def _start_workers_as_forks(config: Any) -> None:
         sys.executable = str(python)  # Ray's for workers, and that of its jobs
         key = "ray_kwargs.ray_init.runtime_env.py_executable"
         OmegaConf.update(config, key, str(python), force_add=True)
-
-
-def _finish(cell: dict[str, Any], run_dir: Path, resumed_from: Path | None, seconds: float) -> None:
-    curve = Curve(run_dir).to_parquet()
-    if cell["recording"] is not None:
-        TokenRecord(run_dir, **cell["recording"], seed=cell["seed"]).join()
-    last_step = int(curve["step"].iloc[-1])
-    checkpoint = run_dir / "checkpoints" / f"global_step_{last_step}"
-    if latest_step(run_dir / "checkpoints") != last_step or not checkpoint.is_dir():
-        raise TrainingFailed(f"training ended after step {last_step} but its checkpoint is not in {run_dir}")
-    notes = []
-    if curve.get("papo/s_ref_not_negative", default=0 * curve["step"]).iloc[-1]:
-        notes.append(
-            "entropy did not fall during the warm-up (s_ref >= 0): weights stayed neutral for the whole run"
-        )
-    _link_model(cell, run_dir, checkpoint)
-    lives = Lives(run_dir)
-    lives.end("finished")
-    write_manifest(run_dir, "train", repository_root())
-    finish(
-        run_dir,
-        identity_of(cell),
-        {
-            "cell": cell["cell"],
-            "scale": cell["scale"],
-            "steps": last_step,
-            "seconds": round(seconds, 1),
-            "resumed_from": resumed_from.name if resumed_from else None,
-            "lives": lives.read(),
-            "model": "model",
-            "notes": notes,
-            "versions": engine_versions(),
-            "command": f"entrobench train {cell['cell']} --scale {cell['scale']}",
-        },
-    )
-    for note in notes:
-        print(f"entrobench: note: {note}", flush=True)
-
-
-def _link_model(cell: dict[str, Any], run_dir: Path, checkpoint: Path) -> None:
-    """Make run_dir/model the trained model: what verl saved, or that with its LoRA adapter merged."""
-    trained = model_of_checkpoint(checkpoint, cell["verl"], anew=True)
-    model = run_dir / "model"
-    model.unlink(missing_ok=True)
-    model.symlink_to(trained.relative_to(run_dir))
 
 
 def main() -> int:

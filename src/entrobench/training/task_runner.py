@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from verl.trainer.main_ppo import TaskRunnerV1
 from verl.trainer.ppo.v1 import trainer_base
 
-from entrobench.training.relay_trainer import RelayTrainer
+from entrobench.training.session_trainer import SessionTrainer
 from entrobench.training.trainer import EntropyTrainer
 
 
@@ -17,8 +17,8 @@ def register(config: DictConfig) -> None:
 
     A trainer under a new name would not do: verl compares the mode with "sync" in many places.
     """
-    is_relay = config.entrobench.relay is not None
-    trainer_base.TRAINER_REGISTRY["sync"] = RelayTrainer if is_relay else EntropyTrainer
+    is_session = config.entrobench.session is not None
+    trainer_base.TRAINER_REGISTRY["sync"] = SessionTrainer if is_session else EntropyTrainer
 
 
 @functools.cache

@@ -67,7 +67,8 @@ class DynamicSamplingExhausted(TrainingFailed):
 
 class EntropyTrainer(PPOTrainerSync):
     """PPOTrainerSync with an optional Shaper. Reads `config.entrobench` (run_dir, shaper, recording,
-    mismatch, drop_tied_groups, keep_checkpoints, milestones).
+    mismatch, drop_tied_groups, keep_checkpoints, milestones; control_dir: where the guard and the workers of
+    environments look, which is run_dir but in a session).
     """
 
     _step: "_Step"
@@ -75,23 +76,28 @@ class EntropyTrainer(PPOTrainerSync):
 
     def __init__(self, config: DictConfig) -> None:
         super().__init__(config)
+        self._begin_run()
+
+    def _begin_run(self) -> None:
+        """The state of a run that begins, whether from its first step or from a checkpoint."""
+        settings = self.config.entrobench
+        run_dir, control_dir = Path(settings.run_dir), Path(settings.control_dir)
         self.replay_buffer.poll_interval = REPLAY_POLL_SECONDS
-        run_dir = Path(config.entrobench.run_dir)
-        self._progress = Progress(run_dir)
+        self._progress = Progress(control_dir, run_dir)
         self._curve = Curve(run_dir)
         self._board: Board | None = None  # from the first step of this life
-        self._shaper = _make_shaper(config)
-        self._record = _make_record(config, run_dir)
+        self._shaper = _make_shaper(self.config)
+        self._record = _make_record(self.config, run_dir)
         self._prompts_generated = 0
         # Kept apart from verl's metrics, which it averages over sub-steps and so rounds
         self._step_metrics: dict[str, float] = {}
         self._tied: Counter[float] = Counter()
         self._of_environment: dict[str, float] = {}
-        self._mismatch_gate = MismatchGate(**config.entrobench.mismatch)
-        self._stop = StopRequest(run_dir)
+        self._mismatch_gate = MismatchGate(**settings.mismatch)
+        self._stop = StopRequest(control_dir)
         self._saved_step = 0
-        forget_stop(run_dir)
-        self._clock = SaveClock(run_dir)
+        forget_stop(control_dir)
+        self._clock = SaveClock(control_dir)
         # Once the run is to stop: the steps that it would have made
         self._steps_wanted: int | None = None
 
@@ -287,7 +293,7 @@ class EntropyTrainer(PPOTrainerSync):
             stats=stats,
             mask_BT=padded["response_mask"].bool() & is_real_B[:, None],
             groups_B=torch.tensor([numbers[name] for name in names]),
-            step=self._method_step(),
+            step=self.global_steps,
         )
         rollout = padded.get("rollout_log_probs", None)
         reward_B = padded["rm_scores"].float().sum(1)
@@ -320,10 +326,6 @@ class EntropyTrainer(PPOTrainerSync):
             )
         wanted = len({_group_of(key) for key in batch.keys}) * self.config.actor_rollout_ref.rollout.n
         return environment_rates(outcomes) | {"environment/left_out": 1 - len(outcomes) / wanted}
-
-    def _method_step(self) -> int:
-        """The step, from 1, that the method is in."""
-        return self.global_steps
 
     # -- the update ------------------------------------------------------------------------------------------
 
@@ -529,7 +531,7 @@ class _StopOfRollouts:
         trainer = self.trainer
         if not self.rule.is_enough(keys, trainer.config.actor_rollout_ref.rollout.n):
             return False
-        stop_rollouts(trainer.config.entrobench.run_dir, trainer.global_steps)
+        stop_rollouts(trainer.config.entrobench.control_dir, trainer.global_steps)
         trainer.checkpoint_manager.abort_replicas(reject_request=True)
         return True
 

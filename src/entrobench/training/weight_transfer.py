@@ -10,6 +10,7 @@ from typing import Any
 
 from verl.workers.rollout.vllm_rollout import ServerAdapter as VerlServerAdapter
 from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
+from vllm.utils.torch_utils import set_random_seed
 
 from entrobench.training.verl_config import RUN_ID
 
@@ -34,3 +35,7 @@ class WorkerExtension(vLLMColocateWorkerExtension):
 
     def _get_zmq_handle(self) -> str:
         return of_this_run(super()._get_zmq_handle())
+
+    def seed_rollouts(self, seed: int) -> None:
+        """Draw from here on as a worker that starts with this seed."""
+        set_random_seed(seed)

@@ -1,0 +1,158 @@
+"""The reference run's results as a few tables, small enough for git (results/reference/<scale>).
+
+    runs.csv            a row a cell: steps, seconds, tokens, machine, code, versions, when
+    curves.parquet      a row a step: what the curve says of the method, not of machine or of verl's inside
+    outcomes.parquet    a row a sample: problem, correct, answer
+    predictions.parquet a row a recorded step and formula (prediction.py)
+    manifests.parquet   each cell's manifest.json as text
+    model/              the base model that all cells started from
+
+A cell is added when it is trained and scored, and never again: what is in the bundle is done.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from entrobench.cells import CellId, read_cell
+from entrobench.configs import Configs
+from entrobench.evaluation.graded import graded_samples
+from entrobench.evaluation.places import Place
+from entrobench.files import atomic_path, read_csv, read_json, read_parquet
+from entrobench.paths import repository_root
+from entrobench.provenance.manifest import machine
+from entrobench.reference.prediction import predictions
+from entrobench.runs.finished import DONE_FILE
+
+# Columns of a curve that are no part of a bundle: verl's own bookkeeping, and what is constant here
+LEFT_OUT = (
+    "actor/loss", "actor/perf/", "actor/pg_", "critic/", "environment/", "global_seqlen/", "num_turns/",
+    "perf/", "prompt_length/", "record/", "response/", "response_length/", "response_length_non_aborted/",
+    "timing_per_token_ms/", "training/", "token_stats/",
+)  # fmt: skip
+KEY = ["paper", "experiment", "method", "seed"]
+TABLES = ("curves", "outcomes", "predictions", "manifests")
+
+
+class Bundle:
+    """The tables of a folder; an empty one where nothing is in it yet."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def runs(self) -> pd.DataFrame:
+        """runs.csv; empty where there is none. Raises CorruptFile."""
+        path = self.folder / "runs.csv"
+        return read_csv(path) if path.exists() else pd.DataFrame(columns=[*KEY, "cell", "seconds"])
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One of TABLES; empty where there is none. Raises CorruptFile."""
+        path = self.folder / f"{name}.parquet"
+        return read_parquet(path) if path.exists() else pd.DataFrame(columns=KEY)
+
+    def cells(self) -> set[str]:
+        """Names of the cells that are in it."""
+        return set(self.runs()["cell"])
+
+    def of(self, name: str, experiment: str) -> pd.DataFrame:
+        """The rows of a table, or of `runs`, of one <paper>/<experiment>."""
+        frame = self.runs() if name == "runs" else self.table(name)
+        paper, _, of_paper = experiment.partition("/")
+        return frame[(frame["paper"] == paper) & (frame["experiment"] == of_paper)]
+
+    def add(self, folders: Sequence[Path], configs: Configs) -> None:
+        """Add finished and scored cells. Raises MissingInput or CorruptFile for one that is not."""
+        new: dict[str, list[pd.DataFrame]] = {name: [] for name in ("runs", *TABLES)}
+        for folder in folders:
+            cell = CellId.parse(read_cell(folder / "cell.yaml")["cell"], configs)            key = cell.paper, cell.experiment, cell.method, cell.seed
+            for name, frame in _tables_of(folder).items():
+                for place, (column, value) in enumerate(zip(KEY, key, strict=True)):
+                    frame.insert(place, column, value)
+                new[name].append(frame)
+for name, frames in new.items():
+            kept = self.runs() if name == "runs" else self.table(name)
+            joined = pd.concat([*([kept] if len(kept) else []), *frames], ignore_index=True)
+            if name == "runs":
+                with atomic_path(self.folder / "runs.csv") as temporary:
+                    joined.sort_values(KEY).to_csv(temporary, index=False)
+                continue
+            for column in joined.columns:
+                if joined[column].dtype == "float64":
+                    joined[column] = joined[column].astype("float32")
+                elif joined[column].dtype == object:
+                    joined[column] = joined[column].astype("category")
+            ordered = joined.sort_values(KEY, kind="stable")
+            with atomic_path(self.folder / f"{name}.parquet") as temporary:
+                ordered.to_parquet(temporary, index=False, compression="zstd", compression_level=19)
+
+
+def _tables_of(folder: Path) -> dict[str, pd.DataFrame]:
+    curve = read_parquet(folder / "metrics.parquet")
+    tokens = read_parquet(folder / "token_stats.parquet")
+    cell = read_cell(folder / "cell.yaml")
+    return {
+        "runs": pd.DataFrame([_run(folder, cell, curve)]),
+        "curves": curve[[name for name in curve.columns if not name.startswith(LEFT_OUT)]],
+        "outcomes": _outcomes(folder, cell),
+        "predictions": predictions(tokens),
+        "manifests": pd.DataFrame([{"manifest": (folder / "manifest.json").read_text(encoding="utf-8")}]),
+    }
+
+
+def _run(folder: Path, cell: dict[str, Any], curve: pd.DataFrame) -> dict[str, Any]:
+    done = read_json(folder / DONE_FILE)
+    manifest = read_json(folder / "manifest.json")
+    generated = curve["sampling/prompts_generated"] * cell["verl"]["actor_rollout_ref.rollout.n"]
+    return {
+        "cell": cell["cell"],
+        "steps": done["steps"],
+        "seconds": done["seconds"],
+        "lives": len(done["lives"]),
+        "tokens_trained": int(curve["perf/total_num_tokens"].sum()),
+        "tokens_generated": int((generated * curve["response_length"]).sum()),
+        "started": done["lives"][0]["start"],
+        "cpus": machine()["cpus"],
+        "processor": processor(),
+        "code": manifest["runs"]["train"]["code"]["commit"],
+        "config_sha256": manifest["config_sha256"],
+        "model_sha256": manifest["model"]["sha256"],
+        **{name: done["versions"].get(name, "") for name in ("verl", "vllm", "torch")},
+    }
+
+
+def processor() -> str:
+    """The processor's name, as Linux has it."""
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return "unknown"
+
+
+def _outcomes(folder: Path, cell: dict[str, Any]) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = []
+    for benchmark in cell["evaluation"]:
+        samples = graded_samples(Place(folder).samples(benchmark), benchmark)
+        rows += [
+            {
+                "benchmark": benchmark,
+                "problem": sample.problem_id,
+                "sample": sample.sample,
+                "correct": sample.verdict == "correct",
+                "answer": sample.extracted or "",
+            }
+            for sample in samples
+        ]
+    return pd.DataFrame(rows)
+
+
+def default_folder(scale: str) -> Path:
+    """Where the bundle of a scale lies, in git."""
+    return repository_root() / "results" / "reference" / scale
+
+
+def missing(cells: Iterable[CellId], bundle: Bundle) -> list[CellId]:
+    """Those of `cells` that are not in the bundle."""
+    there = bundle.cells()
+    return [cell for cell in cells if str(cell) not in there]

@@ -1,0 +1,132 @@
+"""Runs what is missing of the reference run: trains in sessions, evaluates, scores, adds to the bundle."""
+
+import multiprocessing
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from entrobench.cells import CellId, resolve, write_cell
+from entrobench.configs import Configs
+from entrobench.data.smoke import write_smoke_task
+from entrobench.errors import EntrobenchError, TrainingFailed
+from entrobench.evaluation.places import Place
+from entrobench.evaluation.run import run_evaluation
+from entrobench.evaluation.scores import score_cell
+from entrobench.models.tiny import NAME, Bounds, Pretraining, pretrain
+from entrobench.paths import repository_root
+from entrobench.reference.bundle import Bundle, missing
+from entrobench.reference.plan import Group, Reference, cells_of
+from entrobench.training.launch import launch_sessions
+
+# Trained in one session, evaluated and added to the bundle before the next
+AT_ONCE = 8
+# Seconds of a cell where the bundle has none of its method yet
+UNKNOWN_SECONDS = 240.0
+
+
+def expected_seconds(cells: Sequence[CellId], bundle: Bundle) -> float:
+    """What training and evaluating these cells took where the bundle has their methods, else what any did."""
+    runs = bundle.runs()
+    if runs.empty:
+        return UNKNOWN_SECONDS * len(cells)
+    of_method = {
+        str(name): float(seconds) for name, seconds in runs.groupby("method")["seconds"].mean().items()
+    }
+    usual = float(runs["seconds"].mean())
+    return sum(of_method.get(cell.method, usual) for cell in cells)
+
+
+def run_reference(
+    reference: Reference,
+    groups: Sequence[Group],
+    configs: Configs,
+    bundle: Bundle,
+    work: Path,
+    hours: float | None = None,
+) -> list[CellId]:
+    """Run the cells of `groups` that the bundle lacks, until all are there or the time is over; those that
+    are left. work: results folder in which cells are trained; what is finished there is kept.
+
+    Raises TrainingFailed, with all cells that failed, when the others are done; KeyboardInterrupt.
+    """
+    started = time.monotonic()
+    prepare(reference, bundle, work)
+    left = missing([cell for group in groups for cell in cells_of(group, configs)], bundle)
+    print(
+        f"reference: {len(left)} cells to run, about {expected_seconds(left, bundle) / 3600:.1f} h",
+        flush=True,
+    )
+    failures: list[str] = []
+    while left and (hours is None or time.monotonic() - started < 3600 * hours):
+        part, left = left[:AT_ONCE], left[AT_ONCE:]
+        failures += _run_part(part, reference, configs, bundle, work)
+        minutes = (time.monotonic() - started) / 60
+        print(
+            f"reference: {len(bundle.runs())} cells in the bundle, {len(left)} to run; {minutes:.0f} min so "
+            f"far, about {expected_seconds(left, bundle) / 3600:.1f} h left",
+            flush=True,
+        )
+    if failures:
+        raise TrainingFailed("cells that failed:\n  " + "\n  ".join(failures))
+    return left
+
+
+def prepare(reference: Reference, bundle: Bundle, work: Path) -> None:
+    """Make the task, and the base model: that of the bundle, so that all cells start from the same weights
+    whatever machine trains them; the first time it is pretrained, and becomes the bundle's.
+    """
+    root = work / reference.scale
+    write_smoke_task(root, seed=0)
+    model, kept = root / "models" / NAME, bundle.folder / "model"
+    if not kept.exists():
+        pretrain(kept, Pretraining(), Bounds())
+    if not model.exists():
+        model.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(kept, model)
+
+
+def _run_part(
+    cells: Sequence[CellId], reference: Reference, configs: Configs, bundle: Bundle, work: Path
+) -> list[str]:
+    """Train, evaluate, score and add; a line for each cell that failed."""
+    folders = []
+    for cell in cells:
+        folder = work / reference.scale / str(cell)
+        resolved = resolve(str(cell), reference.scale, configs, work)
+        write_cell(resolved, folder / "cell.yaml", repository_root())
+        folders.append(folder)
+    failures: list[str] = []
+    try:
+        launch_sessions(folders, work / reference.scale / "sessions")
+    except TrainingFailed as error:
+        failures.append(str(error))
+    trained = [folder for folder in folders if (folder / "train.done.json").exists()]
+    evaluated = []
+    for folder in trained:
+        try:
+            evaluate_apart(folder)
+            evaluated.append(folder)
+        except EntrobenchError as error:
+            failures.append(str(error))
+    bundle.add(evaluated, configs)
+    for folder in evaluated:
+        shutil.rmtree(folder / "checkpoints")
+    return failures
+
+
+def evaluate_apart(folder: Path) -> None:
+    """Sample, grade and score a cell in a child of this process, which has what it needs imported already.
+
+    Raises TrainingFailed where the child fails; what it said stands above.
+    """
+    child = multiprocessing.get_context("fork").Process(target=_evaluate, args=(folder,))
+    child.start()
+    child.join()
+    if child.exitcode != 0:
+        raise TrainingFailed(f"{folder}: its evaluation ended with status {child.exitcode}")
+
+
+def _evaluate(folder: Path) -> None:
+    run_evaluation(Place(folder))
+    score_cell(folder)
