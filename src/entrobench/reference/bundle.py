@@ -66,26 +66,29 @@ class Bundle:
         """Add finished and scored cells. Raises MissingInput or CorruptFile for one that is not."""
         new: dict[str, list[pd.DataFrame]] = {name: [] for name in ("runs", *TABLES)}
         for folder in folders:
-            cell = CellId.parse(read_cell(folder / "cell.yaml")["cell"], configs)            key = cell.paper, cell.experiment, cell.method, cell.seed
+            cell = CellId.parse(read_cell(folder / "cell.yaml")["cell"], configs)
+            key = cell.paper, cell.experiment, cell.method, cell.seed
             for name, frame in _tables_of(folder).items():
                 for place, (column, value) in enumerate(zip(KEY, key, strict=True)):
                     frame.insert(place, column, value)
                 new[name].append(frame)
+
+
 for name, frames in new.items():
-            kept = self.runs() if name == "runs" else self.table(name)
-            joined = pd.concat([*([kept] if len(kept) else []), *frames], ignore_index=True)
-            if name == "runs":
-                with atomic_path(self.folder / "runs.csv") as temporary:
-                    joined.sort_values(KEY).to_csv(temporary, index=False)
-                continue
-            for column in joined.columns:
-                if joined[column].dtype == "float64":
-                    joined[column] = joined[column].astype("float32")
-                elif joined[column].dtype == object:
-                    joined[column] = joined[column].astype("category")
-            ordered = joined.sort_values(KEY, kind="stable")
-            with atomic_path(self.folder / f"{name}.parquet") as temporary:
-                ordered.to_parquet(temporary, index=False, compression="zstd", compression_level=19)
+    kept = self.runs() if name == "runs" else self.table(name)
+    joined = pd.concat([*([kept] if len(kept) else []), *frames], ignore_index=True)
+    if name == "runs":
+        with atomic_path(self.folder / "runs.csv") as temporary:
+            joined.sort_values(KEY).to_csv(temporary, index=False)
+        continue
+    for column in joined.columns:
+        if joined[column].dtype == "float64":
+            joined[column] = joined[column].astype("float32")
+        elif joined[column].dtype == object:
+            joined[column] = joined[column].astype("category")
+    ordered = joined.sort_values(KEY, kind="stable")
+    with atomic_path(self.folder / f"{name}.parquet") as temporary:
+        ordered.to_parquet(temporary, index=False, compression="zstd", compression_level=19)
 
 
 def _tables_of(folder: Path) -> dict[str, pd.DataFrame]:
