@@ -72,23 +72,29 @@ class Bundle:
                 for place, (column, value) in enumerate(zip(KEY, key, strict=True)):
                     frame.insert(place, column, value)
                 new[name].append(frame)
+        if not folders:
+            return
+        for name in TABLES:
+            self._write(name, pd.concat([*_if_any(self.table(name)), *new[name]], ignore_index=True))
+        runs = pd.concat([*_if_any(self.runs()), *new["runs"]]).sort_values(KEY)
+        with atomic_path(self.folder / "runs.csv") as temporary:  # last: it says what is there
+            runs.to_csv(temporary, index=False)
+
+    def _write(self, name: str, frame: pd.DataFrame) -> None:
+        """A table in 32 bits, with each text once."""
+        for column in frame.columns:
+            if frame[column].dtype == "float64":
+                frame[column] = frame[column].astype("float32")
+            elif frame[column].dtype == object:
+                frame[column] = frame[column].astype("category")
+        with atomic_path(self.folder / f"{name}.parquet") as temporary:
+            frame.sort_values(KEY, kind="stable").to_parquet(
+                temporary, index=False, compression="zstd", compression_level=19
+            )
 
 
-for name, frames in new.items():
-    kept = self.runs() if name == "runs" else self.table(name)
-    joined = pd.concat([*([kept] if len(kept) else []), *frames], ignore_index=True)
-    if name == "runs":
-        with atomic_path(self.folder / "runs.csv") as temporary:
-            joined.sort_values(KEY).to_csv(temporary, index=False)
-        continue
-    for column in joined.columns:
-        if joined[column].dtype == "float64":
-            joined[column] = joined[column].astype("float32")
-        elif joined[column].dtype == object:
-            joined[column] = joined[column].astype("category")
-    ordered = joined.sort_values(KEY, kind="stable")
-    with atomic_path(self.folder / f"{name}.parquet") as temporary:
-        ordered.to_parquet(temporary, index=False, compression="zstd", compression_level=19)
+def _if_any(frame: pd.DataFrame) -> list[pd.DataFrame]:
+    return [] if frame.empty else [frame]
 
 
 def _tables_of(folder: Path) -> dict[str, pd.DataFrame]:

@@ -29,9 +29,10 @@ def expected_seconds(cells: Sequence[CellId], bundle: Bundle) -> float:
     """What training and evaluating these cells took where the bundle has their methods, else what any did."""
     runs = bundle.runs()
     if runs.empty:
-        return UNKNOWN_SECONDS * len(cells)    means = runs.groupby("method")["seconds"].mean()
+        return UNKNOWN_SECONDS * len(cells)
+    means = runs.groupby("method")["seconds"].mean()
     of_method = {str(name): float(seconds) for name, seconds in means.items()}
-usual = float(runs["seconds"].mean())
+    usual = float(runs["seconds"].mean())
     return sum(of_method.get(cell.method, usual) for cell in cells)
 
 
