@@ -67,7 +67,7 @@ class Bundle:
         new: dict[str, list[pd.DataFrame]] = {name: [] for name in ("runs", *TABLES)}
         for folder in folders:
             cell = CellId.parse(read_cell(folder / "cell.yaml")["cell"], configs)
-            key = cell.paper, cell.experiment, cell.method, cell.seed
+            key: list[str | int] = [cell.paper, cell.experiment, cell.method, cell.seed]
             for name, frame in _tables_of(folder).items():
                 for place, (column, value) in enumerate(zip(KEY, key, strict=True)):
                     frame.insert(place, column, value)
@@ -75,8 +75,8 @@ class Bundle:
         if not folders:
             return
         for name in TABLES:
-            self._write(name, pd.concat([*_if_any(self.table(name)), *new[name]], ignore_index=True))
-        runs = pd.concat([*_if_any(self.runs()), *new["runs"]]).sort_values(KEY)
+            self._write(name, _joined(self.table(name), new[name]))
+        runs = _joined(self.runs(), new["runs"]).sort_values(KEY)
         with atomic_path(self.folder / "runs.csv") as temporary:  # last: it says what is there
             runs.to_csv(temporary, index=False)
 
@@ -93,8 +93,13 @@ class Bundle:
             )
 
 
-def _if_any(frame: pd.DataFrame) -> list[pd.DataFrame]:
-    return [] if frame.empty else [frame]
+def _joined(kept: pd.DataFrame, new: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Both, but of the new cells nothing that an addition which was killed has left."""
+    if kept.empty:
+        return pd.concat(new, ignore_index=True)
+    cells = {tuple(frame.iloc[0][KEY]) for frame in new}
+    is_other = [tuple(row) not in cells for row in kept[KEY].itertuples(index=False)]
+    return pd.concat([kept[is_other], *new], ignore_index=True)
 
 
 def _tables_of(folder: Path) -> dict[str, pd.DataFrame]:
