@@ -10,7 +10,9 @@
 A cell is added when it is trained and scored, and never again: what is in the bundle is done.
 """
 
-from collections.abc import Iterable, Sequence
+import fcntl
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +76,20 @@ class Bundle:
                 new[name].append(frame)
         if not folders:
             return
-        for name in TABLES:
-            self._write(name, _joined(self.table(name), new[name]))
-        runs = _joined(self.runs(), new["runs"]).sort_values(KEY)
-        with atomic_path(self.folder / "runs.csv") as temporary:  # last: it says what is there
-            runs.to_csv(temporary, index=False)
+        with self._alone():
+            for name in TABLES:
+                self._write(name, _joined(self.table(name), new[name]))
+            runs = _joined(self.runs(), new["runs"]).sort_values(KEY)
+            with atomic_path(self.folder / "runs.csv") as temporary:  # last: it says what is there
+                runs.to_csv(temporary, index=False)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Two processes that run different groups may share a bundle."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _write(self, name: str, frame: pd.DataFrame) -> None:
         """A table in 32 bits, with each text once."""
