@@ -6,13 +6,14 @@ from typing import Annotated
 import typer
 
 from entrobench.cli.options import checkout_configs
+from entrobench.paths import repository_root
 
 Groups = Annotated[list[str] | None, typer.Argument(help="Groups of configs/reference.yaml (default: all).")]
 
 
 def add_to(app: typer.Typer) -> None:
     """Add this group's verbs."""
-    for verb in (reference_run,):
+    for verb in (reference_run, reference_render, check):
         app.command(rich_help_panel="Reference")(verb)
 
 
@@ -40,3 +41,35 @@ def reference_run(
         print(f"{group.name}: {len(cells) - len(left)} of {len(cells)} cells done; {hours_left:.1f} h left")
     if not dry_run:
         run_reference(reference, chosen, configs, bundle, work, hours)
+
+
+def reference_render() -> None:
+    """Make tables, figures and page of results/reference from its cells, and the README's table."""
+    from entrobench.reference.bundle import Bundle, default_folder
+    from entrobench.reference.plan import load_reference
+    from entrobench.reference.render import render, write_into_readme
+
+    configs = checkout_configs()
+    reference = load_reference(configs)
+    bundle = Bundle(default_folder(reference.scale))
+    lines = render(reference, bundle, configs)
+    write_into_readme(repository_root() / "README.md", lines)
+    print(f"{bundle.folder / 'README.md'}")
+
+
+def check(
+    results: Annotated[Path, typer.Argument(help="Results folder with the runs.")] = Path("results"),
+) -> None:
+    """Compare runs with the reference's envelopes, step by step; exit status 1 where one leaves its own."""
+    from entrobench.reference.bundle import Bundle, default_folder
+    from entrobench.reference.check import check as check_runs
+    from entrobench.reference.plan import load_reference
+
+    configs = checkout_configs()
+    reference = load_reference(configs)
+    checked, chance = check_runs(results, reference, Bundle(default_folder(reference.scale)), configs)
+    for each in checked:
+        print(each)
+    outside = sum(bool(each.departures) for each in checked)
+    print(f"{outside} of {len(checked)} runs leave their envelope; {chance}")
+    raise typer.Exit(1 if outside else 0)

@@ -1,7 +1,6 @@
 """configs/reference.yaml: which cells the reference run is made of."""
 
 from collections.abc import Iterator
-from typing import Literal
 
 from pydantic import Field
 
@@ -10,12 +9,12 @@ from entrobench.configs import Configs, Strict, load_yaml, require_known
 
 
 class Group(Strict):
-    """Methods on one experiment. methods: `all` that train. baseline: what each is compared with."""
+    """Methods on one experiment, in the order in which they are run. baseline: what each is compared with."""
 
     name: str
     title: str
     experiment: str
-    methods: list[str] | Literal["all"]
+    methods: list[str]
     seeds: list[int] = Field(min_length=1)
     baseline: str
 
@@ -37,15 +36,8 @@ def load_reference(configs: Configs) -> Reference:
     return load_yaml(configs.root / "reference.yaml", Reference)
 
 
-def methods_of(group: Group, configs: Configs) -> list[str]:
-    """Names of the group's methods, the baseline first."""
-    trained = [name for name in configs.names("methods") if configs.method(name).trains]
-    names = trained if group.methods == "all" else group.methods
-    return [group.baseline, *(name for name in names if name != group.baseline)]
-
-
 def cells_of(group: Group, configs: Configs) -> Iterator[CellId]:
-    """The group's cells, all methods of the first seed first. Raises UnknownName."""
-    for seed in group.seeds:
-        for method in methods_of(group, configs):
+    """The group's cells, all seeds of the first method first. Raises UnknownName."""
+    for method in group.methods:
+        for seed in group.seeds:
             yield CellId.parse(f"{group.experiment}/{method}/seed{seed}", configs)

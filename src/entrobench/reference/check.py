@@ -1,0 +1,68 @@
+"""`entrobench check`: do the runs of a results folder lie where the reference's lie?"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from entrobench.cells import CellId, read_cell
+from entrobench.configs import Configs
+from entrobench.errors import MissingInput
+from entrobench.reference.bundle import Bundle
+from entrobench.reference.envelopes import Departure, Envelopes
+from entrobench.reference.plan import Reference
+from entrobench.runs.run_files import Curve
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A run against its envelope. departures: None where its method has none there."""
+
+    cell: str
+    steps: int
+    departures: list[Departure] | None
+
+    def __str__(self) -> str:
+        if self.departures is None:
+            return f"{self.cell}: no envelope of this method on this experiment"
+        if not self.departures:
+            return f"{self.cell}: inside, {self.steps} steps"
+        return f"{self.cell}: OUTSIDE\n" + "\n".join(f"  {each}" for each in self.departures)
+
+
+def check(results: Path, reference: Reference, bundle: Bundle, configs: Configs) -> tuple[list[Checked], str]:
+    """Each run below results/<scale> of an experiment that the reference has, and what a false alarm's chance
+    is. Raises MissingInput where there is none.
+    """
+    experiments = {group.experiment for group in reference.groups}
+    root = results / reference.scale
+    runs = {
+        CellId.parse(read_cell(path)["cell"], configs): path.parent
+        for path in sorted(root.glob("*/*/*/seed*/cell.yaml"))
+        if "/".join(path.relative_to(root).parts[:2]) in experiments
+    }
+    started = {cell: folder for cell, folder in runs.items() if Curve(folder).last_step() > 0}
+    if not started:
+        raise MissingInput(
+            f"{root}: no run of {', '.join(sorted(experiments))} to check. For one: entrobench train "
+            f"{sorted(experiments)[0]}/dapo/seed0 --scale {reference.scale}"
+        )
+    envelopes = {
+        name: Envelopes.of(bundle.of("curves", name))
+        for name in {f"{cell.paper}/{cell.experiment}" for cell in started}
+    }
+    checked = [
+        _check(cell, folder, envelopes[f"{cell.paper}/{cell.experiment}"]) for cell, folder in started.items()
+    ]
+    alarms = ", ".join(f"{100 * each.alarms:.0f} % on {name}" for name, each in sorted(envelopes.items()))
+    return (
+        checked,
+        f"of the reference's own runs, each left out of its envelope, {alarms} are said to be outside",
+    )
+
+
+def _check(cell: CellId, folder: Path, envelopes: Envelopes) -> Checked:
+    curve = pd.DataFrame(Curve(folder).rows())
+    known = cell.method in envelopes.methods()
+    departures = envelopes.departures(cell.method, curve) if known else None
+    return Checked(str(cell), int(curve["step"].iloc[-1]), departures)

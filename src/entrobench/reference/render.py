@@ -1,0 +1,226 @@
+"""What the bundle says, as files beside it: tables, figures, and the page that shows them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from entrobench.cells import CellId, entries_of
+from entrobench.configs import Configs
+from entrobench.errors import ConfigError
+from entrobench.files import atomic_path, write_atomic
+from entrobench.reference import head_to_head
+from entrobench.reference.bundle import Bundle
+from entrobench.reference.envelopes import Envelopes, methods_with_seeds, values_of
+from entrobench.reference.plan import Group, Reference, cells_of
+from entrobench.reference.prediction import summary
+
+BEGIN, END = "<!-- reference run: begin -->", "<!-- reference run: end -->"
+COLOURS = {"#0072B2": "papo", "#D55E00": "exchange", "#009E73": "repo", "#CC79A7": "opefo"}
+PER_PANEL = 6
+ENGINES = ("verl", "vllm", "torch")
+
+
+def render(reference: Reference, bundle: Bundle, configs: Configs) -> list[str]:
+    """Write tables, figures and README.md of the bundle; the lines of its first group's table.
+
+    Raises ConfigError where the bundle has no cell yet.
+    """
+    if bundle.runs().empty:
+        raise ConfigError(f"{bundle.folder} has no cells yet. Type: make reference")
+    sections: list[str] = []
+    first: list[str] = []
+    for group in reference.groups:
+        lines = _render_group(group, bundle, configs, reference.scale)
+        sections += lines
+        first = first or lines
+    head = [
+        "# The reference run",
+        "",
+        "Made by `entrobench reference-render` from the tables beside it; docs/reference.md says how it came "
+        "to be and what it is good for.",
+        "",
+        *_about(bundle),
+    ]
+    write_atomic(bundle.folder / "README.md", "\n".join([*head, "", *sections]) + "\n", keep_same=True)
+    return first
+
+
+def write_into_readme(path: Path, lines: Sequence[str]) -> None:
+    """Put lines between the two marks of a README. Raises ConfigError where it has none."""
+    text = path.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ConfigError(f"{path}: expected {BEGIN} and {END}")
+    write_atomic(path, f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{after}", keep_same=True)
+
+
+def _about(bundle: Bundle) -> list[str]:
+    runs = bundle.runs()
+    machines = sorted(
+        {f"{cpus} cores of {name}" for cpus, name in zip(runs["cpus"], runs["processor"], strict=True)}
+    )
+    versions = [f"{name} {' and '.join(sorted(set(runs[name].astype(str))))}" for name in ENGINES]
+    codes = sorted({str(code)[:8] for code in runs["code"]})
+    return [
+        f"{len(runs)} cells, {runs['seconds'].sum() / 3600:.1f} h of training on {', '.join(machines)}; "
+        f"{', '.join(versions)}; code of {', '.join(codes)}."
+    ]
+
+
+def _render_group(group: Group, bundle: Bundle, configs: Configs, scale: str) -> list[str]:
+    runs = bundle.of("runs", group.experiment)
+    wanted = list(cells_of(group, configs))
+    title = [f"## {group.title[0].upper()}{group.title[1:]} ({group.experiment})", ""]
+    if group.baseline not in set(runs["method"]):
+        return [*title, f"Not run: {len(wanted)} cells.", ""]
+    curves = bundle.of("curves", group.experiment)
+    table = head_to_head.table(
+        bundle.of("outcomes", group.experiment),
+        curves,
+        runs,
+        in_domain(wanted[0], scale, configs),
+        group.baseline,
+    )
+    with atomic_path(bundle.folder / f"{group.name}.csv") as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6g")
+    count = f"{len(runs)} of {len(wanted)} cells."
+    lines = [*title, count, "", *as_markdown(table, group.baseline, configs), ""]
+    found = _envelopes(curves)
+    if found is not None:
+        bands = pd.concat({method: found.band(method) for method in found.methods()}, names=["method"])
+        with atomic_path(bundle.folder / f"{group.name}.envelopes.csv") as temporary:
+            bands.reset_index().to_csv(temporary, index=False, float_format="%.5g")
+    predicted = summary(bundle.of("predictions", group.experiment))
+    with atomic_path(bundle.folder / f"{group.name}.predictions.csv") as temporary:
+        predicted.to_csv(temporary, index=False, float_format="%.4g")
+    for name, figure in {
+        "entropy": entropy_figure(table, curves, configs),
+        "scores": score_figure(table, configs),
+    }.items():
+        with atomic_path(bundle.folder / f"{group.name}.{name}.png", keep_same=True) as temporary:
+            figure.savefig(temporary, format="png", dpi=110)
+        lines += [f"![{name}]({group.name}.{name}.png)", ""]
+    lines += ["### Predicted and measured change of entropy", "", *_predictions_text(predicted), ""]
+    return lines
+
+
+def in_domain(cell: CellId, scale: str, configs: Configs) -> list[str]:
+    """The benchmarks of a cell's experiment, at a scale, that its score is the mean of."""
+    inside = configs.protocol(cell.paper).experiments[cell.experiment].in_domain
+    entries = entries_of(cell, configs.scale(scale), configs)
+    return [entry for entry, published in entries.items() if published in inside]
+
+
+def _envelopes(curves: pd.DataFrame) -> Envelopes | None:
+    return Envelopes.of(curves) if methods_with_seeds(values_of(curves)) else None
+
+
+def as_markdown(table: pd.DataFrame, baseline: str, configs: Configs) -> list[str]:
+    """The head-to-head as a table, in percent and nats."""
+    against = configs.method(baseline).title
+    names = ["rank", "method", "score", f"against {against}", "entropy: end", "sum", "pass@8 - mean@8",
+             "answers of 8", "out of domain", "M tokens", "s", "seeds"]  # fmt: skip
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    for row in table.to_dict("records"):
+        low, high = row["rank_low"], row["rank_high"]
+        cells = [
+            f"{low}" if low == high else f"{low}-{high}",
+            f"{configs.method(row['method']).title} (`{row['method']}`)",
+            f"{100 * row['score']:.1f} ± {50 * (row['score_high'] - row['score_low']):.1f}",
+            "" if row["method"] == baseline else _gap(row),
+            f"{row['entropy_last']:.3f}",
+            f"{row['entropy_sum']:.1f}",
+            f"{100 * row['pass_gap']:.1f}",
+            f"{row['distinct']:.2f}",
+            f"{100 * row['ood']:.1f}",
+            f"{row['tokens']:.2f}",
+            f"{row['seconds']:.0f}",
+            f"{row['seeds']}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    note = (
+        f"\\* differs from {against} after Holm's correction over the table. Rank: from one more than the "
+        f"number of methods that are better to the number of those that are not worse, by tests of all pairs."
+    )
+    return [*lines, "", note]
+
+
+def _gap(row: dict[Any, Any]) -> str:
+    mark = " \\*" if row["p"] <= head_to_head.LEVEL else ""
+    half = (row["difference_high"] - row["difference_low"]) / 2
+    return f"{100 * row['difference']:+.1f} ± {100 * half:.1f}{mark}"
+
+
+def _predictions_text(predicted: pd.DataFrame) -> list[str]:
+    names = [
+        "formula",
+        "rank correlation of tokens",
+        "same sign",
+        "rank correlation of a step's sums",
+        "steps",
+    ]
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    for row in predicted.to_dict("records"):
+        numbers = (
+            f"{row['per_token']:.2f} | {100 * row['sign']:.0f} % | {row['per_step']:.2f} | {row['steps']}"
+        )
+        lines.append(f"| {row['formula']} | {numbers} |")
+    return lines
+
+
+def _colour(method: str, configs: Configs) -> str:
+    paper = configs.method(method).paper
+    return next(colour for colour, name in COLOURS.items() if name == paper)
+
+
+def entropy_figure(table: pd.DataFrame, curves: pd.DataFrame, configs: Configs) -> Figure:
+    """Entropy over steps, mean and range over seeds: a few methods of one paper a panel."""
+    by_paper: dict[str, list[str]] = {}
+    for method in table["method"]:
+        by_paper.setdefault(configs.method(method).paper, []).append(method)
+    panels = [
+        (paper, names[start : start + PER_PANEL])
+        for paper, names in sorted(by_paper.items())
+        for start in range(0, len(names), PER_PANEL)
+    ]
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure((4.6 * columns, 3.2 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for ax, (paper, names) in zip(axes, panels, strict=False):
+        ax.set_title(paper, fontsize=9)
+        for name in names:
+            of_method = curves[curves["method"] == name].groupby("step")["entropy"]
+            mean, low, high = of_method.mean(), of_method.min(), of_method.max()
+            (line,) = ax.plot(mean.index, mean, linewidth=1.2, label=configs.method(name).title)
+            ax.fill_between(mean.index, low, high, alpha=0.15, color=line.get_color(), linewidth=0)
+        ax.legend(fontsize=6)
+        ax.grid(alpha=0.25)
+    for ax in axes[len(panels) :]:
+        ax.set_axis_off()
+    figure.supxlabel("training step", fontsize=9)
+    figure.supylabel("mean token entropy (nats)", fontsize=9)
+    return figure
+
+
+def score_figure(table: pd.DataFrame, configs: Configs) -> Figure:
+    """Score against entropy at the end, a point a method."""
+    figure = Figure((7.5, 5), layout="constrained")
+    ax = figure.subplots()
+    for row in table.to_dict("records"):
+        x, y, colour = row["entropy_last"], 100 * row["score"], _colour(row["method"], configs)
+        error = np.array([[y - 100 * row["score_low"]], [100 * row["score_high"] - y]])
+        ax.errorbar(x, y, yerr=error, fmt="o", color=colour, markersize=4, linewidth=0.7)
+        ax.annotate(row["method"], (x, y), fontsize=5.5, xytext=(3, 2), textcoords="offset points")
+    for colour, paper in COLOURS.items():
+        ax.plot([], [], "o", color=colour, label=paper)
+    ax.legend(fontsize=8)
+    ax.grid(alpha=0.25)
+    ax.set_xlabel(f"mean token entropy in the last {head_to_head.LAST_STEPS} steps (nats)")
+    ax.set_ylabel("in-domain score (%)")
+    return figure
