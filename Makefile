@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONUNBUFFERED := 1
 
 .PHONY: smoke site slice eval-real test tests check lint style types cells cell methods methods-smoke verify-data contamination lock lock-check \
-	images images-pull images-check estimate cells-run doctor controller programs venv-cuda venv-appworld bench bench-kernels bench-steps bench-grading bench-scoring bench-dag bench-environments \
+	reference reference-render images images-pull images-check estimate cells-run doctor controller programs venv-cuda venv-appworld bench bench-kernels bench-steps bench-grading bench-scoring bench-dag bench-environments \
 	bench-jobs stats cluster-test gpu-check
 
 smoke: $(INSTALLED)
@@ -102,6 +102,16 @@ methods: $(INSTALLED)
 methods-smoke: $(INSTALLED)
 	@$(SNAKEMAKE) --quiet -- results/smoke/models/smoke_tiny/model.json results/smoke/data/smoke_arithmetic/train.parquet
 	@$(BIN)/entrobench methods-smoke $(METHODS)
+
+# Several seeds of every method on one experiment, what of it is not in results/reference yet (docs/reference.md);
+# goes on where it stopped: make reference HOURS=2 GROUPS=head_to_head
+reference: $(INSTALLED)
+	@$(BIN)/entrobench reference-run $(GROUPS) $(if $(HOURS),--hours $(HOURS))
+	@$(BIN)/entrobench reference-render
+
+# Its tables, figures and page, and the README's table, from what is there
+reference-render: $(INSTALLED)
+	@$(BIN)/entrobench reference-render
 
 # Every pinned data file: present or missing (and how to get it), bytes, SHA-256, rows, schema, known counts
 verify-data: $(INSTALLED)

@@ -14,6 +14,7 @@ methods of the experiment.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -55,7 +56,7 @@ def blocks_of(curve: pd.DataFrame) -> Values:
     there = [metric for metric in METRICS if metric in curve and curve[metric].notna().any()]
     block = (curve["step"] - 1) // BLOCK
     means = curve[there].groupby(block).mean()[block.value_counts().sort_index() == BLOCK]
-    values = means.T.stack()
+    values = cast(Values, means.T.stack())
     values.index.names = ["metric", "block"]
     return values
 
@@ -135,7 +136,7 @@ def left_out(values: pd.DataFrame, pooled: Values) -> Iterator[tuple[str, int, f
 
 def _seeds(values: pd.DataFrame, method: str) -> pd.DataFrame:
     """A column a seed; what the method has no value of is left out."""
-    return values.xs(method, axis=1, level=0).dropna()
+    return cast(pd.DataFrame, values.xs(method, axis=1, level=0)).dropna()
 
 
 def _center(seeds: pd.DataFrame, pooled: Values) -> tuple[Values, Values]:

@@ -20,9 +20,10 @@ class Group(Strict):
 
 
 class Reference(Strict):
-    """configs/reference.yaml. scale: of all its cells."""
+    """configs/reference.yaml. scale: of all its cells. steps: of each, in place of the scale's."""
 
     scale: str
+    steps: int
     groups: list[Group]
 
     def group(self, name: str) -> Group:
