@@ -54,7 +54,7 @@ def check(results: Path, reference: Reference, bundle: Bundle, configs: Configs)
     checked = [
         _check(cell, folder, envelopes[f"{cell.paper}/{cell.experiment}"]) for cell, folder in started.items()
     ]
-    alarms = ", ".join(f"{100 * each.alarms:.0f} % on {name}" for name, each in sorted(envelopes.items()))
+    alarms = ", ".join(f"{100 * each.alarms:.1f} % on {name}" for name, each in sorted(envelopes.items()))
     return (
         checked,
         f"of the reference's own runs, each left out of its envelope, {alarms} are said to be outside",

@@ -8,10 +8,12 @@ reference's seeds and
 with s^2 the variance over seeds, of this method's K - 1 degrees of freedom joined with the mean variance of
 all methods, which counts as PRIOR degrees: three seeds alone say little of a variance (Smyth 2004, the
 moderated t). A run leaves its envelope where one value of any metric and block does. So c is that of a whole
-run: of each run, left out of its own envelope, the highest |z|; c is what ALARMS of them exceed, over all
-methods of the experiment.
+run: of each of the N runs, left out of its own envelope, the highest |z|; c is the k-th smallest of these
+with k = ceil((1 - ALARMS) (N + 1)), or the largest. Then a run of the same kind exceeds it with a chance of
+(N + 1 - k) / (N + 1) at most (split conformal prediction; Vovk, Gammerman and Shafer 2005).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
@@ -70,7 +72,7 @@ def values_of(curves: pd.DataFrame) -> pd.DataFrame:
 @dataclass(frozen=True)
 class Envelopes:
     """Of one experiment. values: as values_of. pooled: mean variance over seeds, of all methods, by (metric,
-    block). limit: c above; alarms: the share of left-out runs that it lets through.
+    block). limit: c above; alarms: the chance of a false alarm.
     """
 
     values: pd.DataFrame
@@ -86,9 +88,10 @@ class Envelopes:
         if not of_method:
             raise ValueError("envelopes: expected a method with three seeds or more")
         pooled = pd.concat([frame.var(axis=1) for frame in of_method], axis=1).mean(axis=1)
-        highest = np.array([max_z for _, _, max_z in left_out(values, pooled)])
-        limit = float(np.quantile(highest, 1 - ALARMS, method="higher"))
-        return cls(values, pooled, limit, float((highest > limit).mean()))
+        highest = sorted(max_z for _, _, max_z in left_out(values, pooled))
+        number = len(highest)
+        k = min(math.ceil((1 - ALARMS) * (number + 1)), number)
+        return cls(values, pooled, highest[k - 1], 1 - k / (number + 1))
 
     def methods(self) -> list[str]:
         """Those that have an envelope."""

@@ -1,0 +1,327 @@
+"""The reference run's tables: envelopes and their false alarms, the head-to-head, predictions, the bundle."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from entrobench.cells import resolve
+from entrobench.cli.app import app
+from entrobench.configs import Configs
+from entrobench.errors import ConfigError, MissingInput
+from entrobench.evaluation.graded import keep_graded
+from entrobench.evaluation.samples import Sample, write_samples
+from entrobench.files import write_json, write_jsonl, write_parquet
+from entrobench.paths import repository_root
+from entrobench.reference import head_to_head
+from entrobench.reference.bundle import Bundle, missing
+from entrobench.reference.check import check
+from entrobench.reference.envelopes import ALARMS, BLOCK, Envelopes, blocks_of, left_out, values_of
+from entrobench.reference.plan import Group, Reference, cells_of, load_reference
+from entrobench.reference.prediction import FORMULAS, predictions, summary
+from entrobench.reference.render import BEGIN, END, write_into_readme
+
+CONFIGS = Configs(repository_root() / "configs")
+STEPS = 64
+EXPERIMENT = "papo/7b-math"
+MINI_BATCH = "actor_rollout_ref.actor.ppo_mini_batch_size"
+
+
+def synthetic_curve(rng, level, slope=-0.003, noise=0.02, steps=STEPS):
+    """Entropy that falls from `level`, reward that rises; a run has an offset of its own."""
+    step = np.arange(1, steps + 1)
+    offset = rng.normal(0, 0.01)
+    return pd.DataFrame(
+        {
+            "step": step,
+            "entropy": level + offset + slope * step + rng.normal(0, noise, steps),
+            "reward": 0.3 + 0.005 * step + rng.normal(0, 0.05, steps),
+            "response_length": 20 + rng.normal(0, 1, steps),
+            "grad_norm": np.exp(rng.normal(0, 0.3, steps)),
+        }
+    )
+
+
+def synthetic_curves(methods, seeds=3, seed=0):
+    rng = np.random.default_rng(seed)
+    return pd.concat(
+        [
+            synthetic_curve(rng, 0.4 + 0.02 * number).assign(method=f"m{number}", seed=which)
+            for number in range(methods)
+            for which in range(seeds)
+        ],
+        ignore_index=True,
+    )
+
+
+def test_the_list_has_every_method_that_trains():
+    reference = load_reference(CONFIGS)
+    trained = [name for name in CONFIGS.names("methods") if CONFIGS.method(name).trains]
+    assert sorted(reference.group("head_to_head").methods) == trained
+    for group in reference.groups:
+        assert group.baseline in group.methods
+        cells = list(cells_of(group, CONFIGS))
+        assert len(set(cells)) == len(group.methods) * len(group.seeds)
+    off_policy = resolve("papo/7b-math-eight-updates/grpo/seed0", "smoke", CONFIGS, Path("r"))["verl"]
+    assert (
+        off_policy["data.train_batch_size"] == 8 * off_policy["actor_rollout_ref.actor.ppo_mini_batch_size"]
+    )
+    on_policy = resolve("papo/7b-math-eight-updates/opefo/seed0", "smoke", CONFIGS, Path("r"))["verl"]
+    assert on_policy[MINI_BATCH] == 8, "a method's own settings stay"
+
+
+def test_false_alarms_of_runs_of_other_methods_are_as_rare_as_stated():
+    """The limit is taken from half of the methods, the alarms from the other half."""
+    curves = synthetic_curves(60)
+    values = values_of(curves)
+    halves = [values.loc[:, [int(name[1:]) % 2 == half for name, _ in values.columns]] for half in (0, 1)]
+    envelopes = Envelopes.of(curves[curves["method"].str[1:].astype(int) % 2 == 0])
+    alarms = [z > envelopes.limit for _, _, z in left_out(halves[1], envelopes.pooled)]
+    assert len(alarms) == 90
+    assert np.mean(alarms) <= 3 * ALARMS, "a binomial of 90 runs at 5 % is above 15 % once in 10,000"
+    assert 0.03 < envelopes.alarms <= ALARMS
+
+
+def test_a_run_leaves_its_envelope_where_it_differs_and_says_at_which_steps():
+    envelopes = Envelopes.of(synthetic_curves(20))
+    rng = np.random.default_rng(9)
+    assert envelopes.departures("m3", synthetic_curve(rng, 0.46)) == []
+    collapsing = synthetic_curve(rng, 0.46)
+    collapsing.loc[collapsing["step"] > 40, "entropy"] -= 0.2
+    found = envelopes.departures("m3", collapsing)
+    assert {each.metric for each in found} == {"entropy"}
+    assert [each.first_step for each in found] == [41, 49, 57]
+    assert "entropy" in str(found[0])
+    assert "steps 41 to 48" in str(found[0])
+    assert envelopes.departures("m3", collapsing[collapsing["step"] <= 40]) == [], (
+        "not reached, not asked for"
+    )
+
+
+def test_blocks_are_whole():
+    curve = synthetic_curve(np.random.default_rng(0), 0.5, steps=2 * BLOCK + 3)
+    assert sorted(set(blocks_of(curve).index.get_level_values("block"))) == [0, 1]
+
+
+def test_envelopes_want_three_seeds():
+    with pytest.raises(ValueError, match="three seeds"):
+        Envelopes.of(synthetic_curves(3, seeds=2))
+
+
+def synthetic_outcomes(chances, seeds=3, problems=40, samples=8, benchmarks=("easy", "hard", "other")):
+    rng = np.random.default_rng(1)
+    rows = []
+    for method, chance in chances.items():
+        for seed in range(seeds):
+            for benchmark in benchmarks:
+                for problem in range(problems):
+                    correct = rng.random(samples) < np.clip(chance + 0.1 * (problem % 3 - 1), 0, 1)
+                    rows += [
+                        {
+                            "method": method, "seed": seed, "benchmark": benchmark, "problem": f"p{problem}",
+                            "sample": number, "correct": is_right,
+                            "answer": "1" if is_right else f"x{number}",
+                        }
+                        for number, is_right in enumerate(correct)
+                    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_the_head_to_head_ranks_what_can_be_told_apart():
+    outcomes = synthetic_outcomes({"grpo": 0.5, "twin": 0.5, "better": 0.7, "worse": 0.3})
+    rng = np.random.default_rng(2)
+    curves = pd.concat(
+        [
+            synthetic_curve(rng, 0.5).assign(method=m, seed=s)
+            for m in outcomes["method"].unique()
+            for s in range(3)
+        ]
+    )
+    runs = outcomes[["method", "seed"]].drop_duplicates().assign(tokens_generated=2e6, seconds=100.0)
+    table = head_to_head.table(outcomes, curves, runs, ["easy", "hard"], "grpo").set_index("method")
+    assert table.index[0] == "better"
+    assert (table.loc["better", ["rank_low", "rank_high"]] == [1, 1]).all()
+    assert (table.loc[["grpo", "twin"], "rank_low"] == 2).all()
+    assert (table.loc[["grpo", "twin"], "rank_high"] == 3).all(), "what cannot be separated shares a rank"
+    assert (table.loc["worse", ["rank_low", "rank_high"]] == [4, 4]).all()
+    assert table.loc["better", "p"] < 0.05 < table.loc["twin", "p"]
+    assert np.isnan(table.loc["grpo", "p"])
+    assert table.loc["better", "difference"] == pytest.approx(0.2, abs=0.04)
+    inside = outcomes[(outcomes["method"] == "grpo") & (outcomes["benchmark"] != "other")]
+    counts = inside.groupby(["seed", "benchmark", "problem"])["correct"].sum()
+    assert table.loc["grpo", "score"] == pytest.approx(counts.mean() / 8)
+    assert table.loc["grpo", "pass_gap"] == pytest.approx((counts > 0).mean() - counts.mean() / 8)
+    wrong = 8 - counts
+    assert table.loc["grpo", "distinct"] == pytest.approx((wrong + (counts > 0)).mean())
+    assert table.loc["grpo", "tokens"] == 2.0
+
+
+def synthetic_tokens(factor=0.01, noise=0.0, steps=3, tokens=200):
+    """Tokens whose entropy changes as OPEFO's formula says."""
+    rng = np.random.default_rng(3)
+    frames = []
+    for step in range(1, steps + 1):
+        logp = np.log(rng.uniform(0.05, 0.95, tokens))
+        frame = pd.DataFrame({"step": step, "logp": logp, "entropy": rng.uniform(0.1, 1.5, tokens)})
+        frame["shaped_advantage"] = rng.choice([-1.0, 1.0], tokens)
+        frame["t1"] = np.exp(logp) * (logp + frame["entropy"])
+        frame["t2"] = rng.normal(0, 0.1, tokens)
+        change = factor * FORMULAS["OPEFO"](frame) + noise * rng.normal(size=tokens)
+        frames.append(frame.assign(entropy_after=frame["entropy"] + change))
+    return pd.concat(frames, ignore_index=True)
+
+
+def test_predictions_know_the_formula_that_the_change_follows():
+    frame = predictions(synthetic_tokens())
+    assert list(frame["formula"].unique()) == list(FORMULAS)
+    assert len(frame) == 3 * len(FORMULAS)
+    right = frame[frame["formula"] == "OPEFO"]
+    assert right["pearson"].to_numpy() == pytest.approx(1.0)
+    assert right["slope"].to_numpy() == pytest.approx(0.01)
+    assert right["sign"].to_numpy() == pytest.approx(1.0)
+    assert (frame[frame["formula"] != "OPEFO"]["pearson"] < 0.99).all()
+    opefo = summary(frame.assign(method="m", seed=0)).set_index("formula").loc["OPEFO"]
+    assert opefo["per_token"] == pytest.approx(1.0)
+    assert opefo["steps"] == 3
+
+
+def test_predictions_of_a_step_without_an_advantage_are_empty():
+    tokens = synthetic_tokens(steps=1).assign(shaped_advantage=0.0)
+    frame = predictions(tokens)
+    assert frame["spearman"].isna().all()
+    assert (frame["tokens"] == 200).all()
+
+
+def write_run(root, name, curve, is_finished=True):
+    """A finished and scored run as a training and an evaluation leave it."""
+    folder = root / "smoke" / name
+    cell = resolve(name, "smoke", CONFIGS, root)
+    folder.mkdir(parents=True)
+    (folder / "cell.yaml").write_text(yaml.safe_dump(cell), encoding="utf-8")
+    full = curve.assign(
+        **{"perf/total_num_tokens": 100.0, "sampling/prompts_generated": 8.0, "actor/pg_loss": 0.1}
+    )
+    write_jsonl(folder / "metrics.jsonl", full.to_dict("records"))
+    if not is_finished:
+        return folder
+    write_parquet(folder / "metrics.parquet", full)
+    write_parquet(folder / "token_stats.parquet", synthetic_tokens())
+    manifest = {
+        "config_sha256": "c",
+        "model": {"sha256": "m"},
+        "runs": {"train": {"code": {"commit": "abc"}}},
+    }
+    write_json(folder / "manifest.json", manifest)
+    done = {"steps": len(curve), "seconds": 10.0, "lives": [{"start": "2026"}], "versions": {"verl": "1"}}
+    write_json(folder / "train.done.json", done)
+    for benchmark in cell["evaluation"]:
+        path = folder / "eval" / benchmark / "samples.jsonl"
+        path.parent.mkdir(parents=True)
+        samples = [
+            Sample(
+                benchmark=benchmark, problem_id=f"p{problem}", sample=number, prompt_sha256="0" * 64,
+                completion="x", extracted=str(number), verdict="correct" if number else "incorrect",
+                second_verdict=None, gold="1", n_tokens=1, finish_reason="stop",
+            )
+            for problem in range(3)
+            for number in range(2)
+        ]  # fmt: skip
+        write_samples(path, samples)
+        list(keep_graded(path, samples))
+    return folder
+
+
+def test_a_bundle_keeps_what_is_added_once(tmp_path):
+    bundle = Bundle(tmp_path / "bundle")
+    curve = synthetic_curve(np.random.default_rng(0), 0.5)
+    names = [f"{EXPERIMENT}/{method}/seed0" for method in ("grpo", "dapo")]
+    first, second = (write_run(tmp_path / "results", name, curve) for name in names)
+    bundle.add([first], CONFIGS)
+    bundle.add([], CONFIGS)
+    # An addition that was killed before runs.csv leaves rows, which the next one replaces
+    runs = (tmp_path / "bundle" / "runs.csv").read_bytes()
+    bundle.add([second], CONFIGS)
+    (tmp_path / "bundle" / "runs.csv").write_bytes(runs)
+    bundle.add([second], CONFIGS)
+    assert bundle.cells() == set(names)
+    curves = bundle.of("curves", EXPERIMENT)
+    assert len(curves) == 2 * STEPS
+    assert "actor/pg_loss" not in curves, "verl's bookkeeping is left out"
+    outcomes = bundle.of("outcomes", EXPERIMENT)
+    assert outcomes.groupby(["method", "benchmark"], observed=True).size().eq(6).all()
+    assert outcomes["correct"].mean() == 0.5
+    assert bundle.of("runs", EXPERIMENT)["tokens_trained"].tolist() == [6400, 6400]
+    assert json.loads(bundle.table("manifests")["manifest"].iloc[0])["config_sha256"] == "c"
+    group = Group(
+        name="g", title="g", experiment=EXPERIMENT, methods=["grpo", "dapo"], seeds=[0, 1], baseline="grpo"
+    )
+    assert [str(cell) for cell in missing(cells_of(group, CONFIGS), bundle)] == [
+        f"{EXPERIMENT}/{method}/seed1" for method in ("grpo", "dapo")
+    ]
+
+
+@pytest.fixture
+def reference_with_envelopes(tmp_path):
+    """A bundle of three methods with three seeds, and the reference that it is of."""
+    bundle = Bundle(tmp_path / "bundle")
+    rng = np.random.default_rng(0)
+    methods = load_reference(CONFIGS).group("head_to_head").methods[:12]
+    runs = [
+        synthetic_curve(rng, 0.5).assign(paper="papo", experiment="7b-math", method=method, seed=seed)
+        for method in methods
+        for seed in range(3)
+    ]
+    write_parquet(bundle.folder / "curves.parquet", pd.concat(runs))
+    group = Group(
+        name="g", title="g", experiment=EXPERIMENT, methods=methods, seeds=[0, 1, 2], baseline="grpo"
+    )
+    return Reference(scale="smoke", steps=STEPS, groups=[group]), bundle
+
+
+def test_check_says_which_run_leaves_what_and_where(tmp_path, reference_with_envelopes):
+    reference, bundle = reference_with_envelopes
+    rng = np.random.default_rng(5)
+    results = tmp_path / "mine"
+    with pytest.raises(MissingInput, match="no run of papo/7b-math to check"):
+        check(results, reference, bundle, CONFIGS)
+    write_run(results, f"{EXPERIMENT}/dapo/seed7", synthetic_curve(rng, 0.5), is_finished=False)
+    write_run(results, f"{EXPERIMENT}/grpo/seed0", synthetic_curve(rng, 0.5, slope=-0.008), is_finished=False)
+    write_run(results, f"{EXPERIMENT}/rloo/seed0", synthetic_curve(rng, 0.5), is_finished=False)
+    checked, chance = check(results, reference, bundle, CONFIGS)
+    by_cell = {each.cell: each for each in checked}
+    assert by_cell[f"{EXPERIMENT}/dapo/seed7"].departures == []
+    assert "inside, 64 steps" in str(by_cell[f"{EXPERIMENT}/dapo/seed7"])
+    broken = by_cell[f"{EXPERIMENT}/grpo/seed0"]
+    assert "entropy" in {each.metric for each in broken.departures}
+    assert "OUTSIDE" in str(broken)
+    assert by_cell[f"{EXPERIMENT}/rloo/seed0"].departures is None
+    assert "%" in chance
+
+
+def test_the_verb_fails_where_a_run_leaves_its_envelope(tmp_path, reference_with_envelopes, monkeypatch):
+    reference, bundle = reference_with_envelopes
+    monkeypatch.setattr("entrobench.reference.plan.load_reference", lambda configs: reference)
+    monkeypatch.setattr("entrobench.reference.bundle.default_folder", lambda scale: bundle.folder)
+    rng = np.random.default_rng(5)
+    results = tmp_path / "mine"
+    write_run(results, f"{EXPERIMENT}/dapo/seed7", synthetic_curve(rng, 0.5), is_finished=False)
+    good = CliRunner().invoke(app, ["check", str(results)])
+    assert good.exit_code == 0, good.output
+    write_run(results, f"{EXPERIMENT}/dapo/seed8", synthetic_curve(rng, 0.9), is_finished=False)
+    bad = CliRunner().invoke(app, ["check", str(results)])
+    assert bad.exit_code == 1
+    assert "1 of 2 runs leave their envelope" in bad.output
+
+
+def test_the_readme_s_table_stands_between_its_marks(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
+    write_into_readme(path, ["new", "lines"])
+    assert path.read_text(encoding="utf-8") == f"before\n{BEGIN}\nnew\nlines\n{END}\nafter\n"
+    path.write_text("no marks", encoding="utf-8")
+    with pytest.raises(ConfigError, match="expected <!-- reference run"):
+        write_into_readme(path, ["new"])
