@@ -28,7 +28,7 @@ OVERRIDES = {
     "actor_rollout_ref.actor.entropy_coeff": 0.1,
 }
 # What says how long something took, or how much of a machine it used
-NOT_OF_THE_RUN = ("timing", "perf/", "record/")
+NOT_OF_THE_RUN = ("timing", "perf/", "actor/perf/", "record/")
 
 
 def write_cells(folder, names):
