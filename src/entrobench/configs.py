@@ -205,16 +205,17 @@ class MismatchLimit(Strict):
 class Scale(Strict):
     """configs/scales/<name>.yaml: maps models, data sets, benchmarks, sizes; never a method's mathematics.
 
-    cells: <experiment>/<method> of the cells that a report at this scale makes; empty for all that a paper
-    lists. limits: rows or problems that a seeded slice of a data set or benchmark keeps. verl_of: training
-    set -> what it sets in verl for cells that train on it. prompt_of: generated training set -> how its
-    rows are asked, by default as the evaluation. shaper_exceptions: method -> settings of its shaper that
-    are other ones at this scale, such as a window of steps that a short run would not reach. evaluation_of:
-    what it sets for one entry of the paper's evaluation only. expected_seconds: of a rule's job, for
-    `snakemake --logger entrobench`.
+    extends: the scale whose settings hold where this one has none. cells: <experiment>/<method> of the
+    cells that a report at this scale makes; empty for all that a paper lists. limits: rows or problems that
+    a seeded slice of a data set or benchmark keeps. verl_of: training set -> what it sets in verl for cells
+    that train on it. prompt_of: generated training set -> how its rows are asked, by default as the
+    evaluation. shaper_exceptions: method -> settings of its shaper that are other ones at this scale, such
+    as a window of steps that a short run would not reach. evaluation_of: what it sets for one entry of the
+    paper's evaluation only. expected_seconds: of a rule's job, for `snakemake --logger entrobench`.
     """
 
     scale: str
+    extends: str | None = None
     device: Literal["cpu", "cuda"]
     models: dict[str, str] = {}
     datasets: dict[str, str] = {}
@@ -354,6 +355,7 @@ class Configs:
         self.root = root
         # Asked tens of thousands of times by a plan of all cells
         self._named = cache(self._look_up)
+        self._scale = cache(self._merged_scale)
         self._of_paper = cache(self._look_up_of_paper)
 
     def method(self, name: str) -> Method:
@@ -374,8 +376,19 @@ class Configs:
         return [name] if parent is None else [name, *self.method_chain(parent)]
 
     def scale(self, name: str) -> Scale:
-        """A scale. Raises UnknownName, ConfigError."""
-        return self._named("scales", name, Scale)
+        """A scale with what it extends merged in (its own settings win). Raises UnknownName, ConfigError."""
+        return self._scale(name)
+
+    def _merged_scale(self, name: str) -> Scale:
+        own = self._named("scales", name, Scale)
+        if own.extends is None:
+            return own
+        values = {field: getattr(self.scale(own.extends), field) for field in Scale.model_fields}
+        for field in own.model_fields_set:
+            value = getattr(own, field)
+            # What is named one by one is added to; a list, such as that of cells, is another one
+            values[field] = values[field] | value if isinstance(value, dict) else value
+        return own.model_copy(update=values)
 
     def device(self, name: str) -> Device:
         """A kind of machine. Raises UnknownName, ConfigError."""

@@ -279,7 +279,7 @@ def reference_with_envelopes(tmp_path):
     group = Group(
         name="g", title="g", experiment=EXPERIMENT, methods=methods, seeds=[0, 1, 2], baseline="grpo"
     )
-    return Reference(scale="smoke", steps=STEPS, groups=[group]), bundle
+    return Reference(scale="study", groups=[group]), bundle
 
 
 def test_check_says_which_run_leaves_what_and_where(tmp_path, reference_with_envelopes):
@@ -305,7 +305,7 @@ def test_check_says_which_run_leaves_what_and_where(tmp_path, reference_with_env
 def test_the_verb_fails_where_a_run_leaves_its_envelope(tmp_path, reference_with_envelopes, monkeypatch):
     reference, bundle = reference_with_envelopes
     monkeypatch.setattr("entrobench.reference.plan.load_reference", lambda configs: reference)
-    monkeypatch.setattr("entrobench.reference.bundle.default_folder", lambda scale: bundle.folder)
+    monkeypatch.setattr("entrobench.reference.bundle.default_folder", lambda: bundle.folder)
     rng = np.random.default_rng(5)
     results = tmp_path / "mine"
     write_run(results, f"{EXPERIMENT}/dapo/seed7", synthetic_curve(rng, 0.5), is_finished=False)

@@ -33,7 +33,7 @@ def reference_run(
     configs = checkout_configs()
     reference = load_reference(configs)
     chosen = [reference.group(name) for name in groups] if groups else reference.groups
-    bundle = Bundle(default_folder(reference.scale))
+    bundle = Bundle(default_folder())
     for group in chosen:
         cells = list(cells_of(group, configs))
         left = missing(cells, bundle)
@@ -51,7 +51,7 @@ def reference_render() -> None:
 
     configs = checkout_configs()
     reference = load_reference(configs)
-    bundle = Bundle(default_folder(reference.scale))
+    bundle = Bundle(default_folder())
     lines = render(reference, bundle, configs)
     write_into_readme(repository_root() / "README.md", lines)
     print(f"{bundle.folder / 'README.md'}")
@@ -67,7 +67,7 @@ def check(
 
     configs = checkout_configs()
     reference = load_reference(configs)
-    checked, chance = check_runs(results, reference, Bundle(default_folder(reference.scale)), configs)
+    checked, chance = check_runs(results, reference, Bundle(default_folder()), configs)
     for each in checked:
         print(each)
     outside = sum(bool(each.departures) for each in checked)

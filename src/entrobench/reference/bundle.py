@@ -1,4 +1,4 @@
-"""The reference run's results as a few tables, small enough for git (results/reference/<scale>).
+"""The reference run's results as a few tables, small enough for git (results/reference/smoke).
 
     runs.csv            a row a cell: steps, seconds, tokens, machine, code, versions, when
     curves.parquet      a row a step: what the curve says of the method, not of machine or of verl's inside
@@ -172,9 +172,9 @@ def _outcomes(folder: Path, cell: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def default_folder(scale: str) -> Path:
-    """Where the bundle of a scale lies, in git."""
-    return repository_root() / "results" / "reference" / scale
+def default_folder() -> Path:
+    """Where the bundle lies, in git."""
+    return repository_root() / "results" / "reference" / "smoke"
 
 
 def missing(cells: Iterable[CellId], bundle: Bundle) -> list[CellId]:

@@ -31,28 +31,30 @@ class Checked:
 
 
 def check(results: Path, reference: Reference, bundle: Bundle, configs: Configs) -> tuple[list[Checked], str]:
-    """Each run below results/<scale> of an experiment that the reference has, and what a false alarm's chance
-    is. Raises MissingInput where there is none.
+    """Each run below `results` of an experiment that the reference has, at its scale or that which this one
+    extends, and what a false alarm's chance is. Raises MissingInput where there is none.
     """
     experiments = {group.experiment for group in reference.groups}
-    root = results / reference.scale
+    scales = [reference.scale, configs.scale(reference.scale).extends]
     runs = {
-        CellId.parse(read_cell(path)["cell"], configs): path.parent
-        for path in sorted(root.glob("*/*/*/seed*/cell.yaml"))
-        if "/".join(path.relative_to(root).parts[:2]) in experiments
+        (scale, CellId.parse(read_cell(path)["cell"], configs)): path.parent
+        for scale in scales
+        for path in sorted(results.glob(f"{scale}/*/*/*/seed*/cell.yaml"))
+        if "/".join(path.parts[-5:-3]) in experiments
     }
-    started = {cell: folder for cell, folder in runs.items() if Curve(folder).last_step() > 0}
+    started = {of: folder for of, folder in runs.items() if Curve(folder).last_step() > 0}
     if not started:
         raise MissingInput(
-            f"{root}: no run of {', '.join(sorted(experiments))} to check. For one: entrobench train "
+            f"{results}: no run of {', '.join(sorted(experiments))} to check. For one: entrobench train "
             f"{sorted(experiments)[0]}/dapo/seed0 --scale {reference.scale}"
         )
     envelopes = {
         name: Envelopes.of(bundle.of("curves", name))
-        for name in {f"{cell.paper}/{cell.experiment}" for cell in started}
+        for name in {f"{cell.paper}/{cell.experiment}" for _, cell in started}
     }
     checked = [
-        _check(cell, folder, envelopes[f"{cell.paper}/{cell.experiment}"]) for cell, folder in started.items()
+        _check(cell, folder, envelopes[f"{cell.paper}/{cell.experiment}"])
+        for (_, cell), folder in started.items()
     ]
     alarms = ", ".join(f"{100 * each.alarms:.1f} % on {name}" for name, each in sorted(envelopes.items()))
     return (

@@ -20,10 +20,9 @@ class Group(Strict):
 
 
 class Reference(Strict):
-    """configs/reference.yaml. scale: of all its cells. steps: of each, in place of the scale's."""
+    """configs/reference.yaml. scale: of all its cells."""
 
     scale: str
-    steps: int
     groups: list[Group]
 
     def group(self, name: str) -> Group:

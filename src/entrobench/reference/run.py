@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from entrobench.cells import INTERVAL_KEY, STEPS_KEY, CellId, resolve, write_cell
+from entrobench.cells import CellId, resolve, write_cell
 from entrobench.configs import Configs
 from entrobench.data.smoke import write_smoke_task
 from entrobench.errors import EntrobenchError, TrainingFailed
@@ -93,7 +93,6 @@ def _run_part(
     for cell in cells:
         folder = work / reference.scale / str(cell)
         resolved = resolve(str(cell), reference.scale, configs, work)
-        resolved["verl"] |= {STEPS_KEY: reference.steps, INTERVAL_KEY: reference.steps}
         write_cell(resolved, folder / "cell.yaml", repository_root())
         folders.append(folder)
     failures: list[str] = []
