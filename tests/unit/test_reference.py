@@ -62,9 +62,9 @@ def test_the_list_has_every_method_that_trains():
     reference = load_reference(CONFIGS)
     trained = [name for name in CONFIGS.names("methods") if CONFIGS.method(name).trains]
     assert sorted(reference.group("head_to_head").methods) == trained
-    for group in reference.groups:
+    for group in reference.comparisons():
         assert group.baseline in group.methods
-        cells = list(cells_of(group, CONFIGS))
+        cells = list(cells_of(group, reference, CONFIGS))
         assert len(set(cells)) == len(group.methods) * len(group.seeds)
     off_policy = resolve("papo/7b-math-eight-updates/grpo/seed0", "smoke", CONFIGS, Path("r"))["verl"]
     assert (
@@ -255,11 +255,12 @@ def test_a_bundle_keeps_what_is_added_once(tmp_path):
     assert outcomes.groupby(["method", "benchmark"], observed=True).size().eq(6).all()
     assert outcomes["correct"].mean() == 0.5
     assert bundle.of("runs", EXPERIMENT)["tokens_trained"].tolist() == [6400, 6400]
-    assert json.loads(bundle.table("manifests")["manifest"].iloc[0])["config_sha256"] == "c"
+    assert json.loads(bundle.table("records")["manifest.json"].iloc[0])["config_sha256"] == "c"
     group = Group(
         name="g", title="g", experiment=EXPERIMENT, methods=["grpo", "dapo"], seeds=[0, 1], baseline="grpo"
     )
-    assert [str(cell) for cell in missing(cells_of(group, CONFIGS), bundle)] == [
+    reference = Reference(scale="study", groups=[group])
+    assert [str(cell) for cell in missing(cells_of(group, reference, CONFIGS), bundle)] == [
         f"{EXPERIMENT}/{method}/seed1" for method in ("grpo", "dapo")
     ]
 

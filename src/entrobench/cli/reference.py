@@ -35,7 +35,7 @@ def reference_run(
     chosen = [reference.group(name) for name in groups] if groups else reference.groups
     bundle = Bundle(default_folder())
     for group in chosen:
-        cells = list(cells_of(group, configs))
+        cells = list(cells_of(group, reference, configs))
         left = missing(cells, bundle)
         hours_left = expected_seconds(left, bundle) / 3600
         print(f"{group.name}: {len(cells) - len(left)} of {len(cells)} cells done; {hours_left:.1f} h left")

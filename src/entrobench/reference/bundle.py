@@ -2,12 +2,14 @@
 
     runs.csv            a row a cell: steps, seconds, tokens, machine, code, versions, when
     curves.parquet      a row a step: what the curve says of the method, not of machine or of verl's inside
-    outcomes.parquet    a row a sample: problem, correct, answer
+    outcomes.parquet    a row a sample: problem, verdict, answer; its text where the seed is 0
     predictions.parquet a row a recorded step and formula (prediction.py)
-    manifests.parquet   each cell's manifest.json as text
+    tokens.parquet      a row a recorded token, where the seed is 0
+    records.parquet     manifest.json, train.done.json and eval.done.json of each cell, as text
     model/              the base model that all cells started from
 
-A cell is added when it is trained and scored, and never again: what is in the bundle is done.
+A cell is added when it is trained and scored, and never again: what is in the bundle is done. Of one that is
+the same run as another (plan.signature), runs.csv says so in `same_as`, and nothing else has it.
 """
 
 import fcntl
@@ -16,12 +18,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from entrobench.cells import CellId, read_cell
 from entrobench.configs import Configs
-from entrobench.evaluation.graded import graded_samples
 from entrobench.evaluation.places import Place
+from entrobench.evaluation.samples import stream_samples
 from entrobench.files import atomic_path, read_csv, read_json, read_parquet
 from entrobench.paths import repository_root
 from entrobench.provenance.manifest import machine
@@ -35,7 +38,12 @@ LEFT_OUT = (
     "timing_per_token_ms/", "training/", "token_stats/",
 )  # fmt: skip
 KEY = ["paper", "experiment", "method", "seed"]
-TABLES = ("curves", "outcomes", "predictions", "manifests")
+TABLES = ("curves", "outcomes", "predictions", "tokens", "records")
+# Fields of a sample that stand in a row under their own names
+OF_SAMPLE = ("verdict", "second_verdict", "gold", "n_tokens", "finish_reason", "prompt_sha256")
+RECORDS = ("manifest.json", DONE_FILE, "eval.done.json")
+# Of which recorded tokens and completions are kept
+WHOLE_SEED = 0
 
 
 class Bundle:
@@ -47,7 +55,7 @@ class Bundle:
     def runs(self) -> pd.DataFrame:
         """runs.csv; empty where there is none. Raises CorruptFile."""
         path = self.folder / "runs.csv"
-        return read_csv(path) if path.exists() else pd.DataFrame(columns=[*KEY, "cell", "seconds"])
+        return read_csv(path) if path.exists() else pd.DataFrame(columns=[*KEY, "cell", "seconds", "same_as"])
 
     def table(self, name: str) -> pd.DataFrame:
         """One of TABLES; empty where there is none. Raises CorruptFile."""
@@ -59,10 +67,26 @@ class Bundle:
         return set(self.runs()["cell"])
 
     def of(self, name: str, experiment: str) -> pd.DataFrame:
-        """The rows of a table, or of `runs`, of one <paper>/<experiment>."""
-        frame = self.runs() if name == "runs" else self.table(name)
+        """The rows of a table, or of `runs`, of one <paper>/<experiment>; a cell that is the same run as
+        another has that one's.
+        """
+        runs = self.runs()
+        frame = runs if name == "runs" else self.table(name)
         paper, _, of_paper = experiment.partition("/")
-        return frame[(frame["paper"] == paper) & (frame["experiment"] == of_paper)]
+        here = runs[(runs["paper"] == paper) & (runs["experiment"] == of_paper)]
+        parts = []
+        for cell in here.to_dict("records"):
+            key = [cell[column] for column in KEY]
+            other = cell["same_as"]
+            is_same = isinstance(other, str) and other != ""
+            source = list(runs.loc[runs["cell"] == other, KEY].iloc[0]) if is_same else key
+            rows = frame[
+                np.logical_and.reduce(
+                    [frame[column] == value for column, value in zip(KEY, source, strict=True)]
+                )
+            ]
+            parts.append(rows.assign(**dict(zip(KEY, key, strict=True))) if is_same else rows)
+        return pd.concat(parts, ignore_index=True) if parts else frame.iloc[:0]
 
     def add(self, folders: Sequence[Path], configs: Configs) -> None:
         """Add finished and scored cells. Raises MissingInput or CorruptFile for one that is not."""
@@ -78,10 +102,20 @@ class Bundle:
             return
         with self._alone():
             for name in TABLES:
-                self._write(name, _joined(self.table(name), new[name]))
-            runs = _joined(self.runs(), new["runs"]).sort_values(KEY)
-            with atomic_path(self.folder / "runs.csv") as temporary:  # last: it says what is there
-                runs.to_csv(temporary, index=False)
+                if new[name]:
+                    self._write(name, _joined(self.table(name), new[name]))
+            self._write_runs(new["runs"])  # last: it says what is there
+
+    def add_same(self, cell: CellId, other: str) -> None:
+        """Note that a cell is the same run as another, which is in the bundle."""
+        row = dict(zip(KEY, [cell.paper, cell.experiment, cell.method, cell.seed], strict=True))
+        with self._alone():
+            self._write_runs([pd.DataFrame([row | {"cell": str(cell), "same_as": other}])])
+
+    def _write_runs(self, new: Sequence[pd.DataFrame]) -> None:
+        runs = _joined(self.runs(), new).sort_values(KEY)
+        with atomic_path(self.folder / "runs.csv") as temporary:
+            runs.to_csv(temporary, index=False)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -114,16 +148,24 @@ def _joined(kept: pd.DataFrame, new: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _tables_of(folder: Path) -> dict[str, pd.DataFrame]:
-    curve = read_parquet(folder / "metrics.parquet")
-    tokens = read_parquet(folder / "token_stats.parquet")
     cell = read_cell(folder / "cell.yaml")
-    return {
-        "runs": pd.DataFrame([_run(folder, cell, curve)]),
-        "curves": curve[[name for name in curve.columns if not name.startswith(LEFT_OUT)]],
+    texts = {name: folder / name for name in RECORDS}
+    found = {
         "outcomes": _outcomes(folder, cell),
-        "predictions": predictions(tokens),
-        "manifests": pd.DataFrame([{"manifest": (folder / "manifest.json").read_text(encoding="utf-8")}]),
+        "records": pd.DataFrame(
+            [{name: path.read_text(encoding="utf-8") for name, path in texts.items() if path.exists()}]
+        ),
     }
+    if not cell["trains"]:
+        return found | {"runs": pd.DataFrame([{"cell": cell["cell"], "steps": 0, "seconds": 0.0}])}
+    curve = read_parquet(folder / "metrics.parquet")
+    found["runs"] = pd.DataFrame([_run(folder, cell, curve)])
+    found["curves"] = curve[[name for name in curve.columns if not name.startswith(LEFT_OUT)]].copy()
+    tokens = read_parquet(folder / "token_stats.parquet")
+    found["predictions"] = predictions(tokens)
+    if cell["seed"] == WHOLE_SEED:
+        found["tokens"] = tokens
+    return found
 
 
 def _run(folder: Path, cell: dict[str, Any], curve: pd.DataFrame) -> dict[str, Any]:
@@ -144,6 +186,7 @@ def _run(folder: Path, cell: dict[str, Any], curve: pd.DataFrame) -> dict[str, A
         "config_sha256": manifest["config_sha256"],
         "model_sha256": manifest["model"]["sha256"],
         **{name: done["versions"].get(name, "") for name in ("verl", "vllm", "torch")},
+        "same_as": "",
     }
 
 
@@ -158,7 +201,6 @@ def processor() -> str:
 def _outcomes(folder: Path, cell: dict[str, Any]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for benchmark in cell["evaluation"]:
-        samples = graded_samples(Place(folder).samples(benchmark), benchmark)
         rows += [
             {
                 "benchmark": benchmark,
@@ -166,8 +208,10 @@ def _outcomes(folder: Path, cell: dict[str, Any]) -> pd.DataFrame:
                 "sample": sample.sample,
                 "correct": sample.verdict == "correct",
                 "answer": sample.extracted or "",
+                **{name: getattr(sample, name) for name in OF_SAMPLE},
+                "completion": sample.completion if cell["seed"] == WHOLE_SEED else None,
             }
-            for sample in samples
+            for sample in stream_samples(Place(folder).samples(benchmark), benchmark)
         ]
     return pd.DataFrame(rows)
 

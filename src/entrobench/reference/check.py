@@ -34,7 +34,7 @@ def check(results: Path, reference: Reference, bundle: Bundle, configs: Configs)
     """Each run below `results` of an experiment that the reference has, at its scale or that which this one
     extends, and what a false alarm's chance is. Raises MissingInput where there is none.
     """
-    experiments = {group.experiment for group in reference.groups}
+    experiments = {group.experiment for group in reference.comparisons()}
     scales = [reference.scale, configs.scale(reference.scale).extends]
     runs = {
         (scale, CellId.parse(read_cell(path)["cell"], configs)): path.parent

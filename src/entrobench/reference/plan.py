@@ -1,22 +1,36 @@
 """configs/reference.yaml: which cells the reference run is made of."""
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from entrobench.cells import CellId
+from entrobench.cells import CellId, listed_cells, previous_cell, resolve, why_not
 from entrobench.configs import Configs, Strict, load_yaml, require_known
+from entrobench.runs.identity import settings_of
 
 
 class Group(Strict):
-    """Methods on one experiment, in the order in which they are run. baseline: what each is compared with."""
+    """Methods on one experiment, in the order in which they are run, each compared with `baseline`; or the
+    listed cells of a paper, for its own tables and figures.
+    """
 
     name: str
     title: str
-    experiment: str
-    methods: list[str]
     seeds: list[int] = Field(min_length=1)
-    baseline: str
+    experiment: str = ""
+    methods: list[str] = Field(default_factory=list)
+    baseline: str = ""
+    paper: str = ""
+
+    @model_validator(mode="after")
+    def _is_of_one_kind(self) -> "Group":
+        of_experiment = bool(self.experiment and self.methods and self.baseline)
+        if of_experiment == bool(self.paper):
+            raise ValueError("expected experiment, methods and baseline, or paper")
+        return self
 
 
 class Reference(Strict):
@@ -30,14 +44,49 @@ class Reference(Strict):
         require_known("group", name, [group.name for group in self.groups], "configs/reference.yaml")
         return next(group for group in self.groups if group.name == name)
 
+    def comparisons(self) -> list[Group]:
+        """The groups that compare methods."""
+        return [group for group in self.groups if group.experiment]
+
 
 def load_reference(configs: Configs) -> Reference:
     """Read configs/reference.yaml. Raises ConfigError."""
     return load_yaml(configs.root / "reference.yaml", Reference)
 
 
-def cells_of(group: Group, configs: Configs) -> Iterator[CellId]:
-    """The group's cells, all seeds of the first method first. Raises UnknownName."""
-    for method in group.methods:
-        for seed in group.seeds:
-            yield CellId.parse(f"{group.experiment}/{method}/seed{seed}", configs)
+def cells_of(group: Group, reference: Reference, configs: Configs) -> Iterator[CellId]:
+    """The group's cells, all seeds of the first method first. Raises UnknownName.
+
+    Of a paper those that train from the base model, or are it: one that goes on from another cell would need
+    its checkpoint.
+    """
+    if group.experiment:
+        for method in group.methods:
+            for seed in group.seeds:
+                yield CellId.parse(f"{group.experiment}/{method}/seed{seed}", configs)
+        return
+    scale = configs.scale(reference.scale)
+    for cell in listed_cells(group.paper, configs):
+        can_run = not why_not(cell, scale, configs) and previous_cell(cell, configs) is None
+        if cell.seed in group.seeds and can_run:
+            yield cell
+
+
+def signature(cell: CellId, reference: Reference, configs: Configs) -> str:
+    """What the cell's training and evaluation depend on, as text: cells that differ in model, size or paper
+    only where this scale has one stand-in for both are the same run.
+    """
+    resolved = resolve(str(cell), reference.scale, configs, Path("results"))
+    evaluation: dict[str, dict[str, Any]] = resolved["evaluation"]
+    depends = {
+        "training": settings_of(resolved) if resolved["trains"] else None,
+        "model": resolved["model"]["name"],
+        "training set": [resolved["dataset"]["train_file"], resolved["dataset"]["prompt"]],
+        "evaluation": {
+            name: {key: value for key, value in entry.items() if key != "stands_for"}
+            for name, entry in evaluation.items()
+        },
+    }
+    if not resolved["trains"]:
+        del depends["training set"]
+    return json.dumps(depends, sort_keys=True)

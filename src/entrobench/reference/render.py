@@ -1,5 +1,7 @@
 """What the bundle says, as files beside it: tables, figures, and the page that shows them."""
 
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,16 @@ from entrobench.reference.bundle import Bundle
 from entrobench.reference.envelopes import Envelopes, methods_with_seeds, values_of
 from entrobench.reference.plan import Group, Reference, cells_of
 from entrobench.reference.prediction import summary
+from entrobench.reference.unpack import unpack
+from entrobench.report.build import build_report
+from entrobench.report.claims import answers
+from entrobench.report.claims import as_markdown as claims_as_markdown
 
 BEGIN, END = "<!-- reference run: begin -->", "<!-- reference run: end -->"
 COLOURS = {"#0072B2": "papo", "#D55E00": "exchange", "#009E73": "repo", "#CC79A7": "opefo"}
 PER_PANEL = 6
+# Of a paper's report; figures in PDF and tables in LaTeX are made again in a minute
+KEPT = (".csv", ".md", ".png", ".html")
 ENGINES = ("verl", "vllm", "torch")
 
 
@@ -33,10 +41,13 @@ def render(reference: Reference, bundle: Bundle, configs: Configs) -> list[str]:
         raise ConfigError(f"{bundle.folder} has no cells yet. Type: make reference")
     sections: list[str] = []
     first: list[str] = []
-    for group in reference.groups:
-        lines = _render_group(group, bundle, configs, reference.scale)
+    for group in reference.comparisons():
+        lines = _render_group(group, reference, bundle, configs)
         sections += lines
         first = first or lines
+    for group in reference.groups:
+        if group.paper:
+            sections += _render_paper(group, reference, bundle, configs)
     head = [
         "# The reference run",
         "",
@@ -72,9 +83,9 @@ def _about(bundle: Bundle) -> list[str]:
     ]
 
 
-def _render_group(group: Group, bundle: Bundle, configs: Configs, scale: str) -> list[str]:
+def _render_group(group: Group, reference: Reference, bundle: Bundle, configs: Configs) -> list[str]:
     runs = bundle.of("runs", group.experiment)
-    wanted = list(cells_of(group, configs))
+    wanted = list(cells_of(group, reference, configs))
     title = [f"## {group.title[0].upper()}{group.title[1:]} ({group.experiment})", ""]
     if group.baseline not in set(runs["method"]):
         return [*title, f"Not run: {len(wanted)} cells.", ""]
@@ -83,7 +94,7 @@ def _render_group(group: Group, bundle: Bundle, configs: Configs, scale: str) ->
         bundle.of("outcomes", group.experiment),
         curves,
         runs,
-        in_domain(wanted[0], scale, configs),
+        in_domain(wanted[0], reference.scale, configs),
         group.baseline,
     )
     with atomic_path(bundle.folder / f"{group.name}.csv") as temporary:
@@ -107,6 +118,30 @@ def _render_group(group: Group, bundle: Bundle, configs: Configs, scale: str) ->
         lines += [f"![{name}]({group.name}.{name}.png)", ""]
     lines += ["### Predicted and measured change of entropy", "", *_predictions_text(predicted), ""]
     return lines
+
+
+def _render_paper(group: Group, reference: Reference, bundle: Bundle, configs: Configs) -> list[str]:
+    """A paper's own tables, figures, page and claims, from its cells of the bundle."""
+    wanted = list(cells_of(group, reference, configs))
+    done = [cell for cell in wanted if str(cell) in bundle.cells()]
+    title = [f"## {group.title[0].upper()}{group.title[1:]}", "", f"{len(done)} of {len(wanted)} cells."]
+    if not done:
+        return [*title, ""]
+    target = bundle.folder / "reports" / group.paper
+    with tempfile.TemporaryDirectory(prefix="entrobench-reference-") as folder:
+        results = Path(folder)
+        unpack(bundle, group.paper, reference, configs, results)
+        build_report(group.paper, reference.scale, configs, results)
+        claims = answers(group.paper, reference.scale, configs, results)
+        made = results / reference.scale / group.paper
+        for path in sorted(made.iterdir()):
+            if path.suffix in KEPT:
+                target.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target / path.name)
+        text = claims_as_markdown({group.paper: claims}, reference.scale)
+        write_atomic(target / "claims.md", f"{text}\n", keep_same=True)
+    where = f"reports/{group.paper}"
+    return [*title, f"[Tables and figures]({where}/index.html), [claims]({where}/claims.md).", ""]
 
 
 def in_domain(cell: CellId, scale: str, configs: Configs) -> list[str]:

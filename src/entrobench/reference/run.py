@@ -16,7 +16,7 @@ from entrobench.evaluation.scores import score_cell
 from entrobench.models.tiny import NAME, Bounds, Pretraining, pretrain
 from entrobench.paths import repository_root
 from entrobench.reference.bundle import Bundle, missing
-from entrobench.reference.plan import Group, Reference, cells_of
+from entrobench.reference.plan import Group, Reference, cells_of, signature
 from entrobench.training.launch import launch_sessions
 
 # Trained in one session, evaluated and added to the bundle before the next
@@ -51,7 +51,8 @@ def run_reference(
     """
     started = time.monotonic()
     prepare(reference, bundle, work)
-    left = missing([cell for group in groups for cell in cells_of(group, configs)], bundle)
+    wanted = [cell for group in groups for cell in cells_of(group, reference, configs)]
+    left = without_same(missing(wanted, bundle), reference, configs, bundle)
     print(
         f"reference: {len(left)} cells to run, about {expected_seconds(left, bundle) / 3600:.1f} h",
         flush=True,
@@ -66,9 +67,31 @@ def run_reference(
             f"far, about {expected_seconds(left, bundle) / 3600:.1f} h left",
             flush=True,
         )
+    without_same(missing(wanted, bundle), reference, configs, bundle)
     if failures:
         raise TrainingFailed("cells that failed:\n  " + "\n  ".join(failures))
     return left
+
+
+def without_same(
+    cells: Sequence[CellId], reference: Reference, configs: Configs, bundle: Bundle
+) -> list[CellId]:
+    """The cells without those that are the same run as one of the bundle, which it notes, or as one before
+    them, which will be noted when that one is there.
+    """
+    runs = bundle.runs()
+    done = {
+        signature(CellId.parse(name, configs), reference, configs): name
+        for name in runs.loc[runs["same_as"].fillna("") == "", "cell"]
+    }
+    left: dict[str, CellId] = {}
+    for cell in cells:
+        of = signature(cell, reference, configs)
+        if of in done:
+            bundle.add_same(cell, done[of])
+        else:
+            left.setdefault(of, cell)
+    return list(left.values())
 
 
 def prepare(reference: Reference, bundle: Bundle, work: Path) -> None:
@@ -89,20 +112,21 @@ def _run_part(
     cells: Sequence[CellId], reference: Reference, configs: Configs, bundle: Bundle, work: Path
 ) -> list[str]:
     """Train, evaluate, score and add; a line for each cell that failed."""
-    folders = []
+    to_train: list[Path] = []
+    to_evaluate: list[Path] = []
     for cell in cells:
         folder = work / reference.scale / str(cell)
         resolved = resolve(str(cell), reference.scale, configs, work)
         write_cell(resolved, folder / "cell.yaml", repository_root())
-        folders.append(folder)
+        (to_train if resolved["trains"] else to_evaluate).append(folder)
     failures: list[str] = []
     try:
-        launch_sessions(folders, work / reference.scale / "sessions")
+        launch_sessions(to_train, work / reference.scale / "sessions")
     except TrainingFailed as error:
         failures.append(str(error))
-    trained = [folder for folder in folders if (folder / "train.done.json").exists()]
+    to_evaluate += [folder for folder in to_train if (folder / "train.done.json").exists()]
     evaluated = []
-    for folder in trained:
+    for folder in to_evaluate:
         try:
             evaluate_apart(folder)
             evaluated.append(folder)
@@ -110,7 +134,7 @@ def _run_part(
             failures.append(str(error))
     bundle.add(evaluated, configs)
     for folder in evaluated:
-        shutil.rmtree(folder / "checkpoints")
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return failures
 
 

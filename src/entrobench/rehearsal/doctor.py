@@ -387,7 +387,9 @@ def _listed_cells(place: Place) -> list[CellId]:
 
 
 def check_data(place: Place) -> Check:
-    """Training sets and benchmarks against their pins, as `make verify-data`; none are needed for smoke and what extends it."""
+    """Training sets and benchmarks against their pins, as `make verify-data`; smoke and what extends it need
+    none.
+    """
     if "smoke" in (place.scale, place.configs.scale(place.scale).extends):
         return Check("data", "ok", "generated at this scale")
     from entrobench.data.verification import verify_all

@@ -1,0 +1,60 @@
+"""Cells of the bundle as a results folder, so that the papers' reports can be made of them on any machine."""
+
+from pathlib import Path
+
+from entrobench.cells import CellId, resolve, write_cell
+from entrobench.configs import Configs
+from entrobench.data.smoke import write_smoke_task
+from entrobench.evaluation.places import Place
+from entrobench.evaluation.samples import Sample, write_samples
+from entrobench.evaluation.scores import score_cell
+from entrobench.files import write_atomic, write_parquet
+from entrobench.paths import repository_root
+from entrobench.reference.bundle import KEY, OF_SAMPLE, RECORDS, WHOLE_SEED, Bundle
+from entrobench.reference.plan import Reference
+
+UNPACKED = ("curves", "outcomes", "tokens", "records")
+
+
+def unpack(bundle: Bundle, paper: str, reference: Reference, configs: Configs, results: Path) -> list[CellId]:
+    """Write the folders of a paper's cells of seed WHOLE_SEED, of which everything is kept but weights and
+    logs; those that are there.
+    """
+    runs = bundle.runs()
+    names = runs.loc[(runs["paper"] == paper) & (runs["seed"] == WHOLE_SEED), "cell"]
+    cells = [CellId.parse(name, configs) for name in names]
+    write_smoke_task(results / reference.scale, seed=0)
+    for experiment in sorted({cell.experiment for cell in cells}):
+        tables = {name: bundle.of(name, f"{paper}/{experiment}") for name in UNPACKED}
+        for cell in (cell for cell in cells if cell.experiment == experiment):
+            folder = results / reference.scale / str(cell)
+            resolved = resolve(str(cell), reference.scale, configs, results)
+            write_cell(resolved, folder / "cell.yaml", repository_root())
+            own = {
+                name: frame[(frame["method"] == cell.method) & (frame["seed"] == cell.seed)].drop(columns=KEY)
+                for name, frame in tables.items()
+            }
+            for name, file in (("curves", "metrics"), ("tokens", "token_stats")):
+                if len(own[name]):
+                    write_parquet(folder / f"{file}.parquet", own[name].dropna(axis=1, how="all"))
+            for file in RECORDS:
+                text = own["records"][file].iloc[0]
+                if isinstance(text, str):
+                    write_atomic(folder / file, text)
+            for benchmark, rows in own["outcomes"].groupby("benchmark", observed=True):
+                samples = [
+                    Sample(
+                        benchmark=str(benchmark),
+                        problem_id=row["problem"],
+                        sample=row["sample"],
+                        completion=row["completion"],
+                        extracted=row["answer"] or None,
+                        **{name: row[name] for name in OF_SAMPLE},
+                    )
+                    for row in rows.to_dict("records")
+                ]
+                path = Place(folder).samples(str(benchmark))
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_samples(path, samples)
+            score_cell(folder)
+    return cells
