@@ -97,7 +97,11 @@ def test_each_kind_of_method_trains_and_lora_with_full_precision_logits(tmp_path
         < 1
         < last("exchange_ppl_low", "perplexity/factor_max")
     )
-    tied = [row["groups/all_correct"] + row["groups/all_wrong"] for row in curves["rloo"]]
+    tied = [
+        row["groups/all_correct"] + row["groups/all_wrong"]
+        for method in ("rloo", "adapo", "entropy_bonus", "gspo_repo_d", "repo_r_bidirectional")
+        for row in curves[method]
+    ]
     assert sum(tied) > 0, "tied groups are counted"
     for method in ANOTHER_REWARD_MANAGER:
         assert_merged_model_and_token_record(tmp_path / method)

@@ -14,8 +14,8 @@ from entrobench.cli.app import app
 from entrobench.configs import Configs
 from entrobench.errors import ConfigError, MissingInput
 from entrobench.evaluation.graded import keep_graded
-from entrobench.evaluation.samples import Sample, write_samples
-from entrobench.files import write_json, write_jsonl, write_parquet
+from entrobench.evaluation.samples import Sample, read_samples, write_samples
+from entrobench.files import read_parquet, write_json, write_jsonl, write_parquet
 from entrobench.paths import repository_root
 from entrobench.reference import head_to_head
 from entrobench.reference.bundle import Bundle, missing
@@ -24,6 +24,9 @@ from entrobench.reference.envelopes import ALARMS, BLOCK, Envelopes, blocks_of, 
 from entrobench.reference.plan import Group, Reference, cells_of, load_reference
 from entrobench.reference.prediction import FORMULAS, predictions, summary
 from entrobench.reference.render import BEGIN, END, write_into_readme
+from entrobench.reference.run import without_same
+from entrobench.reference.unpack import unpack
+from entrobench.report.build import build_report
 
 CONFIGS = Configs(repository_root() / "configs")
 STEPS = 64
@@ -218,6 +221,8 @@ def write_run(root, name, curve, is_finished=True):
     write_json(folder / "manifest.json", manifest)
     done = {"steps": len(curve), "seconds": 10.0, "lives": [{"start": "2026"}], "versions": {"verl": "1"}}
     write_json(folder / "train.done.json", done)
+    entry = {"grader": "g", "engine": {"backend": "vllm"}}
+    write_json(folder / "eval.done.json", {"benchmarks": dict.fromkeys(cell["evaluation"], entry)})
     for benchmark in cell["evaluation"]:
         path = folder / "eval" / benchmark / "samples.jsonl"
         path.parent.mkdir(parents=True)
@@ -326,3 +331,49 @@ def test_the_readme_s_table_stands_between_its_marks(tmp_path):
     path.write_text("no marks", encoding="utf-8")
     with pytest.raises(ConfigError, match="expected <!-- reference run"):
         write_into_readme(path, ["new"])
+
+
+def test_cells_that_differ_in_a_stand_in_alone_are_run_once(tmp_path):
+    """PAPO's 7B and 14B have one tiny model here; DAPO is the same run, PAPO has another omega_max."""
+    group = Group(name="papo", title="papo", paper="papo", seeds=[0])
+    reference = Reference(scale="study", groups=[group])
+    wanted = [cell for cell in cells_of(group, reference, CONFIGS) if "agentic" not in cell.experiment]
+    names = {str(cell) for cell in wanted}
+    assert {"papo/7b-math/dapo/seed0", "papo/14b-math/dapo/seed0", "papo/7b-math/base/seed0"} <= names
+    bundle = Bundle(tmp_path / "bundle")
+    left = {str(cell) for cell in without_same(wanted, reference, CONFIGS, bundle)}
+    assert "papo/14b-math/dapo/seed0" not in left
+    assert {"papo/7b-math/papo_polarity/seed0", "papo/14b-math/papo_polarity/seed0"} <= left
+    curve = synthetic_curve(np.random.default_rng(0), 0.5)
+    bundle.add([write_run(tmp_path / "results", "papo/7b-math/dapo/seed0", curve)], CONFIGS)
+    without_same(wanted, reference, CONFIGS, bundle)
+    assert bundle.cells() == {"papo/7b-math/dapo/seed0", "papo/14b-math/dapo/seed0"}
+    for name in ("curves", "runs", "outcomes"):
+        same = bundle.of(name, "papo/14b-math")
+        assert len(same) == len(bundle.of(name, "papo/7b-math")) > 0
+        assert set(same["experiment"]) == {"14b-math"}
+
+
+def test_a_paper_s_report_is_made_from_the_bundle(tmp_path):
+    bundle = Bundle(tmp_path / "bundle")
+    curve = synthetic_curve(np.random.default_rng(0), 0.5)
+    made = write_run(tmp_path / "made", "papo/7b-math/dapo/seed0", curve)
+    bundle.add([made], CONFIGS)
+    reference = Reference(scale="study", groups=[Group(name="papo", title="papo", paper="papo", seeds=[0])])
+    cells = unpack(bundle, "papo", reference, CONFIGS, tmp_path / "out")
+    assert [str(cell) for cell in cells] == ["papo/7b-math/dapo/seed0"]
+    folder = tmp_path / "out/study/papo/7b-math/dapo/seed0"
+    assert read_samples_of(folder) == read_samples_of(made)
+    assert read_parquet(folder / "metrics.parquet")["entropy"].to_numpy() == pytest.approx(
+        curve["entropy"].to_numpy()
+    )
+    assert len(read_parquet(folder / "token_stats.parquet")) == len(synthetic_tokens())
+    scores = pd.read_csv(folder / "scores.csv").set_index(["benchmark", "metric"])["value"]
+    assert scores["smoke_easy", "mean@2"] == 0.5
+    build_report("papo", "study", CONFIGS, tmp_path / "out", only="table1")
+    table = pd.read_csv(tmp_path / "out/study/papo/table1.csv")
+    assert set(table.loc[table["reproduced"].notna(), "cell"]) == {"papo/7b-math/dapo"}
+
+
+def read_samples_of(folder):
+    return {path.parent.name: read_samples(path) for path in sorted(folder.glob("eval/*/samples.jsonl"))}

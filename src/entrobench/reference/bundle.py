@@ -55,7 +55,10 @@ class Bundle:
     def runs(self) -> pd.DataFrame:
         """runs.csv; empty where there is none. Raises CorruptFile."""
         path = self.folder / "runs.csv"
-        return read_csv(path) if path.exists() else pd.DataFrame(columns=[*KEY, "cell", "seconds", "same_as"])
+        if not path.exists():
+            return pd.DataFrame(columns=[*KEY, "cell", "seconds", "same_as"])
+        runs = read_csv(path)
+        return runs.assign(same_as=runs["same_as"].astype(object).where(runs["same_as"].notna(), ""))
 
     def table(self, name: str) -> pd.DataFrame:
         """One of TABLES; empty where there is none. Raises CorruptFile."""
@@ -77,9 +80,8 @@ class Bundle:
         parts = []
         for cell in here.to_dict("records"):
             key = [cell[column] for column in KEY]
-            other = cell["same_as"]
-            is_same = isinstance(other, str) and other != ""
-            source = list(runs.loc[runs["cell"] == other, KEY].iloc[0]) if is_same else key
+            is_same = cell["same_as"] != ""
+            source = list(runs.loc[runs["cell"] == cell["same_as"], KEY].iloc[0]) if is_same else key
             rows = frame[
                 np.logical_and.reduce(
                     [frame[column] == value for column, value in zip(KEY, source, strict=True)]

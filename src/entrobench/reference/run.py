@@ -82,7 +82,7 @@ def without_same(
     runs = bundle.runs()
     done = {
         signature(CellId.parse(name, configs), reference, configs): name
-        for name in runs.loc[runs["same_as"].fillna("") == "", "cell"]
+        for name in runs.loc[runs["same_as"] == "", "cell"]
     }
     left: dict[str, CellId] = {}
     for cell in cells:

@@ -10,7 +10,7 @@ from entrobench.evaluation.samples import Sample, write_samples
 from entrobench.evaluation.scores import score_cell
 from entrobench.files import write_atomic, write_parquet
 from entrobench.paths import repository_root
-from entrobench.reference.bundle import KEY, OF_SAMPLE, RECORDS, WHOLE_SEED, Bundle
+from entrobench.reference.bundle import KEY, OF_SAMPLE, WHOLE_SEED, Bundle
 from entrobench.reference.plan import Reference
 
 UNPACKED = ("curves", "outcomes", "tokens", "records")
@@ -37,10 +37,8 @@ def unpack(bundle: Bundle, paper: str, reference: Reference, configs: Configs, r
             for name, file in (("curves", "metrics"), ("tokens", "token_stats")):
                 if len(own[name]):
                     write_parquet(folder / f"{file}.parquet", own[name].dropna(axis=1, how="all"))
-            for file in RECORDS:
-                text = own["records"][file].iloc[0]
-                if isinstance(text, str):
-                    write_atomic(folder / file, text)
+            for record, text in own["records"].iloc[0].dropna().items():
+                write_atomic(folder / str(record), text)
             for benchmark, rows in own["outcomes"].groupby("benchmark", observed=True):
                 samples = [
                     Sample(
