@@ -372,7 +372,7 @@ def test_a_paper_s_report_is_made_from_the_bundle(tmp_path):
     assert scores["smoke_easy", "mean@2"] == 0.5
     build_report("papo", "study", CONFIGS, tmp_path / "out", only="table1")
     table = pd.read_csv(tmp_path / "out/study/papo/table1.csv")
-    assert set(table.loc[table["reproduced"].notna(), "cell"]) == {"papo/7b-math/dapo"}
+    assert set(table.loc[table["reproduced"].notna(), "cell"]) == {"papo/7b-math/dapo/seed0"}
 
 
 def read_samples_of(folder):
