@@ -20,7 +20,7 @@ from entrobench.reference.plan import Group, Reference, cells_of, signature
 from entrobench.training.launch import launch_sessions
 
 # Trained in one session, evaluated and added to the bundle before the next
-AT_ONCE = 8
+AT_ONCE = 4
 # Seconds of a cell where the bundle has none of its method yet
 UNKNOWN_SECONDS = 240.0
 
