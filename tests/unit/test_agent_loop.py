@@ -70,7 +70,7 @@ def roll_out(tokenizer, model, tmp_path, sandbox):
                 "actor_rollout_ref": {"rollout": rollout | {k: v for k, v in limits.items() if k in rollout}},
                 "data": {},
                 "entrobench": {
-                    "run_dir": str(tmp_path),
+                    "control_dir": str(tmp_path),
                     "environment": environment
                     | {"processes": 4}
                     | {k: v for k, v in limits.items() if k in environment},

@@ -41,7 +41,7 @@ def test_help_groups_the_verbs_by_task():
     done = run("--help")
     assert done.returncode == 0
     panels = re.findall(r"^╭─ ([\w ]+?) ─", done.stdout, re.M)
-    tasks = "What there is, Before a run, Run, Results, Data, Models, Development, Images"
+    tasks = "What there is, Before a run, Run, Results, Reference, Data, Models, Development, Images"
     assert panels == ["Options", *tasks.split(", ")]
 
 
@@ -119,7 +119,7 @@ def test_what_the_light_verbs_write(tmp_path, capsys):
     assert (tmp_path / "results/smoke/data/smoke_arithmetic/train.parquet").exists()
     assert (tmp_path / "results/smoke/benchmarks/smoke_hard.jsonl").exists()
     assert entrobench("schemas", "--folder", tmp_path / "schemas") == 0
-    assert len(list((tmp_path / "schemas").iterdir())) == 18
+    assert len(list((tmp_path / "schemas").iterdir())) == 19
     assert entrobench("images", "check", "--folder", tmp_path / "images") == 0
 
 

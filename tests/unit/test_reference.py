@@ -18,7 +18,7 @@ from entrobench.evaluation.samples import Sample, read_samples, write_samples
 from entrobench.files import read_parquet, write_json, write_jsonl, write_parquet
 from entrobench.paths import repository_root
 from entrobench.reference import head_to_head
-from entrobench.reference.bundle import Bundle, missing
+from entrobench.reference.bundle import KEY, Bundle, missing
 from entrobench.reference.check import check
 from entrobench.reference.envelopes import ALARMS, BLOCK, Envelopes, blocks_of, left_out, values_of
 from entrobench.reference.plan import Group, Reference, cells_of, load_reference
@@ -281,7 +281,12 @@ def reference_with_envelopes(tmp_path):
         for method in methods
         for seed in range(3)
     ]
-    write_parquet(bundle.folder / "curves.parquet", pd.concat(runs))
+    frame = pd.concat(runs)
+    write_parquet(bundle.folder / "curves.parquet", frame)
+    cells = frame[KEY].drop_duplicates()
+    cells.assign(cell=cells.astype(str).agg("/".join, axis=1), same_as="").to_csv(
+        bundle.folder / "runs.csv", index=False
+    )
     group = Group(
         name="g", title="g", experiment=EXPERIMENT, methods=methods, seeds=[0, 1, 2], baseline="grpo"
     )

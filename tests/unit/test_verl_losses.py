@@ -319,8 +319,8 @@ def test_nested_settings_change_a_copy(actor_of):
 
 @pytest.mark.parametrize(
     ("method", "updates"),
-    # 16 prompts a step: prompts per mini-batch are 16 / updates, rounded up
-    [("dapo", 16), ("grpo_on_policy", 16), ("opefo", 16), ("rloo", 16), ("opefo_grpo", 2), ("loop", 6)],
+    # 8 prompts a step: prompts per mini-batch are 8 / updates, rounded up
+    [("dapo", 8), ("grpo_on_policy", 8), ("opefo", 8), ("rloo", 8), ("opefo_grpo", 1), ("loop", 3)],
 )
 def test_updates_per_step(config_of, method, updates):
     actor = config_of(method).actor_rollout_ref.actor

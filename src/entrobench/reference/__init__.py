@@ -1,3 +1,4 @@
-"""The reference run: several seeds of every method on one experiment, kept as a bundle of tables that other
-runs are checked against and that the head-to-head is computed from. Imported by the command line alone.
+"""The reference run: several seeds of every method, kept as a bundle of tables.
+
+Other runs are checked against it, and the head-to-head is computed from it. The command line alone imports it.
 """
