@@ -66,7 +66,7 @@ def launch_sessions(folders: Sequence[Path], parent: Path) -> None:
             try:
                 _train_session(session, [cells[folder] for folder in group])
             except TrainingFailed as error:
-                if Progress(session).run() == session:  # it has come to no cell: nor would another
+                if Progress(session).run().resolve() == session.resolve():  # it has come to no cell
                     raise
                 failed = next(folder for folder in group if not is_trained(folder, cells[folder]))
                 print(f"{cells[failed]['cell']}: {error}", flush=True)
