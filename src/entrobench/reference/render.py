@@ -14,6 +14,7 @@ from entrobench.cells import CellId, entries_of
 from entrobench.configs import Configs
 from entrobench.errors import ConfigError
 from entrobench.files import atomic_path, write_atomic
+from entrobench.paths import repository_root
 from entrobench.reference import head_to_head
 from entrobench.reference.bundle import Bundle
 from entrobench.reference.envelopes import Envelopes, methods_with_seeds, values_of
@@ -27,13 +28,15 @@ from entrobench.report.claims import as_markdown as claims_as_markdown
 BEGIN, END = "<!-- reference run: begin -->", "<!-- reference run: end -->"
 COLOURS = {"#0072B2": "papo", "#D55E00": "exchange", "#009E73": "repo", "#CC79A7": "opefo"}
 PER_PANEL = 6
+PREDICTIONS = "### Predicted and measured change of entropy"
 # Of a paper's report; figures in PDF and tables in LaTeX are made again in a minute
 KEPT = (".csv", ".md", ".png", ".html")
 ENGINES = ("verl", "vllm", "torch")
 
 
 def render(reference: Reference, bundle: Bundle, configs: Configs) -> list[str]:
-    """Write tables, figures and README.md of the bundle; the lines of its first group's table.
+    """Write tables, figures and README.md of the bundle; its first group's table and figures as lines for a
+    page that lies at the root of the checkout.
 
     Raises ConfigError where the bundle has no cell yet.
     """
@@ -44,7 +47,7 @@ def render(reference: Reference, bundle: Bundle, configs: Configs) -> list[str]:
     for group in reference.comparisons():
         lines = _render_group(group, reference, bundle, configs)
         sections += lines
-        first = first or lines
+        first = first or _for_root(lines, bundle.folder)
     for group in reference.groups:
         if group.paper:
             sections += _render_paper(group, reference, bundle, configs)
@@ -58,6 +61,13 @@ def render(reference: Reference, bundle: Bundle, configs: Configs) -> list[str]:
     ]
     write_atomic(bundle.folder / "README.md", "\n".join([*head, "", *sections]) + "\n", keep_same=True)
     return first
+
+
+def _for_root(lines: Sequence[str], folder: Path) -> list[str]:
+    """A group's section without its title and what follows the figures."""
+    shown = lines[2 : lines.index(PREDICTIONS)] if PREDICTIONS in lines else lines[2:]
+    link = f"]({folder.relative_to(repository_root())}/"
+    return [line.replace("](", link) if line.startswith("![") else line for line in shown]
 
 
 def write_into_readme(path: Path, lines: Sequence[str]) -> None:
@@ -116,7 +126,7 @@ def _render_group(group: Group, reference: Reference, bundle: Bundle, configs: C
         with atomic_path(bundle.folder / f"{group.name}.{name}.png", keep_same=True) as temporary:
             figure.savefig(temporary, format="png", dpi=110)
         lines += [f"![{name}]({group.name}.{name}.png)", ""]
-    lines += ["### Predicted and measured change of entropy", "", *_predictions_text(predicted), ""]
+    lines += [PREDICTIONS, "", *_predictions_text(predicted), ""]
     return lines
 
 
