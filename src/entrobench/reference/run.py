@@ -139,7 +139,7 @@ def _run_part(
 
 
 def evaluate_apart(folder: Path) -> None:
-    """Sample, grade and score a cell in a child of this process, which has what it needs imported already.
+    """Sample, grade and score a cell in a process of its own, since vLLM keeps what it has taken.
 
     Raises TrainingFailed where the child fails; what it said stands above.
     """
