@@ -81,12 +81,12 @@ class Envelopes:
     alarms: float
 
     @classmethod
-    def of(cls, curves: pd.DataFrame) -> "Envelopes":
-        """From the curves of all runs. Raises ValueError where no method has three seeds."""
+    def of(cls, curves: pd.DataFrame) -> "Envelopes | None":
+        """From the curves of all runs; None where no method has three seeds."""
         values = values_of(curves)
         of_method = [_seeds(values, method) for method in methods_with_seeds(values)]
         if not of_method:
-            raise ValueError("envelopes: expected a method with three seeds or more")
+            return None
         pooled = pd.concat([frame.var(axis=1) for frame in of_method], axis=1).mean(axis=1)
         highest = sorted(max_z for _, _, max_z in left_out(values, pooled))
         number = len(highest)
@@ -123,6 +123,8 @@ class Envelopes:
 
 def methods_with_seeds(values: pd.DataFrame) -> list[str]:
     """Methods of three seeds or more."""
+    if values.empty:
+        return []
     counts = values.columns.get_level_values(0).value_counts(sort=False)
     return [str(method) for method, number in counts.items() if number >= 3]
 

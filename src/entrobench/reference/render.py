@@ -17,7 +17,7 @@ from entrobench.files import atomic_path, write_atomic
 from entrobench.paths import repository_root
 from entrobench.reference import head_to_head
 from entrobench.reference.bundle import Bundle
-from entrobench.reference.envelopes import Envelopes, methods_with_seeds, values_of
+from entrobench.reference.envelopes import Envelopes
 from entrobench.reference.plan import Group, Reference, cells_of
 from entrobench.reference.prediction import summary
 from entrobench.reference.unpack import unpack
@@ -111,7 +111,7 @@ def _render_group(group: Group, reference: Reference, bundle: Bundle, configs: C
         table.to_csv(temporary, index=False, float_format="%.6g")
     count = f"{len(runs)} of {len(wanted)} cells."
     lines = [*title, count, "", *as_markdown(table, group.baseline, configs), ""]
-    found = _envelopes(curves)
+    found = Envelopes.of(curves)
     if found is not None:
         bands = pd.concat({method: found.band(method) for method in found.methods()}, names=["method"])
         with atomic_path(bundle.folder / f"{group.name}.envelopes.csv") as temporary:
@@ -159,10 +159,6 @@ def in_domain(cell: CellId, scale: str, configs: Configs) -> list[str]:
     inside = configs.protocol(cell.paper).experiments[cell.experiment].in_domain
     entries = entries_of(cell, configs.scale(scale), configs)
     return [entry for entry, published in entries.items() if published in inside]
-
-
-def _envelopes(curves: pd.DataFrame) -> Envelopes | None:
-    return Envelopes.of(curves) if methods_with_seeds(values_of(curves)) else None
 
 
 def as_markdown(table: pd.DataFrame, baseline: str, configs: Configs) -> list[str]:
