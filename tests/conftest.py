@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 from collections import Counter
 
@@ -48,11 +47,15 @@ def made_once(tmp_path_factory, worker_id):
 @pytest.fixture(scope="session")
 def sandbox():
     """A skip, with the reason, where bwrap itself makes no sandbox. Where it does, ours has to work."""
+    from entrobench.errors import MissingInput, UnsupportedPlatform
+    from entrobench.machine.sandbox import require_bwrap
     from entrobench.rewards.code_sandbox import require_sandbox
 
-    if shutil.which("bwrap") is None:
-        pytest.skip("bubblewrap is not installed")
-    command = ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "true"]
+    try:
+        bwrap = require_bwrap()
+    except (MissingInput, UnsupportedPlatform) as error:
+        pytest.skip(str(error))
+    command = [bwrap, "--unshare-all", "--ro-bind", "/", "/", "true"]
     plain = subprocess.run(command, capture_output=True, text=True, check=False)
     if plain.returncode != 0:
         pytest.skip(f"bubblewrap makes no sandbox here: {plain.stderr.strip()}")

@@ -16,7 +16,7 @@ from entrobench.errors import ConfigError
 from entrobench.files import atomic_path, write_atomic
 from entrobench.paths import repository_root
 from entrobench.reference import head_to_head
-from entrobench.reference.bundle import Bundle
+from entrobench.reference.bundle import Bundle, missing
 from entrobench.reference.envelopes import Envelopes
 from entrobench.reference.plan import Group, Reference, cells_of
 from entrobench.reference.prediction import summary
@@ -24,9 +24,10 @@ from entrobench.reference.unpack import unpack
 from entrobench.report.build import build_report
 from entrobench.report.claims import answers
 from entrobench.report.claims import as_markdown as claims_as_markdown
+from entrobench.report.figure import COLOURS
 
 BEGIN, END = "<!-- reference run: begin -->", "<!-- reference run: end -->"
-COLOURS = {"#0072B2": "papo", "#D55E00": "exchange", "#009E73": "repo", "#CC79A7": "opefo"}
+COLOUR_OF = dict(zip(("papo", "exchange", "repo", "opefo"), COLOURS, strict=False))
 PER_PANEL = 6
 PREDICTIONS = "### Predicted and measured change of entropy"
 # Of a paper's report; figures in PDF and tables in LaTeX are made again in a minute
@@ -133,8 +134,8 @@ def _render_group(group: Group, reference: Reference, bundle: Bundle, configs: C
 def _render_paper(group: Group, reference: Reference, bundle: Bundle, configs: Configs) -> list[str]:
     """A paper's own tables, figures, page and claims, from its cells of the bundle."""
     wanted = list(cells_of(group, reference, configs))
-    done = [cell for cell in wanted if str(cell) in bundle.cells()]
-    title = [f"## {group.title[0].upper()}{group.title[1:]}", "", f"{len(done)} of {len(wanted)} cells."]
+    done = len(wanted) - len(missing(wanted, bundle))
+    title = [f"## {group.title[0].upper()}{group.title[1:]}", "", f"{done} of {len(wanted)} cells."]
     if not done:
         return [*title, ""]
     target = bundle.folder / "reports" / group.paper
@@ -215,8 +216,7 @@ def _predictions_text(predicted: pd.DataFrame) -> list[str]:
 
 
 def _colour(method: str, configs: Configs) -> str:
-    paper = configs.method(method).paper
-    return next(colour for colour, name in COLOURS.items() if name == paper)
+    return COLOUR_OF[configs.method(method).paper]
 
 
 def entropy_figure(table: pd.DataFrame, curves: pd.DataFrame, configs: Configs) -> Figure:
@@ -258,7 +258,7 @@ def score_figure(table: pd.DataFrame, configs: Configs) -> Figure:
         error = np.array([[y - 100 * row["score_low"]], [100 * row["score_high"] - y]])
         ax.errorbar(x, y, yerr=error, fmt="o", color=colour, markersize=4, linewidth=0.7)
         ax.annotate(row["method"], (x, y), fontsize=5.5, xytext=(3, 2), textcoords="offset points")
-    for colour, paper in COLOURS.items():
+    for paper, colour in COLOUR_OF.items():
         ax.plot([], [], "o", color=colour, label=paper)
     ax.legend(fontsize=8)
     ax.grid(alpha=0.25)

@@ -32,7 +32,7 @@ from entrobench.runs.run_files import Curve, Progress, StopRequest
 from entrobench.training import fork_server
 from entrobench.training.disk import require_space
 from entrobench.training.run_life import begin_life, finish_run
-from entrobench.training.session import SESSION_FILE, runs_of
+from entrobench.training.session import runs_of
 
 # What workers need and the driver does not; vLLM imports the rest of itself late
 VLLM_MODULES = (
@@ -156,7 +156,8 @@ def check_environment(name: str, rows: list[VerlRow]) -> None:
 def train(folder: Path) -> None:
     """Train the cell of `folder`, or the cells of its session, to their last steps."""
     started = time.monotonic()
-    runs, is_session = runs_of(folder), (folder / SESSION_FILE).exists()
+    runs = runs_of(folder)
+    is_session = runs != [folder]
     progress = Progress(folder)
     progress.beat("check inputs", 0)
     cells, first_steps = [], []
