@@ -13,11 +13,12 @@ import statistics
 import tempfile
 from pathlib import Path
 
+from entrobench.cells import write_cell
 from entrobench.configs import Configs
 from entrobench.files import read_jsonl
 from entrobench.paths import repository_root
 from entrobench.training.launch import launch_sessions
-from entrobench.training.methods_smoke import short_cell, write_short_cell
+from entrobench.training.methods_smoke import short_cell
 
 METHODS = ("dapo", "papo_polarity")
 ROUNDS, STEPS = 10, 4
@@ -33,7 +34,8 @@ def main() -> None:
         turns = [Path(folder) / f"{number}-{METHODS[number % 2]}" for number in range(2 * ROUNDS)]
         for number, run in enumerate(turns):
             cell = short_cell(METHODS[number % 2], "papo/7b-math", STEPS, configs, RESULTS)
-            write_short_cell(run, cell | {"recording": configs.scale("smoke").recording.model_dump()})
+            cell |= {"recording": configs.scale("smoke").recording.model_dump()}
+            write_cell(cell, run / "cell.yaml", repository_root())
         launch_sessions(turns, Path(folder) / "sessions")
         rows_of = [read_jsonl(run / "metrics.jsonl") for run in turns]
     seconds: dict[tuple[str, str], list[float]] = {}

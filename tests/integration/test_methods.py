@@ -8,11 +8,12 @@ from safetensors import safe_open
 from support import make_model, make_training_set
 from test_real_training import RUN_MARK, TESTS, run_processes
 
+from entrobench.cells import write_cell
 from entrobench.configs import Configs
 from entrobench.files import read_jsonl
 from entrobench.paths import repository_root
 from entrobench.training.launch import launch_sessions
-from entrobench.training.methods_smoke import check_curve, short_cell, write_short_cell
+from entrobench.training.methods_smoke import check_curve, short_cell
 from entrobench.training.session import sessions_of
 
 STEPS = 2
@@ -66,7 +67,7 @@ def test_each_kind_of_method_trains_and_lora_with_full_precision_logits(tmp_path
             cell["verl"] |= LORA
             cell["trainer"]["full_precision_logits"] = True
             cell["recording"] = {"every": 1, "sequences": 4}
-        write_short_cell(tmp_path / method, cell)
+        write_cell(cell, tmp_path / method / "cell.yaml", repository_root())
     folders = [tmp_path / method for method in KINDS]
     assert [len(group) for group in sessions_of(folders)] == [13, 2]
     launch_sessions(folders, tmp_path / "sessions")

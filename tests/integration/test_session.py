@@ -7,12 +7,13 @@ from safetensors.torch import load_file
 from support import make_model, make_training_set
 from test_real_training import RUN_MARK, TESTS, run_processes
 
+from entrobench.cells import write_cell
 from entrobench.configs import Configs
 from entrobench.files import read_json, read_jsonl
 from entrobench.paths import repository_root
 from entrobench.runs.run_files import Lives
 from entrobench.training.launch import launch, launch_sessions
-from entrobench.training.methods_smoke import short_cell, write_short_cell
+from entrobench.training.methods_smoke import short_cell
 
 STEPS = 3
 OVERRIDES = {
@@ -41,7 +42,7 @@ def write_cells(folder, names):
         cell["dataset"]["train_file"] = str(folder / "train.parquet")
         cell["verl"] |= OVERRIDES | {"data.seed": seed, "actor_rollout_ref.rollout.seed": seed}
         cell["recording"] = {"every": 1, "sequences": 4}
-        write_short_cell(folder / name, cell | {"cell": name, "seed": seed})
+        write_cell(cell | {"cell": name, "seed": seed}, folder / name / "cell.yaml", repository_root())
         folders.append(folder / name)
     return folders
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from entrobench.cells import write_cell
 from entrobench.configs import Configs
 from entrobench.errors import TrainingFailed, Unfinished
 from entrobench.files import read_json
@@ -11,7 +12,7 @@ from entrobench.paths import repository_root
 from entrobench.runs.run_files import Progress
 from entrobench.training import launch
 from entrobench.training.launch import launch_sessions
-from entrobench.training.methods_smoke import short_cell, write_short_cell
+from entrobench.training.methods_smoke import short_cell
 from entrobench.training.session import make_session, runs_of, sessions_of
 
 CONFIGS = Configs(repository_root() / "configs")
@@ -21,7 +22,7 @@ def write_cells(folder, methods, **changes):
     for method in methods:
         cell = short_cell(method, "papo/7b-math", 2, CONFIGS, folder)
         cell["verl"] |= changes
-        write_short_cell(folder / method, cell)
+        write_cell(cell, folder / method / "cell.yaml", repository_root())
     return [folder / method for method in methods]
 
 

@@ -5,12 +5,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from entrobench.cells import CellId, resolve
+from entrobench.cells import CellId, resolve, write_cell
 from entrobench.configs import Configs
 from entrobench.errors import TrainingFailed
-from entrobench.files import read_json, read_jsonl, write_atomic, write_json
+from entrobench.files import read_json, read_jsonl, write_json
+from entrobench.paths import repository_root
 from entrobench.training.launch import launch_sessions
 
 # Settings of shapers that would keep them idle in so few steps
@@ -34,7 +33,8 @@ def run_methods(methods: list[str], experiment: str, steps: int, configs: Config
     started = time.monotonic()
     chosen = methods or trained
     for method in chosen:
-        write_short_cell(run / method, short_cell(method, experiment, steps, configs, results))
+        cell = short_cell(method, experiment, steps, configs, results)
+        write_cell(cell, run / method / "cell.yaml", repository_root())
     try:
         launch_sessions([run / method for method in chosen], run / "sessions")
     finally:
@@ -63,11 +63,6 @@ def short_cell(method: str, experiment: str, steps: int, configs: Configs, resul
     if cell["shaper"] is not None:
         cell["shaper"]["settings"] |= HURRY.get(cell["shaper"]["name"], {})
     return cell | {"recording": None}
-
-
-def write_short_cell(folder: Path, cell: dict[str, Any]) -> None:
-    """Write cell.yaml of a resolved cell into `folder`."""
-    write_atomic(folder / "cell.yaml", yaml.safe_dump(cell, sort_keys=False))
 
 
 def check_curve(folder: Path, steps: int) -> dict[str, Any]:
