@@ -239,17 +239,20 @@ def test_a_sandbox_that_dies_takes_its_episodes_and_is_started_anew():
 
 
 def test_episodes_beyond_the_pools_size_wait():
-    async def one(pool, running):
+    async def one(pool, running, full):
         async with pool.episode(TASK) as episode:
             running.append(1)
             most = len(running)
+            if most == 3:
+                full.set()
+            await full.wait()  # however slow an environment is to start, three run at once
             await episode.execute("1")
             running.pop()
             return most
 
     async def use(pool):
-        running = []
-        return max(await asyncio.gather(*(one(pool, running) for _ in range(20))))
+        running, full = [], asyncio.Event()
+        return max(await asyncio.gather(*(one(pool, running, full) for _ in range(20))))
 
     assert in_pool(use, size=3) == 3
 
