@@ -170,7 +170,7 @@ def synthetic_tokens(factor=0.01, noise=0.0, steps=3, tokens=200):
     for step in range(1, steps + 1):
         logp = np.log(rng.uniform(0.05, 0.95, tokens))
         frame = pd.DataFrame({"step": step, "logp": logp, "entropy": rng.uniform(0.1, 1.5, tokens)})
-        frame["shaped_advantage"] = rng.choice([-1.0, 1.0], tokens)
+        frame["advantage"] = frame["shaped_advantage"] = rng.choice([-1.0, 1.0], tokens)
         frame["t1"] = np.exp(logp) * (logp + frame["entropy"])
         frame["t2"] = rng.normal(0, 0.1, tokens)
         change = factor * FORMULAS["OPEFO"](frame) + noise * rng.normal(size=tokens)
@@ -260,7 +260,7 @@ def test_a_bundle_keeps_what_is_added_once(tmp_path):
     assert outcomes.groupby(["method", "benchmark"], observed=True).size().eq(6).all()
     assert outcomes["correct"].mean() == 0.5
     assert bundle.of("runs", EXPERIMENT)["tokens_trained"].tolist() == [6400, 6400]
-    assert json.loads(bundle.table("records")["manifest.json"].iloc[0])["config_sha256"] == "c"
+    assert json.loads(bundle.of("records", EXPERIMENT)["manifest.json"].iloc[0])["config_sha256"] == "c"
     group = Group(
         name="g", title="g", experiment=EXPERIMENT, methods=["grpo", "dapo"], seeds=[0, 1], baseline="grpo"
     )
@@ -282,7 +282,8 @@ def reference_with_envelopes(tmp_path):
         for seed in range(3)
     ]
     frame = pd.concat(runs)
-    write_parquet(bundle.folder / "curves.parquet", frame)
+    for method, curves in frame.groupby("method"):
+        write_parquet(bundle.folder / f"cells/{EXPERIMENT}/{method}.curves.parquet", curves)
     cells = frame[KEY].drop_duplicates()
     cells.assign(cell=cells.astype(str).agg("/".join, axis=1), same_as="").to_csv(
         bundle.folder / "runs.csv", index=False
@@ -372,7 +373,10 @@ def test_a_paper_s_report_is_made_from_the_bundle(tmp_path):
     assert read_parquet(folder / "metrics.parquet")["entropy"].to_numpy() == pytest.approx(
         curve["entropy"].to_numpy()
     )
-    assert len(read_parquet(folder / "token_stats.parquet")) == len(synthetic_tokens())
+    tokens = read_parquet(folder / "token_stats.parquet")
+    assert len(tokens) == len(synthetic_tokens())
+    made_again = tokens["advantage"] * (tokens["t2"] - tokens["t1"])
+    assert tokens["polarity"].to_numpy() == pytest.approx(made_again.to_numpy())
     scores = pd.read_csv(folder / "scores.csv").set_index(["benchmark", "metric"])["value"]
     assert scores["smoke_easy", "mean@2"] == 0.5
     build_report("papo", "study", CONFIGS, tmp_path / "out", only="table1")

@@ -1,25 +1,28 @@
-"""The reference run's results as a few tables, small enough for git (results/reference/smoke).
+"""The reference run's results as small tables, fit for git (results/reference/smoke).
 
-    runs.csv            a row a cell: steps, seconds, tokens, machine, code, versions, when
-    curves.parquet      a row a step: what the curve says of the method, not of machine or of verl's inside
-    outcomes.parquet    a row a sample: problem, verdict, answer; its text where the seed is 0
-    predictions.parquet a row a recorded step and formula (prediction.py)
-    tokens.parquet      a row a recorded token, where the seed is 0
-    records.parquet     manifest.json, train.done.json and eval.done.json of each cell, as text
-    model/              the base model that all cells started from
+    runs.csv     a row a cell: steps, seconds, tokens, machine, code, versions
+    model/       the base model that all cells started from
+    cells/<paper>/<experiment>/<method>.<table>.parquet, with the seeds of a method in one file:
+      curves       a row a step: what the curve says of the method, not of machine or of verl's inside
+      outcomes     a row a sample: problem, verdict, answer; its text where the seed is 0
+      predictions  a row a recorded step and formula (prediction.py)
+      tokens       a row a recorded token, where the seed is 0
+      records      manifest.json, train.done.json and eval.done.json of each seed, as text
 
 A cell is added when it is trained and scored, and never again: what is in the bundle is done. Of one that is
-the same run as another (plan.signature), runs.csv says so in `same_as`, and nothing else has it.
+the same run as another (plan.signature), runs.csv says so in `same_as`, and it has no files.
 """
 
 import fcntl
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from entrobench.cells import CellId, read_cell
 from entrobench.configs import Configs
@@ -44,6 +47,12 @@ OF_SAMPLE = ("verdict", "second_verdict", "gold", "n_tokens", "finish_reason", "
 RECORDS = ("manifest.json", DONE_FILE, "eval.done.json")
 # Of which recorded tokens and completions are kept
 WHOLE_SEED = 0
+# Columns of recorded tokens that follow from others: not kept, and made again when they are read
+DERIVED: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
+    "t1": lambda t: np.exp(t["logp"]) * (t["logp"] + t["entropy"]),
+    "polarity": lambda t: t["advantage"] * (t["t2"] - t["t1"]),
+    "branch": lambda t: np.sign(t["polarity"]).astype("int8"),
+}
 
 
 class Bundle:
@@ -60,64 +69,64 @@ class Bundle:
         runs = read_csv(path)
         return runs.assign(same_as=runs["same_as"].astype(object).where(runs["same_as"].notna(), ""))
 
-    def table(self, name: str) -> pd.DataFrame:
-        """One of TABLES; empty where there is none. Raises CorruptFile."""
-        path = self.folder / f"{name}.parquet"
-        return read_parquet(path) if path.exists() else pd.DataFrame(columns=KEY)
-
     def cells(self) -> set[str]:
         """Names of the cells that are in it."""
         return set(self.runs()["cell"])
 
     def of(self, name: str, experiment: str) -> pd.DataFrame:
-        """The rows of a table, or of `runs`, of one <paper>/<experiment>; a cell that is the same run as
-        another has that one's.
+        """The rows of one of TABLES, or of `runs`, of one <paper>/<experiment>, with KEY; a cell that is the
+        same run as another has that one's. Raises CorruptFile.
         """
         runs = self.runs()
-        frame = runs if name == "runs" else self.table(name)
         paper, _, of_paper = experiment.partition("/")
-        here = runs[(runs["paper"] == paper) & (runs["experiment"] == of_paper)]
+        files: dict[Path, pd.DataFrame] = {}
         parts = []
-        for cell in here.to_dict("records"):
-            key = [cell[column] for column in KEY]
-            is_same = cell["same_as"] != ""
-            source = list(runs.loc[runs["cell"] == cell["same_as"], KEY].iloc[0]) if is_same else key
-            rows = frame[
-                np.logical_and.reduce(
-                    [frame[column] == value for column, value in zip(KEY, source, strict=True)]
-                )
-            ]
-            parts.append(rows.assign(**dict(zip(KEY, key, strict=True))) if is_same else rows)
-        return pd.concat(parts, ignore_index=True) if parts else frame.iloc[:0]
+        for cell in runs[(runs["paper"] == paper) & (runs["experiment"] == of_paper)].to_dict("records"):
+            source = runs[runs["cell"] == (cell["same_as"] or cell["cell"])]
+            rows = source
+            if name != "runs":
+                path = self._path(name, source.iloc[0])
+                if path not in files:
+                    files[path] = _read(path)
+                rows = files[path]
+                rows = rows[rows["seed"] == source.iloc[0]["seed"]]
+            parts.append(rows.assign(**{column: cell[column] for column in KEY}))
+        found = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=KEY)
+        return found.assign(**DERIVED) if name == "tokens" and len(found) else found
 
     def add(self, folders: Sequence[Path], configs: Configs) -> None:
         """Add finished and scored cells. Raises MissingInput or CorruptFile for one that is not."""
-        new: dict[str, list[pd.DataFrame]] = {name: [] for name in ("runs", *TABLES)}
         for folder in folders:
             cell = CellId.parse(read_cell(folder / "cell.yaml")["cell"], configs)
-            key: list[str | int] = [cell.paper, cell.experiment, cell.method, cell.seed]
-            for name, frame in _tables_of(folder).items():
-                for place, (column, value) in enumerate(zip(KEY, key, strict=True)):
-                    frame.insert(place, column, value)
-                new[name].append(frame)
-        if not folders:
-            return
-        with self._alone():
-            for name in TABLES:
-                if new[name]:
-                    self._write(name, _joined(self.table(name), new[name]))
-            self._write_runs(new["runs"])  # last: it says what is there
+            tables = _tables_of(folder)
+            with self._alone():
+                for name in TABLES:
+                    if name in tables:
+                        self._put(name, tables[name], cell)
+                self._write_runs(tables["runs"].assign(**_key(cell)))  # last: it says what is there
 
     def add_same(self, cell: CellId, other: str) -> None:
         """Note that a cell is the same run as another, which is in the bundle."""
-        row = dict(zip(KEY, [cell.paper, cell.experiment, cell.method, cell.seed], strict=True))
         with self._alone():
-            self._write_runs([pd.DataFrame([row | {"cell": str(cell), "same_as": other}])])
+            self._write_runs(pd.DataFrame([_key(cell) | {"cell": str(cell), "same_as": other}]))
 
-    def _write_runs(self, new: Sequence[pd.DataFrame]) -> None:
-        runs = _joined(self.runs(), new).sort_values(KEY)
+    def _path(self, table: str, key: Any) -> Path:
+        """key: a mapping with KEY."""
+        folder = self.folder / "cells" / key["paper"] / key["experiment"]
+        return folder / f"{key['method']}.{table}.parquet"
+
+    def _put(self, table: str, rows: pd.DataFrame, cell: CellId) -> None:
+        """A seed's rows instead of those that an addition which was killed may have left."""
+        path = self._path(table, _key(cell))
+        kept = _read(path)
+        joined = pd.concat([kept[kept["seed"] != cell.seed], rows.assign(seed=cell.seed)], ignore_index=True)
+        _write(path, joined.sort_values("seed", kind="stable"))
+
+    def _write_runs(self, new: pd.DataFrame) -> None:
+        kept = self.runs()
+        joined = pd.concat([kept[~kept["cell"].isin(new["cell"])], new], ignore_index=True)
         with atomic_path(self.folder / "runs.csv") as temporary:
-            runs.to_csv(temporary, index=False)
+            joined[[*KEY, *joined.columns.drop(KEY)]].sort_values(KEY).to_csv(temporary, index=False)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -127,26 +136,29 @@ class Bundle:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _write(self, name: str, frame: pd.DataFrame) -> None:
-        """A table in 32 bits, with each text once."""
-        for column in frame.columns:
-            if frame[column].dtype == "float64":
-                frame[column] = frame[column].astype("float32")
-            elif frame[column].dtype == object:
-                frame[column] = frame[column].astype("category")
-        with atomic_path(self.folder / f"{name}.parquet") as temporary:
-            frame.sort_values(KEY, kind="stable").to_parquet(
-                temporary, index=False, compression="zstd", compression_level=19
-            )
+
+def _key(cell: CellId) -> dict[str, Any]:
+    return dict(zip(KEY, (cell.paper, cell.experiment, cell.method, cell.seed), strict=True))
 
 
-def _joined(kept: pd.DataFrame, new: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Both, but of the new cells nothing that an addition which was killed has left."""
-    if kept.empty:
-        return pd.concat(new, ignore_index=True)
-    cells = {tuple(frame.iloc[0][KEY]) for frame in new}
-    is_other = [tuple(row) not in cells for row in kept[KEY].itertuples(index=False)]
-    return pd.concat([kept[is_other], *new], ignore_index=True)
+def _read(path: Path) -> pd.DataFrame:
+    return read_parquet(path) if path.exists() else pd.DataFrame(columns=["seed"])
+
+
+def _write(path: Path, frame: pd.DataFrame) -> None:
+    """In 32 bits, the bytes of numbers apart, which compresses them best, and without what pandas notes."""
+    numbers = [name for name in frame.columns if pd.api.types.is_float_dtype(frame[name])]
+    table = pa.Table.from_pandas(frame.astype(dict.fromkeys(numbers, "float32")), preserve_index=False)
+    with atomic_path(path) as temporary:
+        pq.write_table(
+            table.replace_schema_metadata(None),
+            temporary,
+            compression="zstd",
+            compression_level=19,
+            write_statistics=False,
+            use_dictionary=[name for name in frame.columns if name not in numbers],
+            column_encoding=dict.fromkeys(numbers, "BYTE_STREAM_SPLIT"),
+        )
 
 
 def _tables_of(folder: Path) -> dict[str, pd.DataFrame]:
@@ -166,7 +178,7 @@ def _tables_of(folder: Path) -> dict[str, pd.DataFrame]:
     tokens = read_parquet(folder / "token_stats.parquet")
     found["predictions"] = predictions(tokens)
     if cell["seed"] == WHOLE_SEED:
-        found["tokens"] = tokens
+        found["tokens"] = tokens.drop(columns=list(DERIVED), errors="ignore")
     return found
 
 
