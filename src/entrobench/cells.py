@@ -31,7 +31,7 @@ from entrobench.errors import ConfigError, CorruptFile, MissingInput, UnknownNam
 from entrobench.files import write_atomic
 
 # Settings that become verl settings once all layers are merged, because they depend on sizes that others set
-DERIVED = ("derive.updates_per_step", "derive.overlong_fraction")
+DERIVED = ("derive.updates_per_step", "derive.overlong_fraction", "derive.learning_rate_factor")
 # Settings that verl does not have and the trainer or the engine reads
 TRAINER_SETTINGS = {"entrobench.drop_tied_groups": False, "entrobench.full_precision_logits": False}
 # Those that the agent loop of a training set with an environment reads, beside verl's TURNS_KEY.
@@ -467,7 +467,7 @@ def _derive(merged: dict[str, Any], provenance: dict[str, Any]) -> None:
     updates_per_step: gradient steps that one pass over a batch is split into. verl wants the prompts of a
     mini-batch; it is rounded up until its responses divide evenly among the devices, as verl requires.
     overlong_fraction: share of max_response_length in which DAPO's overlong penalty grows from 0 to 1; 0 is
-    off.
+    off. learning_rate_factor: the learning rate is so many times what the other layers say.
     """
 
     def put(key: str, value: Any, source: str, **origin: str) -> None:
@@ -500,6 +500,10 @@ def _derive(merged: dict[str, Any], provenance: dict[str, Any]) -> None:
             "reward.reward_kwargs.overlong_buffer_cfg.log": False,
         }.items():
             put(key, value, "derive.overlong_fraction")
+    factor = merged.pop("derive.learning_rate_factor", None)
+    if factor is not None:
+        key = "actor_rollout_ref.actor.optim.lr"
+        put(key, factor * merged[key], "derive.learning_rate_factor")
 
 
 def _origin(layer: str, setting: Setting) -> dict[str, Any]:

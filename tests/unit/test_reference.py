@@ -22,7 +22,7 @@ from entrobench.reference.bundle import KEY, Bundle, missing
 from entrobench.reference.check import check
 from entrobench.reference.envelopes import ALARMS, BLOCK, Envelopes, blocks_of, left_out, values_of
 from entrobench.reference.plan import Group, Reference, cells_of, load_reference
-from entrobench.reference.prediction import FORMULAS, predictions, summary
+from entrobench.reference.prediction import FORMULAS, PREMISE, predictions, summary
 from entrobench.reference.render import BEGIN, END, write_into_readme
 from entrobench.reference.run import without_same
 from entrobench.reference.unpack import unpack
@@ -65,6 +65,7 @@ def test_the_list_has_every_method_that_trains():
     reference = load_reference(CONFIGS)
     trained = [name for name in CONFIGS.names("methods") if CONFIGS.method(name).trains]
     assert sorted(reference.group("head_to_head").methods) == trained
+    assert [group.name for group in reference.comparisons()] == ["head_to_head", "on_policy"]
     for group in reference.comparisons():
         assert group.baseline in group.methods
         cells = list(cells_of(group, reference, CONFIGS))
@@ -174,22 +175,34 @@ def synthetic_tokens(factor=0.01, noise=0.0, steps=3, tokens=200):
         frame["t1"] = np.exp(logp) * (logp + frame["entropy"])
         frame["t2"] = rng.normal(0, 0.1, tokens)
         change = factor * FORMULAS["OPEFO"](frame) + noise * rng.normal(size=tokens)
+        frame["logp_after"] = frame["logp"] + factor * frame["shaped_advantage"]
         frames.append(frame.assign(entropy_after=frame["entropy"] + change))
     return pd.concat(frames, ignore_index=True)
 
 
 def test_predictions_know_the_formula_that_the_change_follows():
     frame = predictions(synthetic_tokens())
-    assert list(frame["formula"].unique()) == list(FORMULAS)
-    assert len(frame) == 3 * len(FORMULAS)
-    right = frame[frame["formula"] == "OPEFO"]
-    assert right["pearson"].to_numpy() == pytest.approx(1.0)
-    assert right["slope"].to_numpy() == pytest.approx(0.01)
-    assert right["sign"].to_numpy() == pytest.approx(1.0)
-    assert (frame[frame["formula"] != "OPEFO"]["pearson"] < 0.99).all()
+    assert list(frame["formula"].unique()) == [*FORMULAS, PREMISE]
+    assert len(frame) == 3 * (len(FORMULAS) + 1)
+    for name in ("OPEFO", PREMISE):
+        right = frame[frame["formula"] == name]
+        assert right["pearson"].to_numpy() == pytest.approx(1.0)
+        assert right["slope"].to_numpy() == pytest.approx(0.01)
+        assert right["sign"].to_numpy() == pytest.approx(1.0)
+    assert (frame[~frame["formula"].isin(["OPEFO", PREMISE])]["pearson"] < 0.99).all()
     opefo = summary(frame.assign(method="m", seed=0)).set_index("formula").loc["OPEFO"]
-    assert opefo["per_token"] == pytest.approx(1.0)
+    assert opefo["pearson"] == pytest.approx(1.0)
+    assert opefo["spearman"] == pytest.approx(1.0)
     assert opefo["steps"] == 3
+
+
+def test_the_sign_is_that_of_tokens_that_a_formula_says_something_of():
+    tokens = synthetic_tokens(steps=1)
+    silent = tokens.assign(shaped_advantage=0.0)
+    frame = predictions(pd.concat([tokens, silent], ignore_index=True)).set_index("formula")
+    assert frame.loc["OPEFO", "tokens"] == 400
+    assert frame.loc["OPEFO", "sign"] == 1.0
+    assert frame.loc["OPEFO", "pearson"] < 0.9
 
 
 def test_predictions_of_a_step_without_an_advantage_are_empty():

@@ -13,8 +13,8 @@ from entrobench.runs.identity import settings_of
 
 
 class Group(Strict):
-    """Methods on one experiment, in the order in which they are run, each compared with `baseline`; or the
-    listed cells of a paper, for its own tables and figures.
+    """Methods on one experiment, in the order in which they are run, each compared with `baseline` if there
+    is one; or the listed cells of a paper, for its own tables and figures.
     """
 
     name: str
@@ -27,9 +27,8 @@ class Group(Strict):
 
     @model_validator(mode="after")
     def _is_of_one_kind(self) -> "Group":
-        of_experiment = bool(self.experiment and self.methods and self.baseline)
-        if of_experiment == bool(self.paper):
-            raise ValueError("expected experiment, methods and baseline, or paper")
+        if bool(self.experiment and self.methods) == bool(self.paper):
+            raise ValueError("expected experiment and methods, or paper")
         return self
 
 
@@ -46,7 +45,7 @@ class Reference(Strict):
 
     def comparisons(self) -> list[Group]:
         """The groups that compare methods."""
-        return [group for group in self.groups if group.experiment]
+        return [group for group in self.groups if group.baseline]
 
 
 def load_reference(configs: Configs) -> Reference:

@@ -9,7 +9,8 @@ papers say what that change is to first order, per token, up to a factor that al
     Clip-Cov  -(A - mean A)(log p - mean log p), means over the tokens of the step     (2505.22617)
 
 A is the advantage that the update used, after shaping. A token's state moves with every other token of the
-batch as well, which no formula of one token knows: a correlation of 1 is not to be had.
+batch as well, which no formula of one token knows: a correlation of 1 is not to be had. How much of a token's
+move is its own says their common premise, that log p moves with A.
 """
 
 import warnings
@@ -42,24 +43,28 @@ FORMULAS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
     "REPO": lambda t: -t["shaped_advantage"] * np.exp(t["logp"]) * _surplus(t),
     "Clip-Cov": _clip_cov,
 }
+# Compared as the formulas are, but with the change of log p
+PREMISE = "A, of log p"
 
 
 def predictions(tokens: pd.DataFrame) -> pd.DataFrame:
     """One row for each recorded step and formula, of a run's token_stats.parquet.
 
     step, formula, tokens: number of them. pearson, spearman: of predicted and measured change of each token.
-    sign: share of tokens, of those where either is not 0, whose changes have the same sign. slope: of the
+    sign: share, of the tokens where neither is 0, whose changes have the same sign. slope: of the
     measured change regressed on the predicted one, which says how large the factor is. predicted, measured:
     sums. Empty numbers where fewer than FEWEST_TOKENS tokens have a predicted change.
     """
     rows: list[dict[str, Any]] = []
     for step, of_step in tokens.groupby("step"):
-        measured = (of_step["entropy_after"] - of_step["entropy"]).to_numpy(float)
-        for name, formula in FORMULAS.items():
-            predicted = formula(of_step).to_numpy(float)
+        of_entropy = (of_step["entropy_after"] - of_step["entropy"]).to_numpy(float)
+        pairs = {name: (formula(of_step).to_numpy(float), of_entropy) for name, formula in FORMULAS.items()}
+        of_logp = (of_step["logp_after"] - of_step["logp"]).to_numpy(float)
+        pairs[PREMISE] = of_step["shaped_advantage"].to_numpy(float), of_logp
+        for name, (predicted, measured) in pairs.items():
             row = {"step": step, "formula": name, "tokens": len(of_step)}
             rows.append(row | {"predicted": predicted.sum(), "measured": measured.sum()})
-            if (np.abs(predicted) > 0).sum() >= FEWEST_TOKENS:
+            if (predicted != 0).sum() >= FEWEST_TOKENS:
                 rows[-1] |= _agreement(predicted, measured)
     return pd.DataFrame(rows).reindex(
         columns=["step", "formula", "tokens", "pearson", "spearman", "sign", "slope", "predicted", "measured"]
@@ -67,14 +72,14 @@ def predictions(tokens: pd.DataFrame) -> pd.DataFrame:
 
 
 def _agreement(predicted: np.ndarray, measured: np.ndarray) -> dict[str, float]:
-    is_any = (predicted != 0) | (measured != 0)
-    same = np.sign(predicted[is_any]) == np.sign(measured[is_any])
+    moves = (predicted != 0) & (measured != 0)
+    same = np.sign(predicted[moves]) == np.sign(measured[moves])
     with warnings.catch_warnings():  # of a constant: the correlation is not a number, and is shown as that
         warnings.simplefilter("ignore", stats.ConstantInputWarning)
         return {
             "pearson": float(stats.pearsonr(predicted, measured).statistic),
             "spearman": float(stats.spearmanr(predicted, measured).statistic),
-            "sign": float(same.mean()),
+            "sign": float(same.mean()) if len(same) else np.nan,
             "slope": float(predicted @ measured / (predicted @ predicted)),
         }
 
@@ -82,8 +87,8 @@ def _agreement(predicted: np.ndarray, measured: np.ndarray) -> dict[str, float]:
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """Formula -> how well it predicts, over the recorded steps of all runs of `frame` (predictions with KEY).
 
-    per_token: mean over steps of Spearman's correlation. sign: mean share of equal signs. per_step:
-    Spearman's correlation, over steps and runs, of the sums. runs, steps: how many it is of.
+    pearson, spearman, sign: means over steps. per_step: Spearman's correlation, over steps and runs, of the
+    sums. slope: median over steps. runs, steps: how many it is of.
     """
     rows = []
     for formula, of_formula in frame.groupby("formula", observed=True, sort=False):
@@ -92,7 +97,8 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             {
                 "formula": formula,
-                "per_token": known["spearman"].mean(),
+                "pearson": known["pearson"].mean(),
+                "spearman": known["spearman"].mean(),
                 "sign": known["sign"].mean(),
                 "per_step": float(sums),
                 "slope": known["slope"].median(),

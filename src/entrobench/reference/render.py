@@ -29,7 +29,6 @@ from entrobench.report.figure import COLOURS
 BEGIN, END = "<!-- reference run: begin -->", "<!-- reference run: end -->"
 COLOUR_OF = dict(zip(("papo", "exchange", "repo", "opefo"), COLOURS, strict=False))
 PER_PANEL = 6
-PREDICTIONS = "### Predicted and measured change of entropy"
 # Of a paper's report; figures in PDF and tables in LaTeX are made again in a minute
 KEPT = (".csv", ".md", ".png", ".html")
 ENGINES = ("verl", "vllm", "torch")
@@ -49,6 +48,7 @@ def render(reference: Reference, bundle: Bundle, configs: Configs) -> list[str]:
         lines = _render_group(group, reference, bundle, configs)
         sections += lines
         first = first or _for_root(lines, bundle.folder)
+    sections += _predictions(reference, bundle)
     for group in reference.groups:
         if group.paper:
             sections += _render_paper(group, reference, bundle, configs)
@@ -65,10 +65,9 @@ def render(reference: Reference, bundle: Bundle, configs: Configs) -> list[str]:
 
 
 def _for_root(lines: Sequence[str], folder: Path) -> list[str]:
-    """A group's section without its title and what follows the figures."""
-    shown = lines[2 : lines.index(PREDICTIONS)] if PREDICTIONS in lines else lines[2:]
+    """A group's section without its title."""
     link = f"]({folder.relative_to(repository_root())}/"
-    return [line.replace("](", link) if line.startswith("![") else line for line in shown]
+    return [line.replace("](", link) if line.startswith("![") else line for line in lines[2:]]
 
 
 def write_into_readme(path: Path, lines: Sequence[str]) -> None:
@@ -117,9 +116,6 @@ def _render_group(group: Group, reference: Reference, bundle: Bundle, configs: C
         bands = pd.concat({method: found.band(method) for method in found.methods()}, names=["method"])
         with atomic_path(bundle.folder / f"{group.name}.envelopes.csv") as temporary:
             bands.reset_index().to_csv(temporary, index=False, float_format="%.5g")
-    predicted = summary(bundle.of("predictions", group.experiment))
-    with atomic_path(bundle.folder / f"{group.name}.predictions.csv") as temporary:
-        predicted.to_csv(temporary, index=False, float_format="%.4g")
     for name, figure in {
         "entropy": entropy_figure(table, curves, configs),
         "scores": score_figure(table, configs),
@@ -127,7 +123,6 @@ def _render_group(group: Group, reference: Reference, bundle: Bundle, configs: C
         with atomic_path(bundle.folder / f"{group.name}.{name}.png", keep_same=True) as temporary:
             figure.savefig(temporary, format="png", dpi=110)
         lines += [f"![{name}]({group.name}.{name}.png)", ""]
-    lines += [PREDICTIONS, "", *_predictions_text(predicted), ""]
     return lines
 
 
@@ -198,21 +193,33 @@ def _gap(row: dict[Any, Any]) -> str:
     return f"{100 * row['difference']:+.1f} ± {100 * half:.1f}{mark}"
 
 
-def _predictions_text(predicted: pd.DataFrame) -> list[str]:
-    names = [
-        "formula",
-        "rank correlation of tokens",
-        "same sign",
-        "rank correlation of a step's sums",
-        "steps",
-    ]
+def _predictions(reference: Reference, bundle: Bundle) -> list[str]:
+    """How well each formula predicts, by group: predictions.csv and a section."""
+    found = {
+        group.title: bundle.of("predictions", group.experiment)
+        for group in reference.groups
+        if group.experiment
+    }
+    summaries = {title: summary(frame) for title, frame in found.items() if len(frame)}
+    table = pd.concat(summaries, names=["runs of"]).reset_index(level=0)
+    with atomic_path(bundle.folder / "predictions.csv") as temporary:
+        table.to_csv(temporary, index=False, float_format="%.4g")
+    names = ["runs of", "formula", "correlation", "rank correlation", "same sign",
+             "rank correlation of a step's sums", "runs", "steps"]  # fmt: skip
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-    for row in predicted.to_dict("records"):
-        numbers = (
-            f"{row['per_token']:.2f} | {100 * row['sign']:.0f} % | {row['per_step']:.2f} | {row['steps']}"
-        )
-        lines.append(f"| {row['formula']} | {numbers} |")
-    return lines
+    for row in table.to_dict("records"):
+        cells = [
+            row["runs of"],
+            row["formula"],
+            f"{row['pearson']:.2f}",
+            f"{row['spearman']:.2f}",
+            f"{100 * row['sign']:.0f} %",
+            f"{row['per_step']:.2f}",
+            f"{row['runs']}",
+            f"{row['steps']}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return ["## Predicted and measured change of entropy", "", *lines, ""]
 
 
 def _colour(method: str, configs: Configs) -> str:
