@@ -23,15 +23,26 @@ def prepare():
 print(fork_server.start(Path(sys.argv[1]), prepare), flush=True)
 sys.stdin.read()
 """
+SERVER_WITH_RAY = """
+import sys
+from pathlib import Path
+from entrobench.training import fork_server
+fork_server.load_ray()
+def prepare():
+    import ray
+    ray.remote(type("Worker", (), {}))  # as verl does where it is imported
+print(fork_server.start(Path(sys.argv[1]), prepare), flush=True)
+sys.stdin.read()
+"""
 # What multiprocessing runs for a process that it spawns begins like this
 SPAWNED = "from multiprocessing.spawn import spawn_main; "
 
 
 @pytest.fixture
-def driver(tmp_path):
+def driver(request, tmp_path):
     """A process that has started a server; it ends when its standard input does."""
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVER, str(tmp_path)],
+        [sys.executable, "-c", getattr(request, "param", SERVER), str(tmp_path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -123,3 +134,12 @@ def test_the_real_python_runs_where_no_server_is_left(driver, tmp_path):
     server.wait(20)
     process = start(tmp_path, "import colorsys; print(hasattr(colorsys, 'marked'))")
     assert process.communicate(timeout=30)[0] == "False\n"
+
+
+@pytest.mark.parametrize("driver", [SERVER_WITH_RAY], indirect=True)
+def test_ray_s_workers_draw_each_their_own_identities(driver, tmp_path):
+    """Tasks of one identity at one actor, from two workers, end that actor."""
+    code = "import ray; print(ray.UniqueID.from_random().hex())"
+    drawn = {start(tmp_path, code).communicate(timeout=60)[0].strip() for _ in range(3)}
+    assert len(drawn) == 3
+    assert "" not in drawn

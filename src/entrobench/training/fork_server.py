@@ -36,12 +36,19 @@ MAX_DESCRIPTORS = 250
 
 
 def load_ray() -> None:
-    """Import ray so that forks of this process can be workers: its library reads some variables once."""
+    """Import ray so that forks of this process can be workers.
+
+    Its library reads some variables once. And once it has drawn a random number, all forks draw the same, the
+    identities of their tasks among them; before Ray starts only declarations of actors' classes do that.
+    """
     for_workers = {"RAY_JOB_ID": fork_client.RAY_JOB, "RAY_RAYLET_PID": str(os.getpid())}
     os.environ |= for_workers
     importlib.import_module("ray")
     for name in for_workers:
         del os.environ[name]
+    ray_actor: Any = importlib.import_module("ray.actor")
+    class_id = ray_actor.ActorClassID
+    ray_actor.ActorClassID = types.SimpleNamespace(from_random=lambda: class_id(os.urandom(class_id.size())))
 
 
 def start(folder: Path, prepare: Callable[[], None]) -> Path | None:

@@ -43,6 +43,7 @@ VLLM_MODULES = (
 )
 HF_MODULES = ("entrobench.training.hf_rollout",)
 AGENT_LOOPS = Path(__file__).with_name("agent_loop.yaml")  # the driver imports no verl for it
+AGENT_LOOP_MANAGER = "entrobench.training.agent_worker.AgentLoopManager"
 AGENT_WORKERS = 8  # verl's default
 # Episodes at once on a node, over all workers of verl; each is a process
 ENVIRONMENTS_VARIABLE, ENVIRONMENTS_PER_NODE = "ENTROBENCH_ENVIRONMENTS", 512
@@ -238,6 +239,7 @@ def run_config(cell: dict[str, Any], run_dir: Path, control_dir: Path) -> Any:
             "milestones": cell.get("milestones", []),
         }
         config.trainer.max_actor_ckpt_to_keep = None  # ours to delete; see checkpoints.prune
+        config.actor_rollout_ref.rollout.agent.agent_loop_manager_class = AGENT_LOOP_MANAGER
     return config
 
 
