@@ -53,9 +53,9 @@ def driver(request, tmp_path):
     process.communicate(timeout=20)  # a server that stays would hold its output open for ever
 
 
-def start(folder: Path, code: str, *arguments: str, **options) -> subprocess.Popen:
+def start(folder: Path, code: str, *arguments: str, flags=(), **options) -> subprocess.Popen:
     """The stand-in for python on a piece of code."""
-    command = [str(folder / "python"), "-c", SPAWNED + "\n" + textwrap.dedent(code), *arguments]
+    command = [str(folder / "python"), *flags, "-c", SPAWNED + "\n" + textwrap.dedent(code), *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
 
 
@@ -114,6 +114,14 @@ def test_nothing_outlives_its_client_or_the_driver(driver, tmp_path, victim):
     {"client": process, "driver": driver, "server": server}[victim].kill()
     wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     process.wait(20)
+
+
+@pytest.mark.parametrize("flags", [[], ["-B"], ["-u"], ["-B", "-Wignore", "-Xfaulthandler"]])
+def test_the_interpreter_s_options_change_nothing(driver, tmp_path, flags):
+    """multiprocessing passes on those of its own process: -B where PYTHONDONTWRITEBYTECODE is set."""
+    code = "import sys, colorsys; print(colorsys.marked, sys.argv[1:])"
+    output = start(tmp_path, code, "one", flags=flags).communicate(timeout=20)[0]
+    assert output == "imported by the server ['one']\n"
 
 
 def test_an_error_is_printed_and_is_exit_code_1(driver, tmp_path):

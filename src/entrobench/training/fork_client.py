@@ -22,11 +22,21 @@ PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 def is_served(arguments: list[str]) -> bool:
     """Whether these arguments of python start a Ray worker of the run or a process of multiprocessing."""
-    rest = [argument for argument in arguments if argument != "-u"]
+    rest = without_options(arguments)
     if rest[:1] == ["-c"]:
         return rest[1].startswith(SPAWNED)
     is_worker = bool(rest) and rest[0].endswith(RAY_WORKER)
     return is_worker and os.environ.get("RAY_JOB_ID") == RAY_JOB
+
+
+def without_options(arguments: list[str]) -> list[str]:
+    """What follows the interpreter's options. multiprocessing passes on those of its own process, such as -B
+    where PYTHONDONTWRITEBYTECODE is set; the server has been started with the same ones.
+    """
+    count = 0
+    while count < len(arguments) and arguments[count].startswith("-") and arguments[count] != "-c":
+        count += 1
+    return arguments[count:]
 
 
 def ask(path: str, arguments: list[str]) -> socket.socket:

@@ -212,7 +212,7 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> None:
     _renew()
     if "-u" in request["arguments"] or os.environ.get("PYTHONUNBUFFERED"):
         sys.stdout.reconfigure(write_through=True)  # type: ignore[union-attr]
-    arguments = [argument for argument in request["arguments"] if argument != "-u"]
+    arguments = fork_client.without_options(request["arguments"])
     if arguments[0] == "-c":
         _run_code(arguments)
     else:
