@@ -1,6 +1,7 @@
 """The reference run's tables: envelopes and their false alarms, the head-to-head, predictions, the bundle."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,24 +10,27 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from entrobench.cells import resolve
+from entrobench.cells import listed_cells, previous_cell, resolve
 from entrobench.cli.app import app
 from entrobench.configs import Configs
 from entrobench.errors import ConfigError, MissingInput
 from entrobench.evaluation.graded import keep_graded
+from entrobench.evaluation.places import evaluated_steps
 from entrobench.evaluation.samples import Sample, read_samples, write_samples
 from entrobench.files import read_parquet, write_json, write_jsonl, write_parquet
 from entrobench.paths import repository_root
 from entrobench.reference import head_to_head
-from entrobench.reference.bundle import KEY, Bundle, missing
+from entrobench.reference.bundle import KEY, LEFT_OUT, Bundle, missing
 from entrobench.reference.check import check
 from entrobench.reference.envelopes import ALARMS, BLOCK, Envelopes, blocks_of, left_out, values_of
-from entrobench.reference.plan import Group, Reference, cells_of, load_reference
+from entrobench.reference.plan import Group, Reference, cells_of, load_reference, shows_interventions
 from entrobench.reference.prediction import FORMULAS, PREMISE, predictions, summary
 from entrobench.reference.render import BEGIN, END, write_into_readme
-from entrobench.reference.run import without_same
+from entrobench.reference.run import in_parts, without_same
 from entrobench.reference.unpack import unpack
+from entrobench.report.artifacts import load_artifacts
 from entrobench.report.build import build_report
+from entrobench.report.claims import load_claims
 
 CONFIGS = Configs(repository_root() / "configs")
 STEPS = 64
@@ -212,6 +216,46 @@ def test_predictions_of_a_step_without_an_advantage_are_empty():
     assert (frame["tokens"] == 200).all()
 
 
+def test_what_goes_on_from_a_cell_comes_after_it_and_has_it_run_again_where_it_is_gone(tmp_path):
+    group = Group(name="repo", title="repo", paper="repo", seeds=[0])
+    reference = Reference(scale="study", groups=[group])
+    cells = list(cells_of(group, reference, CONFIGS))
+    later = [cell for cell in cells if previous_cell(cell, CONFIGS)]
+    assert len(later) >= 6
+    assert cells[-len(later) :] == later
+    parts = list(in_parts(later, reference, CONFIGS, tmp_path))
+    place = {cell: number for number, part in enumerate(parts) for cell in part}
+    assert set(place) == {*later, *(previous_cell(cell, CONFIGS) for cell in later)}
+    assert all(place[previous_cell(cell, CONFIGS)] < place[cell] for cell in later)
+    assert max(map(len, parts)) == 4
+    assert len([cell for part in parts for cell in part]) == len(place), "each once"
+    for cell in later:
+        start = Path(resolve(str(cell), "study", CONFIGS, tmp_path)["model"]["path"])
+        start.mkdir(parents=True, exist_ok=True)
+    there = [cell for part in in_parts(later, reference, CONFIGS, tmp_path) for cell in part]
+    assert there == later
+
+
+def test_cells_of_which_a_figure_shows_replaced_tokens():
+    cells = [cell for paper in CONFIGS.papers() for cell in listed_cells(paper, CONFIGS)]
+    showing = [cell for cell in cells if shows_interventions(cell, CONFIGS)]
+    assert [str(cell) for cell in showing] == ["exchange/7b/exchange_grpo/seed0"]
+
+
+def test_what_figures_and_claims_show_of_a_curve_is_kept():
+    assert len(CONFIGS.papers()) == 4
+    for paper in CONFIGS.papers():
+        panels = [
+            panel for figure in load_artifacts(paper, CONFIGS).figures.values() for panel in figure.panels
+        ]
+        shown = [panel for panel in panels if isinstance(panel, str)]
+        shown += [name for panel in panels if isinstance(panel, list) for name in panel]
+        claims = load_claims(paper, CONFIGS).values()
+        shown += [name for claim in claims for name in (claim.curve, claim.than) if name]
+        assert "entropy" in shown
+        assert [name for name in shown if name.startswith(LEFT_OUT)] == []
+
+
 def write_run(root, name, curve, is_finished=True):
     """A finished and scored run as a training and an evaluation leave it."""
     folder = root / "smoke" / name
@@ -377,12 +421,19 @@ def test_a_paper_s_report_is_made_from_the_bundle(tmp_path):
     bundle = Bundle(tmp_path / "bundle")
     curve = synthetic_curve(np.random.default_rng(0), 0.5)
     made = write_run(tmp_path / "made", "papo/7b-math/dapo/seed0", curve)
+    shutil.copytree(made / "eval", made / "eval/step32")
+    shutil.copy(made / "eval.done.json", made / "eval/step32")
+    replaced = pd.DataFrame({"group": ["early", "late"], "impact": [0.5, 0.1]})
+    write_parquet(made / "interventions/smoke_easy.parquet", replaced)
     bundle.add([made], CONFIGS)
     reference = Reference(scale="study", groups=[Group(name="papo", title="papo", paper="papo", seeds=[0])])
     cells = unpack(bundle, "papo", reference, CONFIGS, tmp_path / "out")
     assert [str(cell) for cell in cells] == ["papo/7b-math/dapo/seed0"]
     folder = tmp_path / "out/study/papo/7b-math/dapo/seed0"
     assert read_samples_of(folder) == read_samples_of(made)
+    assert evaluated_steps(folder) == [32]
+    assert read_samples_of(folder / "eval/step32", "*") == read_samples_of(made)
+    assert read_parquet(folder / "interventions/smoke_easy.parquet")["group"].tolist() == ["early", "late"]
     assert read_parquet(folder / "metrics.parquet")["entropy"].to_numpy() == pytest.approx(
         curve["entropy"].to_numpy()
     )
@@ -397,5 +448,6 @@ def test_a_paper_s_report_is_made_from_the_bundle(tmp_path):
     assert set(table.loc[table["reproduced"].notna(), "cell"]) == {"papo/7b-math/dapo/seed0"}
 
 
-def read_samples_of(folder):
-    return {path.parent.name: read_samples(path) for path in sorted(folder.glob("eval/*/samples.jsonl"))}
+def read_samples_of(folder, benchmarks="eval/*"):
+    files = sorted(folder.glob(f"{benchmarks}/samples.jsonl"))
+    return {path.parent.name: read_samples(path) for path in files}

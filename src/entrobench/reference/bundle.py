@@ -1,12 +1,14 @@
 """The reference run's results as small tables, fit for git (results/reference/smoke).
 
     runs.csv     a row a cell: steps, seconds, tokens, machine, code, versions
-    model/       the base model that all cells started from
+    models/      the base models that the cells started from
     cells/<paper>/<experiment>/<method>.<table>.parquet, with the seeds of a method in one file:
       curves       a row a step: what the curve says of the method, not of machine or of verl's inside
-      outcomes     a row a sample: problem, verdict, answer; its text where the seed is 0
+      outcomes     a row a sample: problem, verdict, answer; its text where the seed is 0. step: of the
+                   checkpoint that was evaluated, 0 for the cell's own model
       predictions  a row a recorded step and formula (prediction.py)
       tokens       a row a recorded token, where the seed is 0
+      interventions  a row a replaced token, of cells that a figure shows so
       records      manifest.json, train.done.json and eval.done.json of each seed, as text
 
 A cell is added when it is trained and scored, and never again: what is in the bundle is done. Of one that is
@@ -14,6 +16,7 @@ the same run as another (plan.signature), runs.csv says so in `same_as`, and it 
 """
 
 import fcntl
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +29,7 @@ import pyarrow.parquet as pq
 
 from entrobench.cells import CellId, read_cell
 from entrobench.configs import Configs
-from entrobench.evaluation.places import Place
+from entrobench.evaluation.places import Place, evaluated_steps
 from entrobench.evaluation.samples import stream_samples
 from entrobench.files import atomic_path, read_csv, read_json, read_parquet
 from entrobench.paths import repository_root
@@ -38,12 +41,15 @@ from entrobench.runs.finished import DONE_FILE
 LEFT_OUT = (
     "actor/loss", "actor/perf/", "actor/pg_", "critic/", "environment/", "global_seqlen/", "num_turns/",
     "perf/", "prompt_length/", "record/", "response/", "response_length/", "response_length_non_aborted/",
-    "timing_per_token_ms/", "training/", "token_stats/",
+    "timing_per_token_ms/", "token_stats/", "training/epoch", "training/filter_groups/",
+    "training/global_step", "training/num_turns/", "training/off_policy/",
 )  # fmt: skip
 KEY = ["paper", "experiment", "method", "seed"]
-TABLES = ("curves", "outcomes", "predictions", "tokens", "records")
+TABLES = ("curves", "outcomes", "predictions", "tokens", "interventions", "records")
 # Fields of a sample that stand in a row under their own names
-OF_SAMPLE = ("verdict", "second_verdict", "gold", "n_tokens", "finish_reason", "prompt_sha256")
+OF_SAMPLE = (
+    "verdict", "second_verdict", "gold", "n_tokens", "finish_reason", "prompt_sha256", "category", "goals",
+)  # fmt: skip
 RECORDS = ("manifest.json", DONE_FILE, "eval.done.json")
 # Of which recorded tokens and completions are kept
 WHOLE_SEED = 0
@@ -163,13 +169,19 @@ def _write(path: Path, frame: pd.DataFrame) -> None:
 
 def _tables_of(folder: Path) -> dict[str, pd.DataFrame]:
     cell = read_cell(folder / "cell.yaml")
-    texts = {name: folder / name for name in RECORDS}
+    of_steps = [Place(folder, step).done.relative_to(folder).as_posix() for step in evaluated_steps(folder)]
+    texts = {name: folder / name for name in (*RECORDS, *of_steps)}
     found = {
         "outcomes": _outcomes(folder, cell),
         "records": pd.DataFrame(
             [{name: path.read_text(encoding="utf-8") for name, path in texts.items() if path.exists()}]
         ),
     }
+    replaced = sorted((folder / "interventions").glob("*.parquet"))
+    if replaced and cell["seed"] == WHOLE_SEED:
+        found["interventions"] = pd.concat(
+            [read_parquet(path).assign(benchmark=path.stem) for path in replaced], ignore_index=True
+        )
     if not cell["trains"]:
         return found | {"runs": pd.DataFrame([{"cell": cell["cell"], "steps": 0, "seconds": 0.0}])}
     curve = read_parquet(folder / "metrics.parquet")
@@ -214,9 +226,11 @@ def processor() -> str:
 
 def _outcomes(folder: Path, cell: dict[str, Any]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
-    for benchmark in cell["evaluation"]:
+    places = [Place(folder), *(Place(folder, step) for step in evaluated_steps(folder))]
+    for place, benchmark in itertools.product(places, cell["evaluation"]):
         rows += [
             {
+                "step": place.step or 0,
                 "benchmark": benchmark,
                 "problem": sample.problem_id,
                 "sample": sample.sample,
@@ -225,7 +239,7 @@ def _outcomes(folder: Path, cell: dict[str, Any]) -> pd.DataFrame:
                 **{name: getattr(sample, name) for name in OF_SAMPLE},
                 "completion": sample.completion if cell["seed"] == WHOLE_SEED else None,
             }
-            for sample in stream_samples(Place(folder).samples(benchmark), benchmark)
+            for sample in stream_samples(place.samples(benchmark), benchmark)
         ]
     return pd.DataFrame(rows)
 

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from entrobench.cells import CellId, listed_cells, previous_cell, resolve, why_not
 from entrobench.configs import Configs, Strict, load_yaml, require_known
+from entrobench.report.artifacts import load_artifacts
 from entrobench.runs.identity import settings_of
 
 
@@ -54,10 +56,8 @@ def load_reference(configs: Configs) -> Reference:
 
 
 def cells_of(group: Group, reference: Reference, configs: Configs) -> Iterator[CellId]:
-    """The group's cells, all seeds of the first method first. Raises UnknownName.
-
-    Of a paper those that train from the base model, or are it: one that goes on from another cell would need
-    its checkpoint.
+    """The group's cells, all seeds of the first method first; of a paper those that can run at this scale,
+    and after all others those that go on from another. Raises UnknownName.
     """
     if group.experiment:
         for method in group.methods:
@@ -65,10 +65,21 @@ def cells_of(group: Group, reference: Reference, configs: Configs) -> Iterator[C
                 yield CellId.parse(f"{group.experiment}/{method}/seed{seed}", configs)
         return
     scale = configs.scale(reference.scale)
-    for cell in listed_cells(group.paper, configs):
-        can_run = not why_not(cell, scale, configs) and previous_cell(cell, configs) is None
-        if cell.seed in group.seeds and can_run:
-            yield cell
+    listed = [cell for cell in listed_cells(group.paper, configs) if cell.seed in group.seeds]
+    yield from sorted(
+        (cell for cell in listed if not why_not(cell, scale, configs)),
+        key=lambda cell: previous_cell(cell, configs) is not None,
+    )
+
+
+def shows_interventions(cell: CellId, configs: Configs) -> bool:
+    """Whether a figure of its paper shows replaced tokens of the cell's answers."""
+    figures = load_artifacts(cell.paper, configs).figures.values()
+    showing = [figure for figure in figures if figure.needs_interventions]
+    return any(
+        cell.method in figure.methods and cell.experiment in np.atleast_1d(figure.experiment)
+        for figure in showing
+    )
 
 
 def signature(cell: CellId, reference: Reference, configs: Configs) -> str:
@@ -79,7 +90,7 @@ def signature(cell: CellId, reference: Reference, configs: Configs) -> str:
     evaluation: dict[str, dict[str, Any]] = resolved["evaluation"]
     depends = {
         "training": settings_of(resolved) if resolved["trains"] else None,
-        "model": resolved["model"]["name"],
+        "model": [resolved["model"].get(key) for key in ("name", "trained_by", "starts_at")],
         "training set": [resolved["dataset"]["train_file"], resolved["dataset"]["prompt"]],
         "evaluation": {
             name: {key: value for key, value in entry.items() if key != "stands_for"}

@@ -100,8 +100,9 @@ def _render_group(group: Group, reference: Reference, bundle: Bundle, configs: C
     if group.baseline not in set(runs["method"]):
         return [*title, f"Not run: {len(wanted)} cells.", ""]
     curves = bundle.of("curves", group.experiment)
+    outcomes = bundle.of("outcomes", group.experiment)
     table = head_to_head.table(
-        bundle.of("outcomes", group.experiment),
+        outcomes[outcomes["step"] == 0],
         curves,
         runs,
         in_domain(wanted[0], reference.scale, configs),

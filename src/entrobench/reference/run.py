@@ -3,24 +3,40 @@
 import multiprocessing
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from entrobench.cells import CellId, resolve, write_cell
+from entrobench.cells import (
+    CellId,
+    evaluated_milestones,
+    model_of,
+    previous_cell,
+    resolve,
+    write_cell,
+)
 from entrobench.configs import Configs
 from entrobench.data.smoke import write_smoke_task
+from entrobench.data.smoke_shell import write_shell_task
 from entrobench.errors import EntrobenchError, TrainingFailed
-from entrobench.evaluation.places import Place
-from entrobench.evaluation.run import run_evaluation
+from entrobench.evaluation.best import choose_best
+from entrobench.evaluation.intervention import Settings
+from entrobench.evaluation.places import Place, evaluated_steps
+from entrobench.evaluation.run import run_evaluation, run_intervention
 from entrobench.evaluation.scores import score_cell
-from entrobench.models.tiny import NAME, Bounds, Pretraining, pretrain
+from entrobench.models import tiny, tiny_agent
+from entrobench.models.tiny import Bounds, Pretraining, pretrain
 from entrobench.paths import repository_root
 from entrobench.reference.bundle import Bundle, missing
-from entrobench.reference.plan import Group, Reference, cells_of, signature
+from entrobench.reference.plan import Group, Reference, cells_of, shows_interventions, signature
 from entrobench.training.launch import launch_sessions
 
 # Trained in one session, evaluated and added to the bundle before the next
 AT_ONCE = 4
+# The base models that cells start from at this scale
+PRETRAIN: dict[str, Callable[[Path], object]] = {
+    tiny.NAME: lambda folder: pretrain(folder, Pretraining(), Bounds()),
+    tiny_agent.NAME: lambda folder: pretrain(folder, tiny_agent.SETTINGS, Bounds(), tiny_agent.agent()),
+}
 # Seconds of a cell where the bundle has none of its method yet
 UNKNOWN_SECONDS = 240.0
 
@@ -50,17 +66,19 @@ def run_reference(
     Raises TrainingFailed, with all cells that failed, when the others are done; KeyboardInterrupt.
     """
     started = time.monotonic()
-    prepare(reference, bundle, work)
     wanted = [cell for group in groups for cell in cells_of(group, reference, configs)]
     left = without_same(missing(wanted, bundle), reference, configs, bundle)
+    prepare(left, reference, configs, bundle, work)
     print(
         f"reference: {len(left)} cells to run, about {expected_seconds(left, bundle) / 3600:.1f} h",
         flush=True,
     )
     failures: list[str] = []
-    while left and (hours is None or time.monotonic() - started < 3600 * hours):
-        part, left = left[:AT_ONCE], left[AT_ONCE:]
+    for part in in_parts(left, reference, configs, work):
+        if hours is not None and time.monotonic() - started > 3600 * hours:
+            break
         failures += _run_part(part, reference, configs, bundle, work)
+        left = [cell for cell in left if cell not in part]
         minutes = (time.monotonic() - started) / 60
         print(
             f"reference: {len(bundle.runs())} cells in the bundle, {len(left)} to run; {minutes:.0f} min so "
@@ -94,18 +112,46 @@ def without_same(
     return list(left.values())
 
 
-def prepare(reference: Reference, bundle: Bundle, work: Path) -> None:
-    """Make the task, and the base model: that of the bundle, so that all cells start from the same weights
-    whatever machine trains them; the first time it is pretrained, and becomes the bundle's.
+def in_parts(
+    cells: Sequence[CellId], reference: Reference, configs: Configs, work: Path
+) -> Iterator[list[CellId]]:
+    """AT_ONCE cells at a time. A cell that goes on from another one is in a later part than that one, which
+    is run again where its model is not in `work` any more.
+    """
+    waiting: list[CellId] = []
+    for cell in cells:
+        earlier = previous_cell(cell, configs)
+        if earlier is not None and earlier not in waiting:
+            start = Path(resolve(str(cell), reference.scale, configs, work)["model"]["path"])
+            if not start.exists():
+                waiting.append(earlier)
+        waiting.append(cell)
+    while waiting:
+        part: list[CellId] = []
+        for cell in waiting[:AT_ONCE]:
+            if previous_cell(cell, configs) in part:
+                break
+            part.append(cell)
+        waiting = waiting[len(part) :]
+        yield part
+
+
+def prepare(
+    cells: Sequence[CellId], reference: Reference, configs: Configs, bundle: Bundle, work: Path
+) -> None:
+    """Make the tasks, and the base models of `cells`: those of the bundle, so that all cells start from the
+    same weights whatever machine trains them; the first time one is pretrained, and becomes the bundle's.
     """
     root = work / reference.scale
     write_smoke_task(root, seed=0)
-    model, kept = root / "models" / NAME, bundle.folder / "model"
-    if not kept.exists():
-        pretrain(kept, Pretraining(), Bounds())
-    if not model.exists():
-        model.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(kept, model)
+    write_shell_task(root)
+    for name in sorted({model_of(cell, configs.scale(reference.scale), configs) for cell in cells}):
+        model, kept = root / "models" / name, bundle.folder / "models" / name
+        if not kept.exists():
+            PRETRAIN[name](kept)
+        if not model.exists():
+            model.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(kept, model)
 
 
 def _run_part(
@@ -114,11 +160,13 @@ def _run_part(
     """Train, evaluate, score and add; a line for each cell that failed."""
     to_train: list[Path] = []
     to_evaluate: list[Path] = []
+    cell_of: dict[Path, CellId] = {}
     for cell in cells:
         folder = work / reference.scale / str(cell)
         resolved = resolve(str(cell), reference.scale, configs, work)
         write_cell(resolved, folder / "cell.yaml", repository_root())
         (to_train if resolved["trains"] else to_evaluate).append(folder)
+        cell_of[folder] = cell
     failures: list[str] = []
     try:
         launch_sessions(to_train, work / reference.scale / "sessions")
@@ -128,28 +176,38 @@ def _run_part(
     evaluated = []
     for folder in to_evaluate:
         try:
-            evaluate_apart(folder)
+            _evaluate(folder, cell_of[folder], reference, configs)
             evaluated.append(folder)
         except EntrobenchError as error:
             failures.append(str(error))
     bundle.add(evaluated, configs)
     for folder in evaluated:
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        if not evaluated_steps(folder):  # another may go on from one of them
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return failures
 
 
-def evaluate_apart(folder: Path) -> None:
-    """Sample, grade and score a cell in a process of its own, since vLLM keeps what it has taken.
+def _evaluate(folder: Path, cell: CellId, reference: Reference, configs: Configs) -> None:
+    """Sample, grade and score the cell and its milestones, choose the best, replace tokens if a figure shows
+    it. Raises TrainingFailed, MissingInput or CorruptFile.
+    """
+    for step in evaluated_milestones(cell, configs.scale(reference.scale), configs):
+        _apart(run_evaluation, Place(folder, step))
+    _apart(run_evaluation, Place(folder))
+    score_cell(folder)
+    if configs.method(cell.method).trains:
+        choose_best(folder)
+    if shows_interventions(cell, configs):
+        _apart(run_intervention, Place(folder), None, Settings())
+
+
+def _apart(run: Callable[..., object], place: Place, *arguments: object) -> None:
+    """Run it in a process of its own, since vLLM keeps what it has taken.
 
     Raises TrainingFailed where the child fails; what it said stands above.
     """
-    child = multiprocessing.get_context("fork").Process(target=_evaluate, args=(folder,))
+    child = multiprocessing.get_context("fork").Process(target=run, args=(place, *arguments))
     child.start()
     child.join()
     if child.exitcode != 0:
-        raise TrainingFailed(f"{folder}: its evaluation ended with status {child.exitcode}")
-
-
-def _evaluate(folder: Path) -> None:
-    run_evaluation(Place(folder))
-    score_cell(folder)
+        raise TrainingFailed(f"{place.done.parent}: its evaluation ended with status {child.exitcode}")

@@ -1,10 +1,15 @@
 """Cells of the bundle as a results folder, so that the papers' reports can be made of them on any machine."""
 
+from collections.abc import Hashable
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from entrobench.cells import CellId, resolve, write_cell
 from entrobench.configs import Configs
 from entrobench.data.smoke import write_smoke_task
+from entrobench.data.smoke_shell import write_shell_task
 from entrobench.evaluation.places import Place
 from entrobench.evaluation.samples import Sample, write_samples
 from entrobench.evaluation.scores import score_cell
@@ -13,7 +18,7 @@ from entrobench.paths import repository_root
 from entrobench.reference.bundle import KEY, OF_SAMPLE, WHOLE_SEED, Bundle
 from entrobench.reference.plan import Reference
 
-UNPACKED = ("curves", "outcomes", "tokens", "records")
+UNPACKED = ("curves", "outcomes", "tokens", "interventions", "records")
 
 
 def unpack(bundle: Bundle, paper: str, reference: Reference, configs: Configs, results: Path) -> list[CellId]:
@@ -24,6 +29,7 @@ def unpack(bundle: Bundle, paper: str, reference: Reference, configs: Configs, r
     names = runs.loc[(runs["paper"] == paper) & (runs["seed"] == WHOLE_SEED), "cell"]
     cells = [CellId.parse(name, configs) for name in names]
     write_smoke_task(results / reference.scale, seed=0)
+    write_shell_task(results / reference.scale)
     for experiment in sorted({cell.experiment for cell in cells}):
         tables = {name: bundle.of(name, f"{paper}/{experiment}") for name in UNPACKED}
         for cell in (cell for cell in cells if cell.experiment == experiment):
@@ -34,25 +40,32 @@ def unpack(bundle: Bundle, paper: str, reference: Reference, configs: Configs, r
                 name: frame[(frame["method"] == cell.method) & (frame["seed"] == cell.seed)].drop(columns=KEY)
                 for name, frame in tables.items()
             }
-            for name, file in (("curves", "metrics"), ("tokens", "token_stats")):
-                if len(own[name]):
-                    write_parquet(folder / f"{file}.parquet", own[name].dropna(axis=1, how="all"))
+            for table, file in (("curves", "metrics"), ("tokens", "token_stats")):
+                if len(own[table]):
+                    write_parquet(folder / f"{file}.parquet", own[table].dropna(axis=1, how="all"))
+            if len(own["interventions"]):
+                for name, replaced in own["interventions"].groupby("benchmark"):
+                    write_parquet(folder / "interventions" / f"{name}.parquet", replaced)
             for record, text in own["records"].iloc[0].dropna().items():
                 write_atomic(folder / str(record), text)
-            for benchmark, rows in own["outcomes"].groupby("benchmark", observed=True):
-                samples = [
-                    Sample(
-                        benchmark=str(benchmark),
-                        problem_id=row["problem"],
-                        sample=row["sample"],
-                        completion=row["completion"],
-                        extracted=row["answer"] or None,
-                        **{name: row[name] for name in OF_SAMPLE},
-                    )
-                    for row in rows.to_dict("records")
-                ]
-                path = Place(folder).samples(str(benchmark))
+            for (_, benchmark), rows in own["outcomes"].groupby(["step", "benchmark"], observed=True):
+                path = Place(folder, int(rows["step"].iloc[0]) or None).samples(str(benchmark))
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_samples(path, samples)
+                write_samples(path, [_sample(row) for row in rows.to_dict("records")])
             score_cell(folder)
     return cells
+
+
+def _sample(row: dict[Hashable, Any]) -> Sample:
+    """A sample of a row of outcomes."""
+    known = {name: row[name] for name in OF_SAMPLE if not pd.isna(row[name])}
+    return Sample.model_validate(
+        {
+            "benchmark": row["benchmark"],
+            "problem_id": row["problem"],
+            "sample": row["sample"],
+            "completion": row["completion"],
+            "extracted": row["answer"] or None,
+            **known,
+        }
+    )
