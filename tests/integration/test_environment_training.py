@@ -1,20 +1,20 @@
-"""A cell whose tasks are done over several turns, on the real trainer and the real vLLM."""
+"""A cell whose tasks are done over several turns, on the real trainer and the real vLLM, from the base model
+of the reference run.
+"""
 
 import random
 
 import pandas as pd
 import pytest
-import torch
 from test_real_training import RUN_MARK, run_processes
 
 from entrobench.cells import resolve, write_cell
 from entrobench.configs import Configs
 from entrobench.data.smoke_shell import ENVIRONMENT, write_shell_task
 from entrobench.files import read_jsonl
-from entrobench.models.tiny import Pretraining, build_model, train
-from entrobench.models.tiny_agent import CONTEXT_LENGTH, PHRASES, draw_errand
-from entrobench.models.tokenizer import save_tokenizer
+from entrobench.models.tiny_agent import NAME
 from entrobench.paths import repository_root
+from entrobench.reference.bundle import default_folder
 from entrobench.training.launch import launch
 
 STEPS = 2
@@ -25,24 +25,13 @@ OVERRIDES = {
 }
 
 
-def make_agent(folder):
-    """A model that has seen enough errands to write code and to end its turns."""
-    torch.manual_seed(0)
-    tokenizer = save_tokenizer(folder, PHRASES, CONTEXT_LENGTH)
-    settings = Pretraining(steps=300, batch_size=32)
-    model = build_model(tokenizer, settings, CONTEXT_LENGTH)
-    train(model, tokenizer, settings, draw_errand, lambda text: None)
-    model.save_pretrained(folder)
-
-
 def test_a_cell_trains_over_several_turns(tmp_path, monkeypatch):
     monkeypatch.setenv(RUN_MARK, str(tmp_path))
     results = tmp_path / "results"
-    make_agent(tmp_path / "model")
     write_shell_task(results / "smoke")
     name = "repo/appworld-8b/loop/seed0"
     cell = resolve(name, "smoke", Configs(repository_root() / "configs"), results)
-    cell["model"]["path"] = str(tmp_path / "model")
+    cell["model"]["path"] = str(default_folder() / "models" / NAME)
     cell["verl"] |= OVERRIDES
     cell["recording"] = {"every": 1, "sequences": 6}
     folder = results / "smoke" / name

@@ -20,7 +20,11 @@ from torchdata.stateful_dataloader.sampler import RandomSampler
 from entrobench.algorithms.papo_polarity import PapoPolarity
 from entrobench.cells import read_cell, resolve
 from entrobench.configs import Configs
+from entrobench.cost.arithmetic import Architecture, checkpoint_bytes
+from entrobench.files import read_json, read_jsonl
 from entrobench.paths import repository_root
+from entrobench.runs.checkpoints import check_checkpoint, checkpoint_folders
+from entrobench.training.disk import folder_shapes, parameter_count
 
 CELL = "papo/7b-math/papo_polarity/seed0"
 TESTS = Path(__file__).parents[1]
@@ -81,6 +85,15 @@ def wait_for_steps(process: subprocess.Popen, run_dir: Path, number: int) -> Non
         time.sleep(0.1)
 
 
+def wait_for_life(process: subprocess.Popen, run_dir: Path, from_step: int) -> None:
+    """Until a life of the run has begun at that step; steps that the one before lost are gone then."""
+    deadline = time.time() + 100
+    while read_jsonl(run_dir / "lives.jsonl")[-1]["from_step"] != from_step:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.time() < deadline, f"no life from step {from_step} within 100 s"
+        time.sleep(0.1)
+
+
 def finish(process: subprocess.Popen, seconds: float) -> str:
     """Output of the process, which has to end by itself within `seconds`."""
     try:
@@ -104,38 +117,56 @@ def run_processes(run_dir: Path) -> list[str]:
     return found
 
 
-def test_killed_run_resumes_with_the_controller_of_an_uninterrupted_one(tmp_path):
-    run_dir = make_run(tmp_path, {"trainer.rollout_data_dir": str(tmp_path / "rollouts")})
-    make_training_set(tmp_path / "train.parquet", rows=64)  # a little less than what the steps generate
+def test_a_run_that_is_killed_and_then_stopped_ends_as_an_uninterrupted_one(tmp_path):
+    """Three lives: killed after a checkpoint, stopped by a signal in the middle of an interval, finished."""
+    settings = {"trainer.total_training_steps": 12, "trainer.save_freq": 4}
+    run_dir = make_run(tmp_path, settings | {"trainer.rollout_data_dir": str(tmp_path / "rollouts")})
+    make_training_set(tmp_path / "train.parquet", rows=64)  # less than what the steps generate
+    checkpoints = run_dir / "checkpoints"
     first = start(run_dir)
-    wait_for_steps(first, run_dir, 3)
-    metrics = run_dir / "metrics.jsonl"
+    wait_for_steps(first, run_dir, 5)
     assert len(run_processes(run_dir)) > 8, "they are found as long as they live"
     for process in [*psutil.Process(first.pid).children(recursive=True), psutil.Process(first.pid)]:
         with suppress(psutil.NoSuchProcess):  # Ray's processes end by themselves when one of theirs is gone
             process.kill()
     first.wait()
-
-    checkpoints = run_dir / "checkpoints"
-    step = int((checkpoints / "latest_checkpointed_iteration.txt").read_text())
-    assert 2 <= step < 6
-    saved = json.loads((checkpoints / f"global_step_{step}" / "controller.json").read_text())
-    entropies = [json.loads(line)["entropy"] for line in metrics.read_text().splitlines()[:step]]
+    assert int((checkpoints / "latest_checkpointed_iteration.txt").read_text()) == 4
+    saved = json.loads((checkpoints / "global_step_4" / "controller.json").read_text())
+    entropies = [row["entropy"] for row in read_jsonl(run_dir / "metrics.jsonl")[:4]]
     assert saved == controller_after(entropies), "the checkpoint holds the state of step 1 to its own step"
 
+    second = start(run_dir)
+    wait_for_life(second, run_dir, from_step=4)
+    wait_for_steps(second, run_dir, 5)
+    second.send_signal(signal.SIGUSR1)
+    output = finish(second, 120)
+    assert second.returncode == 75, output
+    rows = read_jsonl(run_dir / "metrics.jsonl")
+    step = len(rows)
+    assert 5 <= step < 8, "in the middle of an interval"
+    assert f"stopped by SIGUSR1 after step {step} of 12, with a checkpoint" in output
+    assert not (run_dir / "train.done.json").exists()
+    assert run_processes(run_dir) == []
+    assert list(checkpoint_folders(checkpoints)) == [4, step]
+    check_checkpoint(checkpoints / f"global_step_{step}", world_size=1, needs_controller=True)
+    assert_disk_estimate(tmp_path / "model", checkpoints / f"global_step_{step}")
+
     output = finish(start(run_dir), 400)
-    done = json.loads((run_dir / "train.done.json").read_text())
+    done = read_json(run_dir / "train.done.json")
     assert done["resumed_from"] == f"global_step_{step}", output
     curve = pd.read_parquet(run_dir / "metrics.parquet")
-    assert curve["step"].tolist() == [1, 2, 3, 4, 5, 6], "every step once, none lost, none twice"
-    assert curve["entropy"].tolist()[:step] == entropies, "steps before the checkpoint are kept as they were"
-    final = json.loads((checkpoints / "global_step_6" / "controller.json").read_text())
+    assert curve["step"].tolist() == list(range(1, 13)), "every step once, none lost, none twice"
+    assert curve["entropy"].tolist()[:4] == entropies, "steps before a checkpoint are kept as they were"
+    assert curve["entropy"].tolist()[:step] == [row["entropy"] for row in rows]
+    final = json.loads((checkpoints / "global_step_12" / "controller.json").read_text())
     assert final == controller_after(curve["entropy"].tolist()), "as if never interrupted, bit for bit"
-    assert final["step"] == 6
-    killed, finished = done["lives"]
-    assert (killed["exit"], finished["exit"]) == ("killed", "finished")
-    assert finished["from_step"] == step
-    assert 0 <= killed["to_step"] - step <= 2, "at most one checkpoint interval is lost"
+    assert final["step"] == 12
+    assert list(checkpoint_folders(checkpoints)) == [8, 12], "two are kept, whichever life made the others"
+    assert [life["exit"] for life in done["lives"]] == ["killed", "stopped by SIGUSR1", "finished"]
+    assert [life["from_step"] for life in done["lives"]] == [0, 4, step]
+    assert 4 <= done["lives"][0]["to_step"] < 8, "at most one checkpoint interval is lost"
+    assert [life["to_step"] for life in done["lives"][1:]] == [step, 12]
+    assert read_jsonl(run_dir / "lives.jsonl") == done["lives"]
 
     assert_prompts_in_data_order(tmp_path, curve, read_cell(run_dir / "cell.yaml")["verl"]["data.seed"])
 
@@ -153,11 +184,21 @@ def test_killed_run_resumes_with_the_controller_of_an_uninterrupted_one(tmp_path
     assert run_processes(run_dir) == []
 
 
+def assert_disk_estimate(model_folder: Path, checkpoint: Path) -> None:
+    """The estimate against a real checkpoint: 16 bytes a weight, and what does not grow with the model."""
+    found = sum(path.stat().st_size for path in checkpoint.rglob("*") if path.is_file())
+    parameters = parameter_count(folder_shapes(model_folder))
+    model = Architecture.of(read_json(model_folder / "config.json"), "the test's model")
+    assert model.parameters == parameters, "as the estimate before the launch counts them"
+    expected = checkpoint_bytes(parameters)
+    assert expected <= found <= expected + 200_000
+
+
 def assert_prompts_in_data_order(folder: Path, curve: pd.DataFrame, seed: int) -> None:
     """Each step trained on prompts of its own stretch of the data, in the order that the seed alone gives."""
     data = pd.read_parquet(folder / "train.parquet")["prompt"]
     sampler = RandomSampler(range(len(data)), generator=torch.Generator().manual_seed(seed))
-    rows = [row for _ in range(4) for row in sampler]
+    rows = [row for _ in range(12) for row in sampler]
     fetched = 0
     for step, generated, passes, kept in zip(
         curve["step"],
