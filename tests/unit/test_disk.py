@@ -1,4 +1,4 @@
-"""Disk that a run takes, from shapes alone; against a real checkpoint in integration/test_real_training.py."""
+"""Disk that a run takes, from shapes alone; a real checkpoint is in integration/test_real_training.py."""
 
 import json
 from types import SimpleNamespace

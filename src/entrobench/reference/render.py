@@ -24,7 +24,7 @@ from entrobench.reference.unpack import unpack
 from entrobench.report.build import build_report
 from entrobench.report.claims import answers
 from entrobench.report.claims import as_markdown as claims_as_markdown
-from entrobench.report.figure import COLOURS
+from entrobench.report.figure import COLOURS, draw_over_steps
 
 BEGIN, END = "<!-- reference run: begin -->", "<!-- reference run: end -->"
 COLOUR_OF = dict(zip(("papo", "exchange", "repo", "opefo"), COLOURS, strict=False))
@@ -228,7 +228,7 @@ def _colour(method: str, configs: Configs) -> str:
 
 
 def entropy_figure(table: pd.DataFrame, curves: pd.DataFrame, configs: Configs) -> Figure:
-    """Entropy over steps, mean and range over seeds: a few methods of one paper a panel."""
+    """Entropy over steps: a few methods of one paper a panel."""
     by_paper: dict[str, list[str]] = {}
     for method in table["method"]:
         by_paper.setdefault(configs.method(method).paper, []).append(method)
@@ -243,11 +243,10 @@ def entropy_figure(table: pd.DataFrame, curves: pd.DataFrame, configs: Configs) 
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for ax, (paper, names) in zip(axes, panels, strict=False):
         ax.set_title(paper, fontsize=9)
-        for name in names:
-            of_method = curves[curves["method"] == name].groupby("step")["entropy"]
-            mean, low, high = of_method.mean(), of_method.min(), of_method.max()
-            (line,) = ax.plot(mean.index, mean, linewidth=1.2, label=configs.method(name).title)
-            ax.fill_between(mean.index, low, high, alpha=0.15, color=line.get_color(), linewidth=0)
+        for name, colour in zip(names, COLOURS, strict=False):
+            seeds = [run for _, run in curves[curves["method"] == name].groupby("seed")]
+            draw_over_steps(ax, seeds, "entropy", colour)
+            ax.plot([], [], color=colour, label=configs.method(name).title)
         ax.legend(fontsize=6)
         ax.grid(alpha=0.25)
     for ax in axes[len(panels) :]:

@@ -101,7 +101,7 @@ def _curves(ax: Axes, panel: Panel, lines: Lines) -> None:
     for (_, runs), colour in zip(lines.items(), COLOURS, strict=False):
         curves = [run.curve for run in runs if run.curve is not None]
         for column, style in zip(panel.of, STYLES, strict=False):
-            _over_steps(ax, [curve for curve in curves if column in curve], column, colour, style)
+            draw_over_steps(ax, [curve for curve in curves if column in curve], column, colour, style)
         for warm_up in {curve[WARM_UP].iloc[0] for curve in curves if WARM_UP in curve}:
             ax.axvline(warm_up, color="0.6", linewidth=0.8, linestyle=":")
             where = (warm_up, 0.02)
@@ -117,11 +117,14 @@ def _scores(ax: Axes, panel: Panel, lines: Lines) -> None:
     for (_, runs), colour in zip(lines.items(), COLOURS, strict=False):
         found = [table for run in runs if (table := _checkpoints(run, panel.of)) is not None]
         means = [table.assign(score=100 * table[panel.of].mean(axis=1)) for table in found]
-        _over_steps(ax, means, "score", colour, "o-")
+        draw_over_steps(ax, means, "score", colour, "o-")
     _steps_and_names(ax, [f"score (%): {', '.join(panel.of)}"])
 
 
-def _over_steps(ax: Axes, frames: Sequence[pd.DataFrame], column: str, colour: str, style: str) -> None:
+def draw_over_steps(
+    ax: Axes, frames: Sequence[pd.DataFrame], column: str, colour: str, style: str = "-"
+) -> None:
+    """The mean of a column over runs at each step, and between their lowest and highest a band."""
     if not frames:
         return
     table = pd.concat([frame.set_index("step")[column] for frame in frames], axis=1).sort_index()
