@@ -20,7 +20,7 @@ from entrobench.evaluation.samples import Sample, read_samples, write_samples
 from entrobench.files import read_parquet, write_json, write_jsonl, write_parquet
 from entrobench.paths import repository_root
 from entrobench.reference import head_to_head
-from entrobench.reference.bundle import KEY, LEFT_OUT, Bundle, missing
+from entrobench.reference.bundle import KEY, LEFT_OUT, Bundle, default_folder, missing
 from entrobench.reference.check import check
 from entrobench.reference.envelopes import ALARMS, BLOCK, Envelopes, blocks_of, left_out, values_of
 from entrobench.reference.plan import Group, Reference, cells_of, load_reference, shows_interventions
@@ -108,6 +108,43 @@ def test_a_run_leaves_its_envelope_where_it_differs_and_says_at_which_steps():
     assert envelopes.departures("m3", collapsing[collapsing["step"] <= 40]) == [], (
         "not reached, not asked for"
     )
+
+
+def with_coefficient(curve, rng, sign):
+    """An omega_neg that answers to the entropy's change over four steps; its level says nothing."""
+    change = curve["entropy"].diff(4).fillna(0) + rng.normal(0, 0.01, len(curve))
+    return curve.assign(omega_neg=(1 + rng.normal(0, 0.05) + sign * change).where(curve["step"] > 10, 1.0))
+
+
+def test_a_coefficient_that_answers_to_the_entropy_the_wrong_way_leaves_the_envelope():
+    rng = np.random.default_rng(4)
+    curves = pd.concat(
+        with_coefficient(synthetic_curve(rng, 0.4), rng, 1).assign(method=f"m{number}", seed=seed)
+        for number in range(8)
+        for seed in range(3)
+    )
+    envelopes = Envelopes.of(curves)
+
+    def answers(sign):
+        curve = with_coefficient(synthetic_curve(rng, 0.4), rng, sign)
+        return [each for each in envelopes.departures("m1", curve) if each.metric.startswith("omega_neg ")]
+
+    assert answers(1) == []
+    found = answers(-1)
+    assert [(each.first_step, each.last_step) for each in found] == [(1, 32), (33, 64)]
+    assert all(each.value < 0 < each.low for each in found)
+
+
+@pytest.mark.parametrize(
+    ("run", "metric"),
+    [("learning_rate_x10", "entropy"), ("omega_flipped", "omega_neg against entropy")],
+)
+def test_real_runs_that_are_broken_leave_the_reference_s_envelopes(run, metric):
+    """PAPO with ten times the learning rate, and with omega_neg in the place of omega_pos."""
+    bundle = Bundle(default_folder())
+    envelopes = Envelopes.of(bundle.of("curves", "papo/7b-math-eight-updates"))
+    curve = pd.read_csv(bundle.folder / "checked" / f"{run}.csv")
+    assert metric in {each.metric for each in envelopes.departures("papo_polarity", curve)}
 
 
 def test_blocks_are_whole():

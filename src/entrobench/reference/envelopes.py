@@ -1,7 +1,9 @@
 """Envelopes: where a method's curve lies over seeds, and whether another run's lies there too.
 
-A curve is averaged over blocks of steps. Of each method, metric and block the envelope is the mean over the
-reference's seeds and
+A curve is averaged over blocks of steps. A controller's coefficient wanders, with the entropy of its own run,
+so that its mean says little; how it answers to the entropy says more, and has a value too: Spearman's
+correlation, over ANSWER_BLOCKS blocks, of the coefficient with the change of entropy over LAG steps. Of each
+method, metric and block the envelope is the mean over the reference's seeds and
 
     mean +- c s sqrt(1 + 1 / K)         K seeds
 
@@ -14,7 +16,7 @@ with k = ceil((1 - ALARMS) (N + 1)), or the largest. Then a run of the same kind
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -22,11 +24,14 @@ import numpy as np
 import pandas as pd
 
 # Metrics of a curve that an envelope has; of some methods
-METRICS = (
-    "entropy", "reward", "response_length", "grad_norm", "omega_pos", "omega_neg", "opefo/lambda",
-    "repo/zeta", "adapo/clip_ratio_high",
-)  # fmt: skip
+COEFFICIENTS = ("omega_neg", "opefo/lambda", "repo/zeta", "adapo/clip_ratio_high")
+METRICS = ("entropy", "reward", "response_length", "grad_norm", *COEFFICIENTS)
+# Steps
 BLOCK = 8
+# What the answer of a coefficient to the entropy is called, and how it is taken
+ANSWER = " against entropy"
+ANSWER_BLOCKS = 4
+LAG = 4
 PRIOR = 4.0
 # Share of runs of the same method and settings that are said to leave their envelope
 ALARMS = 0.05
@@ -53,14 +58,32 @@ class Departure:
         )
 
 
+def steps_of(metric: str) -> int:
+    """Steps of a block of this metric."""
+    return ANSWER_BLOCKS * BLOCK if metric.endswith(ANSWER) else BLOCK
+
+
 def blocks_of(curve: pd.DataFrame) -> Values:
-    """Mean of each metric in each whole block of BLOCK steps, by (metric, block from 0)."""
+    """Mean of each metric, and answer of each coefficient, in each of its whole blocks: by (metric, block
+    from 0).
+    """
     there = [metric for metric in METRICS if metric in curve and curve[metric].notna().any()]
     block = (curve["step"] - 1) // BLOCK
     means = curve[there].groupby(block).mean()[block.value_counts().sort_index() == BLOCK]
-    values = cast(Values, means.T.stack())
+    values = cast(Values, pd.concat([means.T.stack(), _answers(curve, there)]))
     values.index.names = ["metric", "block"]
     return values
+
+
+def _answers(curve: pd.DataFrame, metrics: Sequence[str]) -> Values:
+    change = curve["entropy"].diff(LAG) if "entropy" in curve else pd.Series(index=curve.index, dtype=float)
+    block = (curve["step"] - 1) // (ANSWER_BLOCKS * BLOCK)
+    found = {}
+    for name in COEFFICIENTS:
+        for number, steps in curve.groupby(block).groups.items() if name in metrics else ():
+            if len(steps) == ANSWER_BLOCKS * BLOCK and curve.loc[steps, name].nunique() > 1:
+                found[name + ANSWER, number] = curve.loc[steps, name].corr(change[steps], method="spearman")
+    return pd.Series(found, index=pd.MultiIndex.from_tuples(found, names=["metric", "block"]), dtype=float)
 
 
 def values_of(curves: pd.DataFrame) -> pd.DataFrame:
@@ -111,8 +134,8 @@ class Envelopes:
         return [
             Departure(
                 str(metric),
-                BLOCK * int(block) + 1,
-                BLOCK * (int(block) + 1),
+                steps_of(metric) * int(block) + 1,
+                steps_of(metric) * (int(block) + 1),
                 float(values[metric, block]),
                 float(band.loc[(metric, block), "low"]),
                 float(band.loc[(metric, block), "high"]),
