@@ -1,18 +1,29 @@
 """The tiny base model's files, and the checks that every model passes before it is used."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 from support import make_model, make_tokenizer
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, Qwen2ForCausalLM
 
 from entrobench.data import smoke
 from entrobench.errors import ConfigError, CorruptFile, MissingInput, PinMismatch
 from entrobench.files import sha256_file, sha256_text, write_json
 from entrobench.models import check, smollm2
 from entrobench.models.check import check_model, check_vocabulary, weights_sha256
-from entrobench.models.tiny import Bounds, OutOfBounds, Pretraining, pretrain
+from entrobench.models.tiny import (
+    NAME,
+    Bounds,
+    OutOfBounds,
+    Pretraining,
+    arithmetic,
+    check_bounds,
+    copy_kept,
+    pretrain,
+)
 from entrobench.models.tokenizer import save_tokenizer
+from entrobench.reference.bundle import default_folder
 
 pytestmark = pytest.mark.slow
 
@@ -38,6 +49,24 @@ def test_a_model_outside_its_bounds_is_not_written(tmp_path):
     with pytest.raises(OutOfBounds, match=r"in-domain mean@8 is .*, expected 0\.9"):
         pretrain(tmp_path / "m", SHORT, Bounds(min_accuracy=0.9, max_accuracy=1, min_entropy=0))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_kept_model_is_copied_where_it_was_pretrained_with_the_same_settings(tiny, tmp_path):
+    assert copy_kept(tiny, tmp_path / "m", SHORT)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "m").iterdir()} == {
+        path.name: path.read_bytes() for path in tiny.iterdir()
+    }
+    assert not copy_kept(tiny, tmp_path / "other", Pretraining())
+    assert not copy_kept(tmp_path / "nothing", tmp_path / "other", SHORT)
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_reference_s_base_model_is_within_its_bounds_on_today_s_task():
+    folder = default_folder() / "models" / NAME
+    assert json.loads((folder / "model.json").read_text())["pretraining"] == asdict(Pretraining())
+    model = Qwen2ForCausalLM.from_pretrained(folder)
+    found = arithmetic().measure(model, AutoTokenizer.from_pretrained(folder))
+    check_bounds(NAME, found["arithmetic"], Bounds())
 
 
 def test_the_same_seed_gives_the_same_weights(tiny, tmp_path):

@@ -1,5 +1,9 @@
+# Base models that are pretrained once, for all machines
+KEPT_MODELS = Path("results/reference/smoke/models")
+
+
 rule smoke_tiny:
-    """The tiny base model, pretrained on noisy demonstrations; fails outside its bounds of accuracy and entropy."""
+    """The tiny base model: the reference run's, or pretrained on noisy demonstrations where that is another one's."""
     input:
         "src/entrobench/models/tiny.py",
         "src/entrobench/data/demonstrations.py",
@@ -17,10 +21,11 @@ rule smoke_tiny:
         **LOOKUPS.small_job(2000),
     params:
         folder=str(RESULTS / "{scale}/models/smoke_tiny"),
+        kept=str(KEPT_MODELS / "smoke_tiny"),
     message:
-        "Pretraining the tiny base model"
+        "Making the tiny base model"
     shell:
-        "entrobench pretrain-model {params.folder} 2>&1 | tee {log}"
+        "entrobench pretrain-model {params.folder} --kept {params.kept} 2>&1 | tee {log}"
 
 
 rule smoke_agent:
@@ -43,10 +48,11 @@ rule smoke_agent:
         **LOOKUPS.small_job(3000),
     params:
         folder=str(RESULTS / "{scale}/models/smoke_agent"),
+        kept=str(KEPT_MODELS / "smoke_agent"),
     message:
-        "Pretraining the tiny base model for environments"
+        "Making the tiny base model for environments"
     shell:
-        "entrobench pretrain-model {params.folder} --agent 2>&1 | tee {log}"
+        "entrobench pretrain-model {params.folder} --kept {params.kept} --agent 2>&1 | tee {log}"
 
 
 rule smollm2_135m:

@@ -51,16 +51,23 @@ def pretrain_model(
     agent: Annotated[
         bool, typer.Option("--agent", help="The one that does errands over several turns, too.")
     ] = False,
+    kept: Annotated[
+        Path | None, typer.Option(help="A model to copy instead, if it was pretrained with these settings.")
+    ] = None,
 ) -> None:
     """Pretrain a tiny base model of the smoke scale; fails outside its bounds of accuracy and entropy."""
     import torch
 
     from entrobench.models import tiny_agent
-    from entrobench.models.tiny import Bounds, Pretraining, arithmetic, pretrain
+    from entrobench.models.tiny import Bounds, Pretraining, arithmetic, copy_kept, pretrain
 
     torch.set_num_threads(threads)
     given = {"min_accuracy": min_accuracy, "max_accuracy": max_accuracy, "min_entropy": min_entropy}
     bounds = Bounds(**{name: value for name, value in given.items() if value is not None})
     sizes = {name: value for name, value in (("steps", steps), ("seed", seed)) if value is not None}
     settings = tiny_agent.SETTINGS if agent else Pretraining()
-    pretrain(folder, replace(settings, **sizes), bounds, tiny_agent.agent() if agent else arithmetic())
+    settings = replace(settings, **sizes)
+    if kept is not None and copy_kept(kept, folder, settings):
+        print(f"{folder}: {kept}, which was pretrained with these settings")
+        return
+    pretrain(folder, settings, bounds, tiny_agent.agent() if agent else arithmetic())

@@ -31,7 +31,7 @@ from entrobench.data.smoke import (
     smoke_splits,
 )
 from entrobench.errors import EntrobenchError
-from entrobench.files import sha256_file, write_json
+from entrobench.files import read_json, sha256_file, write_json
 from entrobench.models.tokenizer import CONTEXT_LENGTH, save_tokenizer
 
 NAME = "smoke_tiny"
@@ -298,6 +298,22 @@ def check_bounds(name: str, measured: Measurement, bounds: Bounds) -> None:
             "  Too few steps make a weak model, other demonstrations a more certain one: see --steps, or "
             "set the bounds by --min-accuracy, --max-accuracy, --min-entropy."
         )
+
+
+def copy_kept(kept: Path, folder: Path, settings: Pretraining) -> bool:
+    """Copy a model that was pretrained with these settings, so that runs on all machines start from the same
+    weights; False where `kept` holds none.
+    """
+    marker = kept / "model.json"
+    if not marker.exists() or read_json(marker)["pretraining"] != asdict(settings):
+        return False
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
+        staged = Path(scratch) / folder.name
+        shutil.copytree(kept, staged)
+        shutil.rmtree(folder, ignore_errors=True)
+        staged.rename(folder)
+    return True
 
 
 def pretrain(folder: Path, settings: Pretraining, bounds: Bounds, kind: Kind | None = None) -> Measurement:
