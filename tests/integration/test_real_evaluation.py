@@ -13,32 +13,32 @@ from support import make_model
 from entrobench.evaluation.samples import read_samples
 from entrobench.files import write_jsonl
 
-CELL = "papo/7b-math/base/seed3"
+CELL, ANOTHER = "papo/7b-math/base/seed3", "papo/7b-math/base/seed4"
 PROMPT = {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "{{text}}"}]}
 
 
-def make_cell(results: Path) -> Path:
+def make_cell(results: Path, name: str) -> Path:
     """A cell with a random model and two benchmarks; the second has prompts of two lengths."""
-    folder = results / "smoke" / CELL
+    folder = results / "smoke" / name
     make_model(folder / "model")
     evaluation = {}
-    for name, count in (("smoke_short", 5), ("smoke_mixed", 4)):
+    for benchmark, count in (("smoke_short", 5), ("smoke_mixed", 4)):
         problems = [
             {
-                "id": f"{name}-{i}",
-                "benchmark": name,
+                "id": f"{benchmark}-{i}",
+                "benchmark": benchmark,
                 "problem": "1" * (1 + i % 2),
-                "extra": {"text": f"{name} {'1 + ' * (i % 2)}{i}"},
+                "extra": {"text": f"{benchmark} {'1 + ' * (i % 2)}{i}"},
                 "gold": str(i),
             }
             for i in range(count)
         ]
-        write_jsonl(folder / f"{name}.jsonl", problems)
-        evaluation[name] = {
-            "file": str(folder / f"{name}.jsonl"), "n_samples": 4, "temperature": 0.9, "top_p": 0.95,
+        write_jsonl(folder / f"{benchmark}.jsonl", problems)
+        evaluation[benchmark] = {
+            "file": str(folder / f"{benchmark}.jsonl"), "n_samples": 4, "temperature": 0.9, "top_p": 0.95,
             "max_tokens": 12, "seed": 3, "max_model_len": 96, "prompt": PROMPT,
         }  # fmt: skip
-    cell = {"cell": CELL, "scale": "smoke", "trains": False, "device": "cpu", "verl": {}}
+    cell = {"cell": name, "scale": "smoke", "trains": False, "device": "cpu", "verl": {}}
     cell |= {
         "seed": 3,
         "model": {"name": "random", "path": str(folder / "model"), "evaluation_gpus": 0},
@@ -50,9 +50,9 @@ def make_cell(results: Path) -> Path:
     return folder
 
 
-def evaluate(folder: Path, backend: str) -> str:
+def evaluate(results: Path, backend: str, *cells: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "entrobench.cli", "evaluate", CELL, "--results", str(folder.parents[4])],
+        [sys.executable, "-m", "entrobench.cli", "evaluate", *cells, "--results", str(results)],
         env=os.environ | {"ENTROBENCH_BACKEND": backend},
         capture_output=True,
         text=True,
@@ -64,8 +64,8 @@ def evaluate(folder: Path, backend: str) -> str:
 
 @pytest.mark.parametrize("backend", ["vllm", "transformers"])
 def test_samples_are_written_kept_distinct_and_repeatable(tmp_path, backend):
-    folder = make_cell(tmp_path)
-    evaluate(folder, backend)
+    folder, another = make_cell(tmp_path, CELL), make_cell(tmp_path, ANOTHER)
+    evaluate(tmp_path, backend, CELL)
     done = json.loads((folder / "eval.done.json").read_text())
     assert {
         name: done["benchmarks"][name]["engine"]["backend"] for name in ("smoke_short", "smoke_mixed")
@@ -84,9 +84,24 @@ def test_samples_are_written_kept_distinct_and_repeatable(tmp_path, backend):
         assert {s.finish_reason for s in samples} <= {"stop", "length"}
         assert all(s.verdict in ("correct", "incorrect") for s in samples)
 
-    # One benchmark is lost: only that one is made again, and comes out equal
+    # One benchmark is lost: only that one is made again, and comes out equal; as does another cell of the
+    # same model, in a fork of its own
     (folder / "eval" / "smoke_mixed" / "samples.jsonl").unlink()
-    output = evaluate(folder, backend)
-    assert "sampling smoke_mixed: chunk 1 of 1" in output
-    assert "sampling smoke_short" not in output
+    output = evaluate(tmp_path, backend, CELL, ANOTHER)
+    assert output.count("sampling smoke_mixed: chunk 1 of 1") == 2
+    assert output.count("sampling smoke_short") == 1, "the other cell's"
     assert read_samples(folder / "eval" / "smoke_mixed" / "samples.jsonl") == first["smoke_mixed"]
+    for name, samples in first.items():
+        assert read_samples(another / "eval" / name / "samples.jsonl") == samples
+    assert (another / "eval.done.json").exists()
+
+
+def test_a_cell_that_cannot_be_evaluated_costs_the_others_nothing(tmp_path):
+    folder = make_cell(tmp_path, CELL)
+    another = make_cell(tmp_path, ANOTHER)
+    (folder / "smoke_short.jsonl").write_text("not JSON")
+    with pytest.raises(
+        AssertionError, match=f"EvaluationFailed: .*{CELL}: its evaluation ended with status 1"
+    ):
+        evaluate(tmp_path, "transformers", CELL, ANOTHER)
+    assert (another / "eval.done.json").exists()

@@ -26,6 +26,9 @@ echo "         ... training ${cells[*]}"
 before=$SECONDS
 logged entrobench train --scale smoke "${cells[@]}"
 echo "         trained in $((SECONDS - before)) s"
+before=$SECONDS
+logged entrobench evaluate --scale smoke papo/7b-math/base/seed0 "${cells[@]}"
+echo "         evaluated in $((SECONDS - before)) s"
 snakemake_
 printf '\n%s\n' "$(cat $results/papo/table1.md)"
 printf '\n%-10s%s\n' "Table 1:" "$results/papo/table1.md (.tex, .csv); Table 2 beside it" \

@@ -106,9 +106,9 @@ def watch(
 
 
 def evaluate(
-    cell: Annotated[
-        str | None,
-        typer.Argument(help="<paper>/<experiment>/<method>/seed<k>, or none with --model and --out."),
+    cells: Annotated[
+        list[str] | None,
+        typer.Argument(help="<paper>/<experiment>/<method>/seed<k> ..., or none with --model and --out."),
     ] = None,
     scale: Scale = "smoke",
     results: Results = Path("results"),
@@ -134,14 +134,21 @@ def evaluate(
     step: Checkpoint = None,
     allow_dirty: AllowDirty = False,
 ) -> None:
-    """Sample and grade every benchmark of a cell, or of any model; keeps what stands there already."""
+    """Sample and grade every benchmark of a cell, or of any model; keeps what stands there already. Several
+    cells: one after the other, with one start of Python.
+    """
     from entrobench.evaluation.places import Place
-    from entrobench.evaluation.run import run_evaluation
+    from entrobench.evaluation.run import run_evaluation, run_evaluations
 
     _require_one_model(step, model)
-    if cell is not None:
-        place = Place(_folder_to_run(cell, scale, results, allow_dirty), step)
-        run_evaluation(place, Path(model) if model else None, chat_template)
+    if cells:
+        places = [Place(_folder_to_run(cell, scale, results, allow_dirty), step) for cell in cells]
+        if len(places) == 1:
+            run_evaluation(places[0], Path(model) if model else None, chat_template)
+            return
+        if model is not None:
+            raise typer.BadParameter("expected one CELL beside --model")
+        run_evaluations(places, chat_template)
         return
     if model is None or out is None or not benchmarks:
         raise typer.BadParameter("expected a CELL, or --model, --benchmarks and --out")

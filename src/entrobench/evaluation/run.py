@@ -1,10 +1,11 @@
 """Evaluation as processes: one that samples on each group of GPUs, then grading; lives and manifest."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -12,9 +13,9 @@ from typing import Any
 
 from entrobench.cells import read_cell
 from entrobench.configs import require_known
-from entrobench.errors import ConfigError, MissingInput, Unfinished
+from entrobench.errors import ConfigError, EntrobenchError, MissingInput, Unfinished
 from entrobench.evaluation.cell import Prepared, Shard, grade_cell, prepare, sample_cell
-from entrobench.evaluation.engine import SamplerFailed
+from entrobench.evaluation.engine import SamplerFailed, import_engine
 from entrobench.evaluation.intervention import Settings, run_interventions
 from entrobench.evaluation.places import Place
 from entrobench.evaluation.standalone import NO_CELL
@@ -28,18 +29,49 @@ from entrobench.runs.checkpoints import checkpoint_folders, latest_step, steps_w
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
+class EvaluationFailed(EntrobenchError, RuntimeError):
+    """A process that evaluates has failed."""
+
+
 def run_evaluation(place: Place, model: Path | None = None, chat_template: Path | None = None) -> None:
-    """Sample and grade the cell of `place`, by default its own model or checkpoint; leaves eval.done.json
-    and, of its own model, manifest.json.
+    """Sample and grade the cell of `place`, by default its own model or checkpoint; leaves what run_sampling
+    and run_grading leave.
 
     Raises as prepared_cell, sample_cell and grade_cell.
     """
     with evaluation_life(place.done.parent):
         cell, prepared = prepared_cell(place, model, chat_template)
-        _sample(prepared, Shard(), model, chat_template)
+        made = _sample(prepared, Shard(), model, chat_template)
+        write_json(sampled_file(place, Shard()), {"chunks": made, "not_run": prepared.plan.not_run})
         grade_cell(prepared, cell)
     if cell["cell"] != NO_CELL:
         _write_manifest(place)
+
+
+def run_apart(run: Callable[..., object], place: Place, *arguments: object) -> None:
+    """Call run(place, *arguments) in a fork of this process, which has imported what it needs: an engine
+    keeps what it has taken until its process ends.
+
+    Raises EvaluationFailed where it fails; what it said stands above.
+    """
+    import_engine(read_cell(place.folder / "cell.yaml")["device"])
+    child = multiprocessing.get_context("fork").Process(target=run, args=(place, *arguments))
+    child.start()
+    child.join()
+    if child.exitcode != 0:
+        raise EvaluationFailed(f"{place.done.parent}: its evaluation ended with status {child.exitcode}")
+
+
+def run_evaluations(places: Sequence[Place], chat_template: Path | None = None) -> None:
+    """run_evaluation of each, apart. Raises EvaluationFailed, with all that failed, after the others."""
+    failures = []
+    for place in places:
+        try:
+            run_apart(run_evaluation, place, None, chat_template)
+        except EvaluationFailed as error:
+            failures.append(str(error))
+    if failures:
+        raise EvaluationFailed("\n  ".join(failures))
 
 
 def run_sampling(

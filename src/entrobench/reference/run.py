@@ -1,6 +1,5 @@
 """Runs what is missing of the reference run: trains in sessions, evaluates, scores, adds to the bundle."""
 
-import multiprocessing
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,7 @@ from entrobench.errors import EntrobenchError, TrainingFailed
 from entrobench.evaluation.best import choose_best
 from entrobench.evaluation.intervention import Settings
 from entrobench.evaluation.places import Place, evaluated_steps
-from entrobench.evaluation.run import run_evaluation, run_intervention
+from entrobench.evaluation.run import run_apart, run_evaluation, run_intervention
 from entrobench.evaluation.scores import score_cell
 from entrobench.models import tiny, tiny_agent
 from entrobench.models.tiny import Bounds, Pretraining, pretrain
@@ -189,25 +188,13 @@ def _run_part(
 
 def _evaluate(folder: Path, cell: CellId, reference: Reference, configs: Configs) -> None:
     """Sample, grade and score the cell and its milestones, choose the best, replace tokens if a figure shows
-    it. Raises TrainingFailed, MissingInput or CorruptFile.
+    it. Raises EvaluationFailed, MissingInput or CorruptFile.
     """
     for step in evaluated_milestones(cell, configs.scale(reference.scale), configs):
-        _apart(run_evaluation, Place(folder, step))
-    _apart(run_evaluation, Place(folder))
+        run_apart(run_evaluation, Place(folder, step))
+    run_apart(run_evaluation, Place(folder))
     score_cell(folder)
     if configs.method(cell.method).trains:
         choose_best(folder)
     if shows_interventions(cell, configs):
-        _apart(run_intervention, Place(folder), None, Settings())
-
-
-def _apart(run: Callable[..., object], place: Place, *arguments: object) -> None:
-    """Run it in a process of its own, since vLLM keeps what it has taken.
-
-    Raises TrainingFailed where the child fails; what it said stands above.
-    """
-    child = multiprocessing.get_context("fork").Process(target=run, args=(place, *arguments))
-    child.start()
-    child.join()
-    if child.exitcode != 0:
-        raise TrainingFailed(f"{place.done.parent}: its evaluation ended with status {child.exitcode}")
+        run_apart(run_intervention, Place(folder), None, Settings())
