@@ -100,7 +100,8 @@ def test_sampling_and_grading_apart_make_the_same_and_the_cells_own_stays_where_
     assert asked(cell_folder, "evaluate", "--step", 2) == 0
     assert (cell_folder / "eval/step2/smoke_b/samples.jsonl").read_text() == apart
     assert asked(cell_folder, "evaluate") == 0
-    assert sorted(path.name for path in (cell_folder / "eval").iterdir()) == ["smoke_b", "step2"]
+    own = sorted(path.name for path in (cell_folder / "eval").iterdir())
+    assert own == ["sampled.1of1.json", "smoke_b", "step2"]
     assert (cell_folder / "eval.done.json").exists()
     assert (cell_folder / MANIFEST).exists()
     assert evaluated_steps(cell_folder) == [2]
