@@ -135,16 +135,17 @@ def test_a_coefficient_that_answers_to_the_entropy_the_wrong_way_leaves_the_enve
     assert all(each.value < 0 < each.low for each in found)
 
 
-@pytest.mark.parametrize(
-    ("run", "metric"),
-    [("learning_rate_x10", "entropy"), ("omega_flipped", "omega_neg against entropy")],
-)
-def test_real_runs_that_are_broken_leave_the_reference_s_envelopes(run, metric):
-    """PAPO with ten times the learning rate, and with omega_neg in the place of omega_pos."""
+def real_departures(run):
+    """Of a run of PAPO in the bundle's `checked`, which no envelope has seen."""
     bundle = Bundle(default_folder())
     envelopes = Envelopes.of(bundle.of("curves", "papo/7b-math-eight-updates"))
-    curve = pd.read_csv(bundle.folder / "checked" / f"{run}.csv")
-    assert metric in {each.metric for each in envelopes.departures("papo_polarity", curve)}
+    return envelopes.departures("papo_polarity", pd.read_csv(bundle.folder / "checked" / f"{run}.csv"))
+
+
+def test_a_real_run_of_a_fresh_seed_is_inside_and_broken_ones_are_not():
+    assert real_departures("fresh_seed") == []
+    assert real_departures("learning_rate_x10")[0].metric == "entropy"
+    assert "omega_neg against entropy" in {each.metric for each in real_departures("omega_flipped")}
 
 
 def test_blocks_are_whole():
