@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shutil
 import tempfile
 import tokenize
 import zlib
@@ -23,6 +24,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 GZIP_MARK = b"\x1f\x8b"
+
+
+@contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+    """Yield a path beside `folder` for a new folder; on success it replaces `folder`, else it is removed."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
+        staged = Path(scratch) / folder.name
+        yield staged
+        shutil.rmtree(folder, ignore_errors=True)
+        staged.rename(folder)
 
 
 @contextmanager

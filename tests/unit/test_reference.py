@@ -284,10 +284,9 @@ def test_what_figures_and_claims_show_of_a_curve_is_kept():
     assert len(CONFIGS.papers()) == 4
     for paper in CONFIGS.papers():
         panels = [
-            panel for figure in load_artifacts(paper, CONFIGS).figures.values() for panel in figure.panels
+            panel for figure in load_artifacts(paper, CONFIGS).figures.values() for panel in figure.drawn
         ]
-        shown = [panel for panel in panels if isinstance(panel, str)]
-        shown += [name for panel in panels if isinstance(panel, list) for name in panel]
+        shown = [name for panel in panels if panel.kind == "curves" for name in panel.of]
         claims = load_claims(paper, CONFIGS).values()
         shown += [name for claim in claims for name in (claim.curve, claim.than) if name]
         assert "entropy" in shown

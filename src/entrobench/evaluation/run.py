@@ -41,8 +41,7 @@ def run_evaluation(place: Place, model: Path | None = None, chat_template: Path 
     """
     with evaluation_life(place.done.parent):
         cell, prepared = prepared_cell(place, model, chat_template)
-        made = _sample(prepared, Shard(), model, chat_template)
-        write_json(sampled_file(place, Shard()), {"chunks": made, "not_run": prepared.plan.not_run})
+        _sample(prepared, Shard(), model, chat_template)
         grade_cell(prepared, cell)
     if cell["cell"] != NO_CELL:
         _write_manifest(place)
@@ -80,8 +79,7 @@ def run_sampling(
     """Sample the chunks of `shard`; leaves sampled.<i>of<n>.json. Raises as prepared_cell and sample_cell."""
     with evaluation_life(place.done.parent):
         _, prepared = prepared_cell(place, model, chat_template)
-        made = _sample(prepared, shard, model, chat_template)
-    write_json(sampled_file(place, shard), {"chunks": made, "not_run": prepared.plan.not_run})
+        _sample(prepared, shard, model, chat_template)
 
 
 def run_intervention(place: Place, benchmark: str | None, settings: Settings) -> str:
@@ -180,21 +178,24 @@ def checkpoint_model(cell: dict[str, Any], folder: Path, step: int) -> Path:
     )
 
 
-def _sample(prepared: Prepared, shard: Shard, model: Path | None, chat_template: Path | None) -> int:
-    """Sample a shard here, or in a process for each group of GPUs where there are several."""
+def _sample(prepared: Prepared, shard: Shard, model: Path | None, chat_template: Path | None) -> None:
+    """Sample a shard here, or in a process for each group of GPUs where there are several; leaves its
+    sampled_file.
+    """
     groups = gpu_groups(prepared.engine.gpus, visible_gpus())
+    place, made = prepared.place, 0
     if len(groups) < 2:
         with noted_signals() as requests:
-            return sample_cell(prepared, shard, is_asked_to_stop=lambda: bool(requests))
-    place = prepared.place
-    command = [sys.executable, "-m", "entrobench.evaluation.worker", str(place.folder)]
-    options = [str(model or ""), str(chat_template or ""), str(place.step or "")]
-    commands = [
-        [*command, f"{(shard.number - 1) * len(groups) + number}/{shard.of * len(groups)}", *options]
-        for number in range(1, len(groups) + 1)
-    ]
-    run_beside(commands, [{"CUDA_VISIBLE_DEVICES": ",".join(group)} for group in groups])
-    return 0
+            made = sample_cell(prepared, shard, is_asked_to_stop=lambda: bool(requests))
+    else:
+        command = [sys.executable, "-m", "entrobench.evaluation.worker", str(place.folder)]
+        options = [str(model or ""), str(chat_template or ""), str(place.step or "")]
+        commands = [
+            [*command, f"{(shard.number - 1) * len(groups) + number}/{shard.of * len(groups)}", *options]
+            for number in range(1, len(groups) + 1)
+        ]
+        run_beside(commands, [{"CUDA_VISIBLE_DEVICES": ",".join(group)} for group in groups])
+    write_json(sampled_file(place, shard), {"chunks": made, "not_run": prepared.plan.not_run})
 
 
 def visible_gpus() -> list[str]:

@@ -4,13 +4,11 @@ The weights in the package are quantised to 4 bits; dequantised they are near th
 them.
 """
 
-import shutil
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
 from entrobench.errors import ConfigError, MissingInput
-from entrobench.files import sha256_file, write_json
+from entrobench.files import replaced_folder, sha256_file, write_json
 from entrobench.models.check import check_vocabulary
 
 NAME = "smollm2_135m"
@@ -40,9 +38,7 @@ def convert(gguf: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
-        staged = Path(scratch) / folder.name
+    with replaced_folder(folder) as staged:
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         if tokenizer.chat_template is None:
             raise ConfigError(f"{gguf} holds no chat template")
@@ -63,5 +59,3 @@ def convert(gguf: Path, folder: Path) -> None:
                 "sha256": sha256_file(staged / "model.safetensors"),
             },
         )
-        shutil.rmtree(folder, ignore_errors=True)
-        staged.rename(folder)

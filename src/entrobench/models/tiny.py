@@ -8,7 +8,6 @@ sampling, and a model outside the bounds is not written.
 import math
 import random
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -31,7 +30,7 @@ from entrobench.data.smoke import (
     smoke_splits,
 )
 from entrobench.errors import EntrobenchError
-from entrobench.files import read_json, sha256_file, write_json
+from entrobench.files import read_json, replaced_folder, sha256_file, write_json
 from entrobench.models.tokenizer import CONTEXT_LENGTH, save_tokenizer
 
 NAME = "smoke_tiny"
@@ -307,12 +306,8 @@ def copy_kept(kept: Path, folder: Path, settings: Pretraining) -> bool:
     marker = kept / "model.json"
     if not marker.exists() or read_json(marker)["pretraining"] != asdict(settings):
         return False
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
-        staged = Path(scratch) / folder.name
+    with replaced_folder(folder) as staged:
         shutil.copytree(kept, staged)
-        shutil.rmtree(folder, ignore_errors=True)
-        staged.rename(folder)
     return True
 
 
@@ -330,9 +325,7 @@ def pretrain(folder: Path, settings: Pretraining, bounds: Bounds, kind: Kind | N
         print(f"[{time.monotonic() - started:5.1f} s] {text}", flush=True)
 
     torch.manual_seed(settings.seed)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
-        staged = Path(scratch) / folder.name
+    with replaced_folder(folder) as staged:
         tokenizer = save_tokenizer(staged, kind.phrases, kind.context_length)
         model = build_model(tokenizer, settings, kind.context_length)
         n_parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -363,6 +356,4 @@ def pretrain(folder: Path, settings: Pretraining, bounds: Bounds, kind: Kind | N
             "seconds": round(time.monotonic() - started, 1),
         }
         write_json(staged / "model.json", marker)
-        shutil.rmtree(folder, ignore_errors=True)
-        staged.rename(folder)
     return first

@@ -22,6 +22,7 @@ from entrobench.evaluation.intervention import Settings
 from entrobench.evaluation.places import Place, evaluated_steps
 from entrobench.evaluation.run import run_apart, run_evaluation, run_intervention
 from entrobench.evaluation.scores import score_cell
+from entrobench.files import replaced_folder
 from entrobench.models import tiny, tiny_agent
 from entrobench.models.tiny import Bounds, Pretraining, pretrain
 from entrobench.paths import repository_root
@@ -149,8 +150,8 @@ def prepare(
         if not kept.exists():
             PRETRAIN[name](kept)
         if not model.exists():
-            model.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copytree(kept, model)
+            with replaced_folder(model) as staged:
+                shutil.copytree(kept, staged)
 
 
 def _run_part(
