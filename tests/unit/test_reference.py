@@ -25,7 +25,7 @@ from entrobench.reference.check import check
 from entrobench.reference.envelopes import ALARMS, BLOCK, Envelopes, blocks_of, left_out, values_of
 from entrobench.reference.plan import Group, Reference, cells_of, load_reference, shows_interventions
 from entrobench.reference.prediction import FORMULAS, PREMISE, predictions, summary
-from entrobench.reference.render import BEGIN, END, write_into_readme
+from entrobench.reference.render import BEGIN, END, _predictions, write_into_readme
 from entrobench.reference.run import in_parts, without_same
 from entrobench.reference.unpack import unpack
 from entrobench.report.artifacts import load_artifacts
@@ -276,7 +276,7 @@ def test_what_goes_on_from_a_cell_comes_after_it_and_has_it_run_again_where_it_i
 
 def test_cells_of_which_a_figure_shows_replaced_tokens():
     cells = [cell for paper in CONFIGS.papers() for cell in listed_cells(paper, CONFIGS)]
-    showing = [cell for cell in cells if shows_interventions(cell, CONFIGS)]
+    showing = [cell for cell in cells if shows_interventions(cell, "study", CONFIGS)]
     assert [str(cell) for cell in showing] == ["exchange/7b/exchange_grpo/seed0"]
 
 
@@ -421,6 +421,11 @@ def test_the_verb_fails_where_a_run_leaves_its_envelope(tmp_path, reference_with
     bad = CliRunner().invoke(app, ["check", str(results)])
     assert bad.exit_code == 1
     assert "1 of 2 runs leave their envelope" in bad.output
+
+
+def test_predictions_of_a_bundle_without_a_recorded_run_are_not_run(tmp_path):
+    page = _predictions(load_reference(CONFIGS), Bundle(tmp_path / "empty"))
+    assert page[-2] == "Not run."
 
 
 def test_the_readme_s_table_stands_between_its_marks(tmp_path):

@@ -5,12 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from entrobench.cells import CellId, listed_cells, previous_cell, resolve, why_not
 from entrobench.configs import Configs, Strict, load_yaml, require_known
-from entrobench.report.artifacts import load_artifacts
+from entrobench.report.artifacts import figure_lines, load_artifacts
 from entrobench.runs.identity import settings_of
 
 
@@ -72,13 +71,11 @@ def cells_of(group: Group, reference: Reference, configs: Configs) -> Iterator[C
     )
 
 
-def shows_interventions(cell: CellId, configs: Configs) -> bool:
-    """Whether a figure of its paper shows replaced tokens of the cell's answers."""
-    figures = load_artifacts(cell.paper, configs).figures.values()
-    showing = [figure for figure in figures if figure.needs_interventions]
+def shows_interventions(cell: CellId, scale: str, configs: Configs) -> bool:
+    """Whether a figure of its paper shows, at this scale, replaced tokens of the cell's answers."""
     return any(
-        cell.method in figure.methods and cell.experiment in np.atleast_1d(figure.experiment)
-        for figure in showing
+        figure.needs_interventions and (cell.experiment, cell.method) in figure_lines(figure, scale, configs)
+        for figure in load_artifacts(cell.paper, configs).figures.values()
     )
 
 

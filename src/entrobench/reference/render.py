@@ -201,7 +201,10 @@ def _predictions(reference: Reference, bundle: Bundle) -> list[str]:
         for group in reference.groups
         if group.experiment
     }
-    summaries = {title: summary(frame) for title, frame in found.items() if len(frame)}
+    summaries = {runs: summary(frame) for runs, frame in found.items() if len(frame)}
+    title = ["## Predicted and measured change of entropy", ""]
+    if not summaries:
+        return [*title, "Not run.", ""]
     table = pd.concat(summaries, names=["runs of"]).reset_index(level=0)
     with atomic_path(bundle.folder / "predictions.csv") as temporary:
         table.to_csv(temporary, index=False, float_format="%.4g")
@@ -220,7 +223,7 @@ def _predictions(reference: Reference, bundle: Bundle) -> list[str]:
             f"{row['steps']}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    return ["## Predicted and measured change of entropy", "", *lines, ""]
+    return [*title, *lines, ""]
 
 
 def _colour(method: str, configs: Configs) -> str:

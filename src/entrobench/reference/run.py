@@ -197,5 +197,5 @@ def _evaluate(folder: Path, cell: CellId, reference: Reference, configs: Configs
     score_cell(folder)
     if configs.method(cell.method).trains:
         choose_best(folder)
-    if shows_interventions(cell, configs):
+    if shows_interventions(cell, reference.scale, configs):
         run_apart(run_intervention, Place(folder), None, Settings())
