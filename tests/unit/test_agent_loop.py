@@ -14,7 +14,8 @@ from entrobench.algorithms.health import environment_rates
 from entrobench.data.smoke_shell import ask
 from entrobench.environments.conversation import NO_CODE, NO_OUTPUT
 from entrobench.environments.worlds import smoke_shell
-from entrobench.models.tiny import Pretraining, build_model
+from entrobench.models.pretraining import Pretraining
+from entrobench.models.tiny import build_model
 from entrobench.models.tiny_agent import CONTEXT_LENGTH, PHRASES
 from entrobench.models.tokenizer import build_tokenizer
 from entrobench.training import agent_loop

@@ -25,7 +25,8 @@ from entrobench.evaluation.plan import BenchmarkPlan
 from entrobench.evaluation.samples import Sample, write_samples
 from entrobench.evaluation.sampling import Completion, Sampling
 from entrobench.files import read_json
-from entrobench.models.tiny import Bounds, Pretraining, pretrain
+from entrobench.models.pretraining import Pretraining
+from entrobench.models.tiny import Bounds, pretrain
 
 
 @pytest.fixture(scope="module")

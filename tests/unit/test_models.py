@@ -12,16 +12,8 @@ from entrobench.errors import ConfigError, CorruptFile, MissingInput, PinMismatc
 from entrobench.files import sha256_file, sha256_text, write_json
 from entrobench.models import check, smollm2
 from entrobench.models.check import check_model, check_vocabulary, weights_sha256
-from entrobench.models.tiny import (
-    NAME,
-    Bounds,
-    OutOfBounds,
-    Pretraining,
-    arithmetic,
-    check_bounds,
-    copy_kept,
-    pretrain,
-)
+from entrobench.models.pretraining import Pretraining, copy_kept
+from entrobench.models.tiny import NAME, Bounds, OutOfBounds, arithmetic, check_bounds, pretrain
 from entrobench.models.tokenizer import save_tokenizer
 from entrobench.reference.bundle import default_folder
 

@@ -15,7 +15,8 @@ from entrobench.evaluation.plan import TASK_CHUNK
 from entrobench.evaluation.samples import read_samples
 from entrobench.evaluation.sampling import Completion
 from entrobench.files import read_json
-from entrobench.models.tiny import Pretraining, build_model
+from entrobench.models.pretraining import Pretraining
+from entrobench.models.tiny import build_model
 from entrobench.models.tiny_agent import CONTEXT_LENGTH, PHRASES
 from entrobench.models.tokenizer import save_tokenizer
 from entrobench.paths import repository_root

@@ -56,18 +56,20 @@ def pretrain_model(
     ] = None,
 ) -> None:
     """Pretrain a tiny base model of the smoke scale; fails outside its bounds of accuracy and entropy."""
+    from entrobench.models.pretraining import AGENT, Pretraining, copy_kept
+
+    sizes = {name: value for name, value in (("steps", steps), ("seed", seed)) if value is not None}
+    settings = replace(AGENT if agent else Pretraining(), **sizes)
+    if kept is not None and copy_kept(kept, folder, settings):
+        print(f"{folder}: {kept}, which was pretrained with these settings")
+        return
+
     import torch
 
     from entrobench.models import tiny_agent
-    from entrobench.models.tiny import Bounds, Pretraining, arithmetic, copy_kept, pretrain
+    from entrobench.models.tiny import Bounds, arithmetic, pretrain
 
     torch.set_num_threads(threads)
     given = {"min_accuracy": min_accuracy, "max_accuracy": max_accuracy, "min_entropy": min_entropy}
     bounds = Bounds(**{name: value for name, value in given.items() if value is not None})
-    sizes = {name: value for name, value in (("steps", steps), ("seed", seed)) if value is not None}
-    settings = tiny_agent.SETTINGS if agent else Pretraining()
-    settings = replace(settings, **sizes)
-    if kept is not None and copy_kept(kept, folder, settings):
-        print(f"{folder}: {kept}, which was pretrained with these settings")
-        return
     pretrain(folder, settings, bounds, tiny_agent.agent() if agent else arithmetic())

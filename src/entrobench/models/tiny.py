@@ -7,7 +7,6 @@ sampling, and a model outside the bounds is not written.
 
 import math
 import random
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -30,7 +29,8 @@ from entrobench.data.smoke import (
     smoke_splits,
 )
 from entrobench.errors import EntrobenchError
-from entrobench.files import read_json, replaced_folder, sha256_file, write_json
+from entrobench.files import replaced_folder, sha256_file, write_json
+from entrobench.models.pretraining import Pretraining
 from entrobench.models.tokenizer import CONTEXT_LENGTH, save_tokenizer
 
 NAME = "smoke_tiny"
@@ -46,21 +46,6 @@ Draw = Callable[[random.Random, PreTrainedTokenizerFast], Segments]
 
 class OutOfBounds(EntrobenchError, RuntimeError):
     """The pretrained model is too good, too bad or too certain to be the smoke scale's base model."""
-
-
-@dataclass(frozen=True)
-class Pretraining:
-    """Size of the model and of its pretraining."""
-
-    steps: int = 600
-    batch_size: int = 64
-    learning_rate: float = 3e-3
-    warmup_steps: int = 40
-    weight_decay: float = 0.01
-    hidden_size: int = 64
-    layers: int = 3
-    heads: int = 2
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -297,18 +282,6 @@ def check_bounds(name: str, measured: Measurement, bounds: Bounds) -> None:
             "  Too few steps make a weak model, other demonstrations a more certain one: see --steps, or "
             "set the bounds by --min-accuracy, --max-accuracy, --min-entropy."
         )
-
-
-def copy_kept(kept: Path, folder: Path, settings: Pretraining) -> bool:
-    """Copy a model that was pretrained with these settings, so that runs on all machines start from the same
-    weights; False where `kept` holds none.
-    """
-    marker = kept / "model.json"
-    if not marker.exists() or read_json(marker)["pretraining"] != asdict(settings):
-        return False
-    with replaced_folder(folder) as staged:
-        shutil.copytree(kept, staged)
-    return True
 
 
 def pretrain(folder: Path, settings: Pretraining, bounds: Bounds, kind: Kind | None = None) -> Measurement:

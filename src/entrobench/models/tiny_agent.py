@@ -30,7 +30,6 @@ from entrobench.environments.worlds import smoke_shell, world_kind
 from entrobench.models.tiny import (
     Kind,
     Measurement,
-    Pretraining,
     Segments,
     arithmetic,
     is_response,
@@ -42,7 +41,6 @@ CONTEXT_LENGTH = 192
 SHELL_SHARE = 0.6
 # Above those of training set and benchmarks
 FIRST_ERRAND = 10 * (FIRST_TRAIN_TASK + TRAIN_TASKS)
-SETTINGS = Pretraining(steps=750)
 LIMITS = TurnLimits(turns=6, turn_tokens=24, observation_tokens=16)
 # As single tokens: what errands are written in, so that a conversation takes some eighty of them
 PHRASES = (

@@ -24,7 +24,8 @@ from entrobench.evaluation.run import run_apart, run_evaluation, run_interventio
 from entrobench.evaluation.scores import score_cell
 from entrobench.files import replaced_folder
 from entrobench.models import tiny, tiny_agent
-from entrobench.models.tiny import Bounds, Pretraining, pretrain
+from entrobench.models.pretraining import AGENT, Pretraining
+from entrobench.models.tiny import Bounds, pretrain
 from entrobench.paths import repository_root
 from entrobench.reference.bundle import Bundle, missing
 from entrobench.reference.plan import Group, Reference, cells_of, shows_interventions, signature
@@ -35,7 +36,7 @@ AT_ONCE = 4
 # The base models that cells start from at this scale
 PRETRAIN: dict[str, Callable[[Path], object]] = {
     tiny.NAME: lambda folder: pretrain(folder, Pretraining(), Bounds()),
-    tiny_agent.NAME: lambda folder: pretrain(folder, tiny_agent.SETTINGS, Bounds(), tiny_agent.agent()),
+    tiny_agent.NAME: lambda folder: pretrain(folder, AGENT, Bounds(), tiny_agent.agent()),
 }
 # Seconds of a cell where the bundle has none of its method yet
 UNKNOWN_SECONDS = 240.0
