@@ -1,4 +1,4 @@
-"""What the tiny models' weights follow from, and kept copies of them; without torch, so that copying is fast."""
+"""What the tiny models' weights follow from, and kept copies of them; imports no torch: a copy is fast."""
 
 import shutil
 from dataclasses import asdict, dataclass
