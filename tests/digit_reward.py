@@ -4,8 +4,10 @@ from typing import Any
 
 from entrobench.gpu_check import digit_reward
 
+# A metric of which no group has two values
+CONSTANT = "constant"
+
 
 def compute_score(data_source: str, solution_str: str, ground_truth: str, **_: Any) -> dict[str, float]:
-    """1 where the completion holds a digit; no reward at all for data_source "test/impossible"."""
-    completion = "" if data_source == "test/impossible" else solution_str
-    return digit_reward.compute_score(data_source, completion, ground_truth)
+    """1 where the completion holds a digit."""
+    return digit_reward.compute_score(data_source, solution_str, ground_truth) | {CONSTANT: 0.0}

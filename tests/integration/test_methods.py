@@ -4,12 +4,14 @@ import os
 
 import pandas as pd
 import pytest
+from digit_reward import CONSTANT
 from safetensors import safe_open
 from support import make_model, make_training_set
 from test_real_training import RUN_MARK, TESTS, run_processes
 
 from entrobench.cells import write_cell
 from entrobench.configs import Configs
+from entrobench.errors import TrainingFailed
 from entrobench.files import read_jsonl
 from entrobench.paths import repository_root
 from entrobench.training.launch import launch_sessions
@@ -35,6 +37,8 @@ KINDS = [
     # another reward manager: a second session
     *ANOTHER_REWARD_MANAGER,
 ]
+# The last of its session, so that its failure costs no other a start
+WITHOUT_MIXED_GROUPS = "without mixed groups"
 OVERRIDES = {
     # A token in 26 is a digit: four groups in five are mixed, the others tied
     "data.max_response_length": 12,
@@ -52,13 +56,14 @@ LORA = {
 }
 
 
-def test_each_kind_of_method_trains_and_lora_with_full_precision_logits(tmp_path, monkeypatch):
+def test_methods_of_each_kind_train_and_one_that_cannot_costs_only_itself(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv(RUN_MARK, str(tmp_path))
     make_model(tmp_path / "model")
     make_training_set(tmp_path / "train.parquet")
     configs = Configs(repository_root() / "configs")
-    for method in KINDS:
+    for name in (*KINDS, WITHOUT_MIXED_GROUPS):
+        method = "papo_polarity" if name == WITHOUT_MIXED_GROUPS else name
         cell = short_cell(method, "papo/7b-math", STEPS, configs, tmp_path)
         cell["model"]["path"] = str(tmp_path / "model")
         cell["dataset"]["train_file"] = str(tmp_path / "train.parquet")
@@ -67,10 +72,17 @@ def test_each_kind_of_method_trains_and_lora_with_full_precision_logits(tmp_path
             cell["verl"] |= LORA
             cell["trainer"]["full_precision_logits"] = True
             cell["recording"] = {"every": 1, "sequences": 4}
-        write_cell(cell, tmp_path / method / "cell.yaml", repository_root())
-    folders = [tmp_path / method for method in KINDS]
-    assert [len(group) for group in sessions_of(folders)] == [13, 2]
-    launch_sessions(folders, tmp_path / "sessions")
+        if name == WITHOUT_MIXED_GROUPS:
+            cell["verl"]["algorithm.filter_groups.metric"] = CONSTANT
+            cell["verl"]["algorithm.filter_groups.max_num_gen_batches"] = 2
+        write_cell(cell, tmp_path / name / "cell.yaml", repository_root())
+    folders = [tmp_path / name for name in (*KINDS, WITHOUT_MIXED_GROUPS)]
+    assert [len(group) for group in sessions_of(folders)] == [14, 2]
+    with pytest.raises(TrainingFailed, match="1 of 16 cells failed, the others are trained"):
+        launch_sessions(folders, tmp_path / "sessions")
+    exhausted = "DynamicSamplingExhausted: dynamic sampling: step 1 generated 32 prompts (2 batches of 16)"
+    assert exhausted in capsys.readouterr().out
+    assert not (tmp_path / WITHOUT_MIXED_GROUPS / "train.done.json").exists()
     reports = {method: check_curve(tmp_path / method, STEPS) for method in KINDS}
     curves = {method: read_jsonl(tmp_path / method / "metrics.jsonl") for method in KINDS}
     assert set(reports) == set(KINDS)

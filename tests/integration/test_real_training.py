@@ -45,12 +45,12 @@ SMALL = {
 }
 
 
-def make_run(folder: Path, verl: dict, data_source: str = "test/addition", **guard: float) -> Path:
+def make_run(folder: Path, verl: dict, **guard: float) -> Path:
     """Write model, data and cell.yaml of a small PAPO run with a warm-up of two steps; return the cell's
     folder.
     """
     make_model(folder / "model")
-    make_training_set(folder / "train.parquet", data_source=data_source)
+    make_training_set(folder / "train.parquet")
     cell = resolve(CELL, "smoke", Configs(repository_root() / "configs"), folder / "results")
     cell["model"]["path"] = str(folder / "model")
     cell["dataset"]["train_file"] = str(folder / "train.parquet")
@@ -265,18 +265,3 @@ def test_guard_ends_a_run_whose_vllm_worker_fails_in_a_weight_update(tmp_path):
     assert not (run_dir / "train.done.json").exists()
     assert run_processes(run_dir) == []
     assert abandoned_shared_memory() <= before, "shared memory of the run is gone"
-
-
-def test_dynamic_sampling_without_mixed_groups_ends_with_a_clear_message(tmp_path, monkeypatch):
-    # The other runs of these tests generate with vLLM
-    monkeypatch.setenv("ENTROBENCH_BACKEND", "transformers")
-    run_dir = make_run(
-        tmp_path, {"algorithm.filter_groups.max_num_gen_batches": 3}, data_source="test/impossible"
-    )
-    process = start(run_dir)
-    output = finish(process, 400)
-    assert process.returncode == 1
-    assert (
-        "DynamicSamplingExhausted: dynamic sampling: step 1 generated 36 prompts (3 batches of 12)" in output
-    )
-    assert run_processes(run_dir) == []
