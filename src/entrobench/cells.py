@@ -241,6 +241,11 @@ def devices_of(cell: CellId, scale: Scale, configs: Configs) -> tuple[int, int]:
     return nodes, 0 if scale.device == "cpu" else gpus
 
 
+def kept_milestones(cell: CellId, scale: Scale, configs: Configs) -> list[int]:
+    """Steps whose checkpoints are made and kept beside the last ones, at this scale."""
+    return _at_scale(_experiment(cell, configs).milestones, cell, scale, configs)
+
+
 def evaluated_milestones(cell: CellId, scale: Scale, configs: Configs) -> list[int]:
     """Steps whose checkpoints are evaluated beside the last one, at this scale: those before its last step.
 
@@ -251,8 +256,9 @@ def evaluated_milestones(cell: CellId, scale: Scale, configs: Configs) -> list[i
         return []
     layers = _verl_layers(method, configs.protocol(cell.paper), experiment, scale, cell, configs)
     verl = {key: setting.value for _, key, setting in layers}
-    steps = sorted({step for step in experiment.evaluated_milestones if step < verl[STEPS_KEY]})
-    kept = set(experiment.milestones)
+    evaluated = _at_scale(experiment.evaluated_milestones, cell, scale, configs)
+    steps = sorted({step for step in evaluated if step < verl[STEPS_KEY]})
+    kept = set(kept_milestones(cell, scale, configs))
     if not verl.get(KEEP_KEY):
         kept |= {step for step in steps if step % verl[INTERVAL_KEY] == 0}
     lost = [step for step in steps if step not in kept]
@@ -263,6 +269,17 @@ def evaluated_milestones(cell: CellId, scale: Scale, configs: Configs) -> list[i
             f"  Add them to milestones."
         )
     return steps
+
+
+def _at_scale(steps: list[int], cell: CellId, scale: Scale, configs: Configs) -> list[int]:
+    """Steps of the paper's run, or as far along in the shorter one of a scale that asks for that."""
+    if scale.milestones == "as published" or not steps:
+        return steps
+    method, experiment = configs.method(cell.method), _experiment(cell, configs)
+    layers = _verl_layers(method, configs.protocol(cell.paper), experiment, scale, cell, configs)
+    lengths = {layer == "scale": setting.value for layer, key, setting in layers if key == STEPS_KEY}
+    here = lengths.get(True, lengths[False])
+    return sorted({max(1, round(step * here / lengths[False])) for step in steps})
 
 
 def evaluation_gpus(cell: CellId, scale: Scale, configs: Configs) -> int:
@@ -345,7 +362,7 @@ def resolve(name: str, scale_name: str, configs: Configs, results: Path) -> dict
         "trainer": {},
         "shaper": None,
         "recording": scale.recording.model_dump() if scale.recording is not None else None,
-        "milestones": experiment.milestones,
+        "milestones": kept_milestones(cell, scale, configs),
         "mismatch": scale.mismatch.model_dump(),
         "guard": scale.guard.model_dump(),
     }

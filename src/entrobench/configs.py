@@ -211,7 +211,8 @@ class Scale(Strict):
     that train on it. prompt_of: generated training set -> how its rows are asked, by default as the
     evaluation. shaper_exceptions: method -> settings of its shaper that are other ones at this scale, such
     as a window of steps that a short run would not reach. evaluation_of: what it sets for one entry of the
-    paper's evaluation only. expected_seconds: of a rule's job, for `snakemake --logger entrobench`.
+    paper's evaluation only. milestones: at the paper's steps, or as far along in a shorter run.
+    expected_seconds: of a rule's job, for `snakemake --logger entrobench`.
     """
 
     scale: str
@@ -229,6 +230,7 @@ class Scale(Strict):
     prompt_of: dict[str, Any] = {}
     evaluation: dict[str, Any] = {}
     evaluation_of: dict[str, dict[str, Any]] = {}
+    milestones: Literal["as published", "in proportion"] = "as published"
     recording: Recording | None = None
     mismatch: MismatchLimit = MismatchLimit()
     expected_seconds: dict[str, float] = {}

@@ -111,6 +111,16 @@ def test_evaluated_milestones_stand_in_the_cell_where_there_are_some(configs, ed
     assert found == plain | {"milestones": [5, 12], "evaluated_milestones": [5, 12]}
 
 
+def test_milestones_are_as_far_along_in_a_shorter_run_of_a_scale_that_asks_for_it(configs):
+    name = "exchange/7b/exchange_grpo/seed0"
+    found = resolve(name, "study", configs, RESULTS)  # 64 steps for 1000
+    assert found["milestones"] == found["evaluated_milestones"] == [6, 13, 26, 38, 51]
+    assert resolve(name, "smoke", configs, RESULTS)["milestones"] == [100, 200, 400, 600, 800]
+    # Where the training set has a length of its own: 16 steps for 100
+    errands = resolve("repo/appworld-8b/loop/seed0", "study", configs, RESULTS)
+    assert errands["milestones"] == [4, 8, 12]
+
+
 @pytest.mark.parametrize(("keep", "lost"), [(2, "8, 12"), (None, "12")])
 def test_a_milestone_that_training_does_not_keep_is_refused(editable, keep, lost):
     # Saved every 8 steps: with a number to keep only milestones are sure to stay, without one every eighth

@@ -25,12 +25,13 @@ from entrobench.report.build import build_report
 from entrobench.report.claims import answers
 from entrobench.report.claims import as_markdown as claims_as_markdown
 from entrobench.report.figure import COLOURS, draw_over_steps
+from entrobench.report.states import ArtifactState, artifact_states
 
 BEGIN, END = "<!-- reference run: begin -->", "<!-- reference run: end -->"
 COLOUR_OF = dict(zip(("papo", "exchange", "repo", "opefo"), COLOURS, strict=False))
 PER_PANEL = 6
-# Of a paper's report; figures in PDF and tables in LaTeX are made again in a minute
-KEPT = (".csv", ".md", ".png", ".html")
+# Of a paper's report; the others are made again in a minute
+KEPT = (".csv", ".md", ".png")
 ENGINES = ("verl", "vllm", "torch")
 
 
@@ -82,11 +83,15 @@ def write_into_readme(path: Path, lines: Sequence[str]) -> None:
 
 def _about(bundle: Bundle) -> list[str]:
     runs = bundle.runs()
+    trained = runs.dropna(subset=["code"])  # the others are base models, or the same run as one of these
     machines = sorted(
-        {f"{cpus} cores of {name}" for cpus, name in zip(runs["cpus"], runs["processor"], strict=True)}
+        {
+            f"{cpus:.0f} cores of {name}"
+            for cpus, name in zip(trained["cpus"], trained["processor"], strict=True)
+        }
     )
-    versions = [f"{name} {' and '.join(sorted(set(runs[name].astype(str))))}" for name in ENGINES]
-    codes = sorted({str(code)[:8] for code in runs["code"]})
+    versions = [f"{name} {' and '.join(sorted(set(trained[name].astype(str))))}" for name in ENGINES]
+    codes = sorted({str(code)[:8] for code in trained["code"]})
     return [
         f"{len(runs)} cells, {runs['seconds'].sum() / 3600:.1f} h of training on {', '.join(machines)}; "
         f"{', '.join(versions)}; code of {', '.join(codes)}."
@@ -128,27 +133,43 @@ def _render_group(group: Group, reference: Reference, bundle: Bundle, configs: C
 
 
 def _render_paper(group: Group, reference: Reference, bundle: Bundle, configs: Configs) -> list[str]:
-    """A paper's own tables, figures, page and claims, from its cells of the bundle."""
+    """A paper's own tables, figures, claims and a page of them, from its cells of the bundle."""
     wanted = list(cells_of(group, reference, configs))
     done = len(wanted) - len(missing(wanted, bundle))
     title = [f"## {group.title[0].upper()}{group.title[1:]}", "", f"{done} of {len(wanted)} cells."]
     if not done:
         return [*title, ""]
     target = bundle.folder / "reports" / group.paper
+    target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="entrobench-reference-") as folder:
         results = Path(folder)
         unpack(bundle, group.paper, reference, configs, results)
         build_report(group.paper, reference.scale, configs, results)
         claims = answers(group.paper, reference.scale, configs, results)
-        made = results / reference.scale / group.paper
-        for path in sorted(made.iterdir()):
+        states = artifact_states(group.paper, reference.scale, configs, results)
+        for path in sorted((results / reference.scale / group.paper).iterdir()):
             if path.suffix in KEPT:
-                target.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target / path.name)
-        text = claims_as_markdown({group.paper: claims}, reference.scale)
-        write_atomic(target / "claims.md", f"{text}\n", keep_same=True)
+    text = claims_as_markdown({group.paper: claims}, reference.scale)
+    write_atomic(target / "claims.md", f"{text}\n", keep_same=True)
+    page = [f"# {group.title[0].upper()}{group.title[1:]}", "", "[What becomes of its claims](claims.md)", ""]
+    for state in states:
+        page += _artifact_on_page(state, target)
+    write_atomic(target / "README.md", "\n".join(page) + "\n", keep_same=True)
     where = f"reports/{group.paper}"
-    return [*title, f"[Tables and figures]({where}/index.html), [claims]({where}/claims.md).", ""]
+    return [*title, f"[Tables and figures]({where}/README.md), [claims]({where}/claims.md).", ""]
+
+
+def _artifact_on_page(state: ArtifactState, folder: Path) -> list[str]:
+    """What there is of a table or figure, and itself."""
+    without = ": " if state.state == "not drawn" else "; without "
+    lacks = f"{without}{state.lacks}" if state.lacks else ""
+    lines = [f"## {state.title}", "", f"{state.text}{lacks}.", ""]
+    if (folder / f"{state.name}.png").exists():
+        lines += [f"![{state.name}]({state.name}.png)", ""]
+    if (folder / f"{state.name}.md").exists():
+        lines += [f"[{state.name}.md]({state.name}.md), [{state.name}.csv]({state.name}.csv)", ""]
+    return lines
 
 
 def in_domain(cell: CellId, scale: str, configs: Configs) -> list[str]:

@@ -255,4 +255,4 @@ def _ends(method: Path, column: str) -> Iterator[float]:
 
 
 def _list(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:.3g}" for value in values)
+    return ", ".join(f"{value:.4g}" for value in values)

@@ -113,7 +113,7 @@ def hours_left(cells: Sequence[CellId], scale: str, configs: Configs, results: P
     if not left:
         return ""
     if configs.scale(scale).device != "cuda":
-        return f"{len(left)} runs"
+        return f"{len(left)} run{'s' * (len(left) > 1)}"
     hours = [gpu_hours(cell, scale, configs, results) for cell in left]
     unknown = sum(value is None for value in hours)
     text = f"{len(left)} cells, {sum(value or 0 for value in hours):,.0f} GPU-hours"
