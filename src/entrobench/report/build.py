@@ -16,7 +16,6 @@ from entrobench.report.artifacts import (
     load_artifacts,
     seed_folders,
 )
-from entrobench.report.figure import draw_figure, save
 from entrobench.report.information import information_table
 from entrobench.report.page import cell_section, render_page
 from entrobench.report.recorded import Recorded
@@ -85,6 +84,8 @@ def render_table(name: str, paper: str, scale: str, configs: Configs, results: P
 
 def render_figure(name: str, paper: str, scale: str, configs: Configs, results: Path) -> str:
     """Write a figure's .png and .pdf; return its title. Raises CorruptFile, naming the file."""
+    from entrobench.report.figure import draw_figure, save  # matplotlib, which a table's job does not need
+
     figure = load_artifacts(paper, configs).figures[name]
     shown = figure_lines(figure, scale, configs)
     several = len({experiment for experiment, _ in shown}) > 1

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from pydantic import model_validator
-from scipy import stats
+from scipy.special import stdtrit
 
 from entrobench.configs import Strict
 from entrobench.report import tokens as of_tokens
@@ -77,7 +77,7 @@ def statistic_of(claim: TokenClaim, tokens: pd.DataFrame) -> Callable[[np.ndarra
     def compute(rows: np.ndarray) -> float:
         values = columns[0][rows]
         if claim.statistic == "correlation":
-            return float(stats.spearmanr(values, columns[1][rows]).statistic)
+            return float(pd.Series(values).rank().corr(pd.Series(columns[1][rows]).rank()))  # Spearman's
         if claim.statistic == "difference":
             return _difference(values, in_first[rows])
         if claim.statistic == "share_within":
@@ -132,4 +132,4 @@ def _half_width(compute: Callable[[np.ndarray], float], responses: Sequence[np.n
         ]
     )
     variance = (number - 1) / number * ((without - without.mean()) ** 2).sum()
-    return float(stats.t.ppf(1 - LEVEL / 2, number - 1) * np.sqrt(variance))
+    return float(stdtrit(number - 1, 1 - LEVEL / 2) * np.sqrt(variance))
