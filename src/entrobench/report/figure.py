@@ -242,8 +242,7 @@ def _density(ax: Axes, panel: Panel, lines: Lines) -> None:
                 label="mean of a bin")  # fmt: skip
         if x.nunique() > 1 and y.nunique() > 1:
             ax.set_title(
-                f"{name}, {len(x):,} tokens: Pearson {x.corr(y):.2f}, "
-                f"Spearman {x.rank().corr(y.rank()):.2f}",
+                f"{name}, {len(x):,} tokens: Pearson {x.corr(y):.2f}, Spearman {x.rank().corr(y.rank()):.2f}",
                 fontsize=8,
             )
         return
