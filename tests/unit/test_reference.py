@@ -261,6 +261,8 @@ def test_what_goes_on_from_a_cell_comes_after_it_and_has_it_run_again_where_it_i
     later = [cell for cell in cells if previous_cell(cell, CONFIGS)]
     assert len(later) >= 6
     assert cells[-len(later) :] == later
+    earlier = {previous_cell(cell, CONFIGS) for cell in later}
+    assert earlier <= set(without_same(cells, reference, CONFIGS, Bundle(tmp_path))), "none is run twice"
     parts = list(in_parts(later, reference, CONFIGS, tmp_path))
     place = {cell: number for number, part in enumerate(parts) for cell in part}
     assert set(place) == {*later, *(previous_cell(cell, CONFIGS) for cell in later)}

@@ -55,8 +55,9 @@ def load_reference(configs: Configs) -> Reference:
 
 
 def cells_of(group: Group, reference: Reference, configs: Configs) -> Iterator[CellId]:
-    """The group's cells, all seeds of the first method first; of a paper those that can run at this scale,
-    and after all others those that go on from another. Raises UnknownName.
+    """The group's cells, all seeds of the first method first; of a paper those that can run at this scale:
+    first those that others go on from, so that none of them is left out as the same run as another, and last
+    those that go on. Raises UnknownName.
     """
     if group.experiment:
         for method in group.methods:
@@ -65,9 +66,10 @@ def cells_of(group: Group, reference: Reference, configs: Configs) -> Iterator[C
         return
     scale = configs.scale(reference.scale)
     listed = [cell for cell in listed_cells(group.paper, configs) if cell.seed in group.seeds]
+    earlier = {cell: previous_cell(cell, configs) for cell in listed}
     yield from sorted(
         (cell for cell in listed if not why_not(cell, scale, configs)),
-        key=lambda cell: previous_cell(cell, configs) is not None,
+        key=lambda cell: (earlier[cell] is not None, cell not in earlier.values()),
     )
 
 
