@@ -19,6 +19,7 @@ from entrobench.data.smoke_shell import write_shell_task
 from entrobench.errors import EntrobenchError, TrainingFailed
 from entrobench.evaluation.best import choose_best
 from entrobench.evaluation.intervention import Settings
+from entrobench.evaluation.milestones import score_checkpoints
 from entrobench.evaluation.places import Place, evaluated_steps
 from entrobench.evaluation.run import run_apart, run_evaluation, run_intervention
 from entrobench.evaluation.scores import score_cell
@@ -196,6 +197,7 @@ def _evaluate(folder: Path, cell: CellId, reference: Reference, configs: Configs
         run_apart(run_evaluation, Place(folder, step))
     run_apart(run_evaluation, Place(folder))
     score_cell(folder)
+    score_checkpoints(folder)
     if configs.method(cell.method).trains:
         choose_best(folder)
     if shows_interventions(cell, reference.scale, configs):

@@ -10,6 +10,7 @@ from entrobench.cells import CellId, resolve, write_cell
 from entrobench.configs import Configs
 from entrobench.data.smoke import write_smoke_task
 from entrobench.data.smoke_shell import write_shell_task
+from entrobench.evaluation.milestones import score_checkpoints
 from entrobench.evaluation.places import Place
 from entrobench.evaluation.samples import Sample, write_samples
 from entrobench.evaluation.scores import score_cell
@@ -53,6 +54,7 @@ def unpack(bundle: Bundle, paper: str, reference: Reference, configs: Configs, r
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_samples(path, [_sample(row) for row in rows.to_dict("records")])
             score_cell(folder)
+            score_checkpoints(folder)
     return cells
 
 
