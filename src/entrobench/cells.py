@@ -167,14 +167,17 @@ def stand_in(published: str, stand_ins: dict[str, str]) -> str:
     return stand_ins.get(published, stand_ins.get("*", published))
 
 
+def benchmark_at(published: str, scale: Scale) -> str | None:
+    """What is asked at a scale for an entry of a paper's evaluation; None where it asks nothing for it."""
+    return published if scale.benchmarks == "as published" else scale.benchmarks.get(published)
+
+
 def entries_of(cell: CellId, scale: Scale, configs: Configs) -> dict[str, str]:
     """Entry of the evaluation that is run -> entry of the paper that it is or stands in for, in the paper's
     order.
     """
     published = _experiment(cell, configs).benchmarks
-    if scale.benchmarks == "as published":
-        return {name: name for name in published}
-    return {scale.benchmarks[name]: name for name in published if name in scale.benchmarks}
+    return {entry: name for name in published if (entry := benchmark_at(name, scale)) is not None}
 
 
 def benchmark_of(entry: str, paper: str, configs: Configs) -> str:

@@ -13,7 +13,7 @@ from entrobench.evaluation.intervention import GROUPS
 from entrobench.files import read_csv, write_parquet
 from entrobench.paths import repository_root
 from entrobench.report import tokens as of_tokens
-from entrobench.report.artifacts import Panel, figure_lines, load_artifacts
+from entrobench.report.artifacts import Panel, figure_lines, load_artifacts, panels_at
 from entrobench.report.build import render_figure, render_table
 from entrobench.report.categories import category, counts
 from entrobench.report.figure import DRAWN, draw_figure
@@ -239,6 +239,19 @@ def test_a_figure_of_several_experiments_names_them(tmp_path):
     title = render_figure("figure7", "repo", "paper", CONFIGS, tmp_path)
     assert title == "Figure 7 at scale paper: Qwen3-8B"
     assert (tmp_path / "paper/repo/figure7.pdf").stat().st_size > 1000
+
+
+def test_a_scale_s_benchmarks_stand_in_a_panel_for_the_paper_s(tmp_path):
+    figure = load_artifacts("repo", CONFIGS).figures["figure1_aime_8b"]
+    assert panels_at(figure, CONFIGS.scale("paper")) == (figure.drawn, {})
+    panels, stand_ins = panels_at(figure, CONFIGS.scale("study"))
+    assert stand_ins == {"smoke_hard": "aime24"}
+    asked = {panel.kind: panel.of for panel in panels}
+    assert asked["scores"] == ["smoke_hard"], "the scale has nothing for AIME25"
+    assert asked["trajectory"] == ["cumulative_entropy", "smoke_hard"]
+    assert asked["curves"] == ["entropy"]
+    title = render_figure("figure1_aime_8b", "repo", "study", CONFIGS, tmp_path)
+    assert title.endswith("smoke_agent for qwen3_8b, smoke_hard for aime24")
 
 
 def test_a_damaged_record_is_named(tmp_path):

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from entrobench.configs import Configs, Strict, load_yaml
+from entrobench.cells import benchmark_at
+from entrobench.configs import Configs, Scale, Strict, load_yaml
 from entrobench.report.categories import CATEGORIES
 
 # Share of answers with any kind of low quality (rewards/detectors.py)
@@ -126,6 +127,10 @@ class Panel(Strict):
             wanted = f"{fewest}" if fewest == most else f"{fewest} or more"
             raise ValueError(f"{self.kind}: expected {wanted} names, found {self.of}")
         return self
+
+
+# Where the benchmarks begin among the names of a panel
+_FIRST_BENCHMARK = {"scores": 0, "trajectory": 1, "bars": 0}
 
 
 class FigureArtifact(Strict):
@@ -272,6 +277,23 @@ def figure_lines(figure: FigureArtifact, scale: str, configs: Configs) -> list[t
     shown = figure_experiment(figure, scale, configs)
     split = [method.rpartition("/") for method in figure.methods]
     return [(experiment or shown, method) for experiment, _, method in split]
+
+
+def panels_at(figure: FigureArtifact, scale: Scale) -> tuple[list[Panel], dict[str, str]]:
+    """The figure's panels with a scale's benchmarks in the places of the paper's; and which stands for which.
+    A panel of benchmarks that the scale has nothing for keeps the paper's, of which nothing has run.
+    """
+    panels: list[Panel] = []
+    stand_ins: dict[str, str] = {}
+    for panel in figure.drawn:
+        first = _FIRST_BENCHMARK.get(panel.kind, len(panel.of))
+        asked = {name: benchmark_at(name, scale) for name in panel.of[first:]}
+        there = {name: entry for name, entry in asked.items() if entry is not None}
+        if there:
+            panel = panel.model_copy(update={"of": [*panel.of[:first], *dict.fromkeys(there.values())]})
+        panels.append(panel)
+        stand_ins |= {entry: name for name, entry in there.items() if entry != name}
+    return panels, stand_ins
 
 
 def seed_folders(method: Path) -> list[Path]:

@@ -14,6 +14,7 @@ from entrobench.report.artifacts import (
     figure_experiment,
     figure_lines,
     load_artifacts,
+    panels_at,
     seed_folders,
 )
 from entrobench.report.information import information_table
@@ -100,6 +101,9 @@ def render_figure(name: str, paper: str, scale: str, configs: Configs, results: 
     published = configs.protocol(paper).experiments[figure_experiment(figure, scale, configs)].model
     run = stand_in(published, configs.scale(scale).models)
     model = f"{run} for {published}" if run != published else configs.model(run).title
-    title = f"{figure.title} at scale {scale}: {model}"
-    save(draw_figure(lines, figure.drawn, title), results / scale / paper, name)
+    panels, stand_ins = panels_at(figure, configs.scale(scale))
+    title = ", ".join(
+        [f"{figure.title} at scale {scale}: {model}", *(f"{own} for {of}" for own, of in stand_ins.items())]
+    )
+    save(draw_figure(lines, panels, title), results / scale / paper, name)
     return title

@@ -160,7 +160,7 @@ def _trajectory(ax: Axes, panel: Panel, lines: Lines) -> None:
             highest = int(score.to_numpy().argmax())
             ax.plot(table[x].iloc[highest], score.iloc[highest], "o", color=colour, markersize=8)
     ax.set_xlabel(LABELS[x])
-    ax.set_ylabel(f"score (%): {', '.join(benchmarks)}; large: highest of a run")
+    ax.set_ylabel(f"score (%): {', '.join(benchmarks)}\nlarge: highest of a run")
 
 
 def _bars(ax: Axes, panel: Panel, lines: Lines) -> None:

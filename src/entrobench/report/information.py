@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from entrobench.cells import benchmark_at
 from entrobench.configs import Configs
 from entrobench.report.artifacts import InformationArtifact, seed_folders
 from entrobench.report.publication import load_publication
@@ -36,15 +37,19 @@ def information_table(
     publication = load_publication(paper, configs)
     printed = publication.values(paper, name).set_index(["model", "row", "column"])["value"]
     tidy: list[tuple[object, ...]] = []
+    stand_ins: dict[str, str] = {}
     groups: dict[str, dict[str, list[CellText]]] = {}
     for model, rows in artifact.rows.items():
         groups[model] = {}
         for row, place in rows.items():
+            benchmark = benchmark_at(place.benchmark, configs.scale(scale))
+            if benchmark not in (None, place.benchmark):
+                stand_ins[row] = benchmark
             pairs = [
-                table.rename(columns={place.benchmark: "score"})
+                table.rename(columns={benchmark: "score"})
                 for method in artifact.methods
                 for seed in seed_folders(results / scale / paper / place.experiment / method)
-                if (table := Recorded(seed).checkpoints) is not None and place.benchmark in table
+                if (table := Recorded(seed).checkpoints) is not None and benchmark in table
             ]
             found = pd.concat(pairs) if pairs else pd.DataFrame()
             cells = []
@@ -65,8 +70,9 @@ def information_table(
         columns=list(COLUMNS),
         groups=groups,
         notes=[
+            *(f"{row}: {benchmark} stands in for it." for row, benchmark in stand_ins.items()),
             f"Of all evaluated checkpoints of {len(artifact.methods)} methods, in {artifact.bins} bins along "
-            "each axis; the paper states neither its bins nor the unit, and has more checkpoints."
+            "each axis; the paper states neither its bins nor the unit, and has more checkpoints.",
         ],
     )
     return pd.DataFrame(tidy, columns=TIDY), layout
