@@ -281,6 +281,10 @@ def test_the_best_checkpoint_is_what_another_training_goes_on_from(cell_folder, 
     write_json(cell_folder / "train.done.json", {"steps": 4})
     assert choose_best(cell_folder)["step"] == 4
     assert (cell_folder / "best").resolve() == (cell_folder / "model").resolve()
+    cell = yaml.safe_load((cell_folder / "cell.yaml").read_text())
+    (cell_folder / "cell.yaml").write_text(yaml.safe_dump(cell | {"evaluated_milestones": [2]}))
+    with pytest.raises(MissingInput, match=r"selection.csv is missing.*\[2\].*entrobench score"):
+        choose_best(cell_folder)
     rows = [
         {"benchmark": "smoke_b", "rule": BEST, "step": 4, "value": 0.6, "candidates": "2 4"},
         {"benchmark": "in_domain", "rule": BEST, "step": 2, "value": 0.7, "candidates": "2 4"},

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from entrobench.cells import BEST_MODEL, read_training_cell
+from entrobench.errors import MissingInput
 from entrobench.evaluation.milestones import BEST, SELECTION
 from entrobench.evaluation.run import checkpoint_model
 from entrobench.evaluation.scores import IN_DOMAIN
@@ -31,6 +32,11 @@ def choose_best(folder: Path) -> dict[str, Any]:
         row = rows.iloc[0]
         chosen = {"step": int(row["step"]), "rule": BEST, "candidates": str(row["candidates"])}
         chosen |= {"benchmark": str(row["benchmark"]), "value": float(row["value"])}
+    elif cell.get("evaluated_milestones"):
+        raise MissingInput(
+            f"{folder / SELECTION} is missing: checkpoints of steps {cell['evaluated_milestones']} are "
+            f"candidates, too. Type: entrobench score {folder}"
+        )
     model = folder / "model" if chosen["step"] == last else checkpoint_model(cell, folder, chosen["step"])
     link = folder / BEST_MODEL
     link.unlink(missing_ok=True)
