@@ -1,7 +1,9 @@
 """The reference run's tables: envelopes and their false alarms, the head-to-head, predictions, the bundle."""
 
 import json
+import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +27,13 @@ from entrobench.reference.check import check
 from entrobench.reference.envelopes import ALARMS, BLOCK, Envelopes, blocks_of, left_out, values_of
 from entrobench.reference.plan import Group, Reference, cells_of, load_reference, shows_interventions
 from entrobench.reference.prediction import FORMULAS, PREMISE, predictions, summary
-from entrobench.reference.render import BEGIN, END, _predictions, write_into_readme
+from entrobench.reference.render import BEGIN, END, _about, _artifact_on_page, _predictions, write_into_readme
 from entrobench.reference.run import in_parts, without_same
 from entrobench.reference.unpack import unpack
 from entrobench.report.artifacts import load_artifacts
 from entrobench.report.build import build_report
 from entrobench.report.claims import load_claims
+from entrobench.report.states import ArtifactState
 
 CONFIGS = Configs(repository_root() / "configs")
 STEPS = 64
@@ -207,8 +210,11 @@ def test_the_head_to_head_ranks_what_can_be_told_apart():
 
 
 def synthetic_tokens(factor=0.01, noise=0.0, steps=3, tokens=200):
-    """Tokens whose entropy changes as OPEFO's formula says."""
+    """Tokens, of responses of ten, whose entropy changes as OPEFO's formula says."""
     rng = np.random.default_rng(3)
+    number = np.arange(tokens)
+    place = {"sequence": number // 10, "group": number // 40, "position": number % 10, "length": 10}
+    kind = {"token": number % 7, "text": "x", "correct": number // 10 % 2 == 0, "sum_p2": 0.5, "clipped": 0}
     frames = []
     for step in range(1, steps + 1):
         logp = np.log(rng.uniform(0.05, 0.95, tokens))
@@ -218,7 +224,7 @@ def synthetic_tokens(factor=0.01, noise=0.0, steps=3, tokens=200):
         frame["t2"] = rng.normal(0, 0.1, tokens)
         change = factor * FORMULAS["OPEFO"](frame) + noise * rng.normal(size=tokens)
         frame["logp_after"] = frame["logp"] + factor * frame["shaped_advantage"]
-        frames.append(frame.assign(entropy_after=frame["entropy"] + change))
+        frames.append(frame.assign(entropy_after=frame["entropy"] + change, **place, **kind))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -296,11 +302,13 @@ def test_what_figures_and_claims_show_of_a_curve_is_kept():
 
 
 def write_run(root, name, curve, is_finished=True):
-    """A finished and scored run as a training and an evaluation leave it."""
+    """A finished and scored run as training and evaluation leave it; without a curve an untrained one."""
     folder = root / "smoke" / name
     cell = resolve(name, "smoke", CONFIGS, root)
     folder.mkdir(parents=True)
     (folder / "cell.yaml").write_text(yaml.safe_dump(cell), encoding="utf-8")
+    if curve is None:
+        return write_evaluation(folder, cell)
     full = curve.assign(
         **{"perf/total_num_tokens": 100.0, "sampling/prompts_generated": 8.0, "actor/pg_loss": 0.1}
     )
@@ -317,6 +325,10 @@ def write_run(root, name, curve, is_finished=True):
     write_json(folder / "manifest.json", manifest)
     done = {"steps": len(curve), "seconds": 10.0, "lives": [{"start": "2026"}], "versions": {"verl": "1"}}
     write_json(folder / "train.done.json", done)
+    return write_evaluation(folder, cell)
+
+
+def write_evaluation(folder, cell):
     entry = {"grader": "g", "engine": {"backend": "vllm"}}
     write_json(folder / "eval.done.json", {"benchmarks": dict.fromkeys(cell["evaluation"], entry)})
     for benchmark in cell["evaluation"]:
@@ -476,6 +488,7 @@ def test_a_paper_s_report_is_made_from_the_bundle(tmp_path):
     folder = tmp_path / "out/study/papo/7b-math/dapo/seed0"
     assert read_samples_of(folder) == read_samples_of(made)
     assert evaluated_steps(folder) == [32]
+    assert set(pd.read_csv(folder / "checkpoints.csv")["step"]) == {32, len(curve)}
     assert read_samples_of(folder / "eval/step32", "*") == read_samples_of(made)
     assert read_parquet(folder / "interventions/smoke_easy.parquet")["group"].tolist() == ["early", "late"]
     assert read_parquet(folder / "metrics.parquet")["entropy"].to_numpy() == pytest.approx(
@@ -490,6 +503,34 @@ def test_a_paper_s_report_is_made_from_the_bundle(tmp_path):
     build_report("papo", "study", CONFIGS, tmp_path / "out", only="table1")
     table = pd.read_csv(tmp_path / "out/study/papo/table1.csv")
     assert set(table.loc[table["reproduced"].notna(), "cell"]) == {"papo/7b-math/dapo/seed0"}
+
+
+def test_the_page_says_what_machine_trained_beside_cells_that_were_not_trained(tmp_path):
+    bundle = Bundle(tmp_path / "bundle")
+    curve = synthetic_curve(np.random.default_rng(0), 0.5)
+    runs = {"papo/7b-math/base/seed0": None, "papo/7b-math/dapo/seed0": curve}
+    bundle.add([write_run(tmp_path / "made", name, of) for name, of in runs.items()], CONFIGS)
+    (line,) = _about(bundle)
+    assert re.match(r"2 cells, 0\.0 h of training on \d+ cores of .*; verl 1, vllm , .*; code of abc\.", line)
+
+
+def test_an_artifact_stands_on_the_page_with_its_state_and_its_files(tmp_path):
+    for name in ("figure1.png", "table1.md", "table1.csv"):
+        (tmp_path / name).touch()
+    state = partial(ArtifactState, "papo")
+    drawing = _artifact_on_page(state("figure9", "Figure 9", "not drawn", lacks="a drawing"), tmp_path)
+    assert drawing == ["## Figure 9", "", "not drawn: a drawing.", ""]
+    figure = _artifact_on_page(state("figure1", "F", "complete", 2, 2, 2, lacks="its key"), tmp_path)
+    assert figure[2:] == ["complete: 2 of 2 runs; without its key.", "", "![figure1](figure1.png)", ""]
+    table = _artifact_on_page(state("table1", "T", "partial", 1, 2, 2, "1 run"), tmp_path)
+    assert table[4] == "[table1.md](table1.md), [table1.csv](table1.csv)"
+
+
+def test_every_link_of_the_bundle_leads_to_a_file():
+    pages = [page for page in default_folder().rglob("*.md") if page.is_file()]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#]+)\)", page.read_text())]
+    assert len(links) > 5
+    assert not [(page, link) for page, link in links if not (page.parent / link).is_file()]
 
 
 def read_samples_of(folder, benchmarks="eval/*"):
