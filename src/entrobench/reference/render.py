@@ -90,7 +90,11 @@ def _about(bundle: Bundle) -> list[str]:
             for cpus, name in zip(trained["cpus"], trained["processor"], strict=True)
         }
     )
-    versions = [f"{name} {' and '.join(sorted(set(trained[name].astype(str))))}" for name in ENGINES]
+    versions = [
+        f"{name} {' and '.join(sorted(set(there.astype(str))))}"
+        for name in ENGINES
+        if len(there := trained[name].dropna())
+    ]
     codes = sorted({str(code)[:8] for code in trained["code"]})
     return [
         f"{len(runs)} cells, {runs['seconds'].sum() / 3600:.1f} h of training on {', '.join(machines)}; "
