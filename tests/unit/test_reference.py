@@ -323,7 +323,7 @@ def write_run(root, name, curve, is_finished=True):
         "runs": {"train": {"code": {"commit": "abc"}}},
     }
     write_json(folder / "manifest.json", manifest)
-    done = {"steps": len(curve), "seconds": 10.0, "lives": [{"start": "2026"}], "versions": {"verl": "1"}}
+    done = {"steps": len(curve), "seconds": 10.0, "lives": [{"start": "2026"}], "versions": {"verl": "0.9.1"}}
     write_json(folder / "train.done.json", done)
     return write_evaluation(folder, cell)
 
@@ -511,7 +511,7 @@ def test_the_page_says_what_machine_trained_beside_cells_that_were_not_trained(t
     runs = {"papo/7b-math/base/seed0": None, "papo/7b-math/dapo/seed0": curve}
     bundle.add([write_run(tmp_path / "made", name, of) for name, of in runs.items()], CONFIGS)
     (line,) = _about(bundle)
-    assert re.match(r"2 cells, 0\.0 h of training on \d+ cores of .*; verl 1; code of abc\.", line)
+    assert re.match(r"2 cells, 0\.0 h of training on \d+ cores of .*; verl 0\.9\.1; code of abc\.", line)
 
 
 def test_an_artifact_stands_on_the_page_with_its_state_and_its_files(tmp_path):
