@@ -471,6 +471,8 @@ def test_cells_that_differ_in_a_stand_in_alone_are_run_once(tmp_path):
         same = bundle.of(name, "papo/14b-math")
         assert len(same) == len(bundle.of(name, "papo/7b-math")) > 0
         assert set(same["experiment"]) == {"14b-math"}
+    assert bundle.of("predictions", "papo/14b-math", each_run_once=True).empty
+    assert len(bundle.of("predictions", "papo/7b-math", each_run_once=True))
 
 
 def test_a_paper_s_report_is_made_from_the_bundle(tmp_path):

@@ -79,15 +79,17 @@ class Bundle:
         """Names of the cells that are in it."""
         return set(self.runs()["cell"])
 
-    def of(self, name: str, experiment: str) -> pd.DataFrame:
+    def of(self, name: str, experiment: str, each_run_once: bool = False) -> pd.DataFrame:
         """The rows of one of TABLES, or of `runs`, of one <paper>/<experiment>, with KEY; a cell that is the
-        same run as another has that one's. Raises CorruptFile.
+        same run as another has that one's, or none with each_run_once. Raises CorruptFile.
         """
         runs = self.runs()
         paper, _, of_paper = experiment.partition("/")
         files: dict[Path, pd.DataFrame] = {}
         parts = []
         for cell in runs[(runs["paper"] == paper) & (runs["experiment"] == of_paper)].to_dict("records"):
+            if each_run_once and cell["same_as"]:
+                continue
             source = runs[runs["cell"] == (cell["same_as"] or cell["cell"])]
             rows = source
             if name != "runs":

@@ -222,7 +222,7 @@ def _gap(row: dict[Any, Any]) -> str:
 def _predictions(reference: Reference, bundle: Bundle) -> list[str]:
     """How well each formula predicts, by group: predictions.csv and a section."""
     found = {
-        group.title: bundle.of("predictions", group.experiment)
+        group.title: bundle.of("predictions", group.experiment, each_run_once=True)
         for group in reference.groups
         if group.experiment
     }

@@ -69,7 +69,7 @@ def run_reference(
     """
     started = time.monotonic()
     wanted = [cell for group in groups for cell in cells_of(group, reference, configs)]
-    left = without_same(missing(wanted, bundle), reference, configs, bundle)
+    left = without_same(wanted, reference, configs, bundle)
     prepare(left, reference, configs, bundle, work)
     print(
         f"reference: {len(left)} cells to run, about {expected_seconds(left, bundle) / 3600:.1f} h",
@@ -87,7 +87,7 @@ def run_reference(
             f"far, about {expected_seconds(left, bundle) / 3600:.1f} h left",
             flush=True,
         )
-    without_same(missing(wanted, bundle), reference, configs, bundle)
+    without_same(wanted, reference, configs, bundle)
     if failures:
         raise TrainingFailed("cells that failed:\n  " + "\n  ".join(failures))
     return left
@@ -96,8 +96,8 @@ def run_reference(
 def without_same(
     cells: Sequence[CellId], reference: Reference, configs: Configs, bundle: Bundle
 ) -> list[CellId]:
-    """The cells without those that are the same run as one of the bundle, which it notes, or as one before
-    them, which will be noted when that one is there.
+    """The cells that the bundle lacks, without those that are the same run as one of it, which it notes, or
+    as one before them, which will be noted when that one is there.
     """
     runs = bundle.runs()
     done = {
@@ -105,7 +105,7 @@ def without_same(
         for name in runs.loc[runs["same_as"] == "", "cell"]
     }
     left: dict[str, CellId] = {}
-    for cell in cells:
+    for cell in missing(cells, bundle):
         of = signature(cell, reference, configs)
         if of in done:
             bundle.add_same(cell, done[of])
