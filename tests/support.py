@@ -119,13 +119,13 @@ def make_model(folder: Path, seed: int = 0, heads: int = 2, key_value_heads: int
     (folder / "model.json").write_text("{}")
 
 
-def make_training_set(path: Path, rows: int = 256, data_source: str = "test/addition") -> None:
+def make_training_set(path: Path, rows: int = 256) -> None:
     """Write additions in verl's parquet schema."""
     rng = random.Random(0)
     sums = [(rng.randint(0, 9), rng.randint(0, 9)) for _ in range(rows)]
     frame = pd.DataFrame(
         {
-            "data_source": data_source,
+            "data_source": "test/addition",
             "prompt": [[{"role": "user", "content": f"{a}+{b}="}] for a, b in sums],
             "ability": "math",
             "reward_model": [{"style": "rule", "ground_truth": str(a + b)} for a, b in sums],

@@ -26,6 +26,11 @@ class Group(Strict):
     baseline: str = ""
     paper: str = ""
 
+    @property
+    def heading(self) -> str:
+        """The title as a section begins with it."""
+        return self.title[0].upper() + self.title[1:]
+
     @model_validator(mode="after")
     def _is_of_one_kind(self) -> "Group":
         if bool(self.experiment and self.methods) == bool(self.paper):

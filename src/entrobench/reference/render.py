@@ -105,7 +105,7 @@ def _about(bundle: Bundle) -> list[str]:
 def _render_group(group: Group, reference: Reference, bundle: Bundle, configs: Configs) -> list[str]:
     runs = bundle.of("runs", group.experiment)
     wanted = list(cells_of(group, reference, configs))
-    title = [f"## {group.title[0].upper()}{group.title[1:]} ({group.experiment})", ""]
+    title = [f"## {group.heading} ({group.experiment})", ""]
     if group.baseline not in set(runs["method"]):
         return [*title, f"Not run: {len(wanted)} cells.", ""]
     curves = bundle.of("curves", group.experiment)
@@ -140,7 +140,7 @@ def _render_paper(group: Group, reference: Reference, bundle: Bundle, configs: C
     """A paper's own tables, figures, claims and a page of them, from its cells of the bundle."""
     wanted = list(cells_of(group, reference, configs))
     done = len(wanted) - len(missing(wanted, bundle))
-    title = [f"## {group.title[0].upper()}{group.title[1:]}", "", f"{done} of {len(wanted)} cells."]
+    title = [f"## {group.heading}", "", f"{done} of {len(wanted)} cells."]
     if not done:
         return [*title, ""]
     target = bundle.folder / "reports" / group.paper
@@ -156,7 +156,7 @@ def _render_paper(group: Group, reference: Reference, bundle: Bundle, configs: C
                 shutil.copyfile(path, target / path.name)
     text = claims_as_markdown({group.paper: claims}, reference.scale)
     write_atomic(target / "claims.md", f"{text}\n", keep_same=True)
-    page = [f"# {group.title[0].upper()}{group.title[1:]}", "", "[What becomes of its claims](claims.md)", ""]
+    page = [f"# {group.heading}", "", "[What becomes of its claims](claims.md)", ""]
     for state in states:
         page += _artifact_on_page(state, target)
     write_atomic(target / "README.md", "\n".join(page) + "\n", keep_same=True)
