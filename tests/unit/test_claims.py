@@ -55,6 +55,7 @@ def test_a_claim_of_a_table_is_decided_by_the_test_on_the_same_problems(claims, 
     assert found.verdict == verdict
     assert "MATH over DAPO" in found.numbers
     assert "MDE80" in found.numbers
+    assert found.numbers.endswith("one seed each, so this is of these models, not of the methods")
     assert found.printed == "yes, +0.33 over DAPO in MATH"
 
 

@@ -5,7 +5,7 @@ the same problems finds each of these differences (Holm's correction within the 
 finds one the other way round, and not separable where it finds neither: then the smallest difference that it
 could have found stands beside the gap. A claim about a training curve compares the means of the last tenth of
 two methods' steps: supported where every seed of the one ends above every seed of the other. With one seed
-each that says nothing of other seeds, and the numbers say so.
+each neither says anything of other seeds, and the numbers say so.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -173,9 +173,9 @@ def _of_table(claim: Claim, table: Table, results: Path) -> tuple[Verdict, str]:
     pairs = [(column, rival) for column in claim.columns for rival in _rivals(claim, table)]
     if claim.model not in table.experiments or not set(claim.columns) <= columns:
         return "not run", f"scale {table.scale.scale} does not run it"
+    rows = [claim.row, *_rivals(claim, table)]
     compared = {pair: table.compare(claim.model, claim.row, pair[1], pair[0]) for pair in pairs}
     if any(found is None for found in compared.values()):
-        rows = [claim.row, *_rivals(claim, table)]
         methods = [table.artifact.rows[row] for row in rows]
         cells = product([table.experiments[claim.model]], methods)
         return "not run", left_of(table.paper, cells, table.scale.scale, table.configs, results)
@@ -187,6 +187,8 @@ def _of_table(claim: Claim, table: Table, results: Path) -> tuple[Verdict, str]:
         _comparison(column, rival, known[column, rival], p_values[column, rival]) for column, rival in known
     ]
     decided = {pair: np.sign(one.difference.value) for pair, one in known.items() if p_values[pair] <= LEVEL}
+    if any(table.entries[claim.model, row, column].seeds == 1 for row, column in product(rows, claim.columns)):
+        texts.append("one seed each, so this is of these models, not of the methods")
     if any(sign < 0 for sign in decided.values()):
         return "not supported", "; ".join(texts)
     return ("supported" if len(decided) == len(known) else "not separable"), "; ".join(texts)
