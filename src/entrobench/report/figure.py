@@ -32,6 +32,17 @@ LABELS = {
     "response_length": "mean response length (tokens)",
     "omega_pos": "ω⁺ (entropy-raising updates)",
     "omega_neg": "ω⁻ (entropy-lowering updates)",
+    "entropy/correct": "entropy of correct responses (nats)",
+    "entropy/wrong": "entropy of wrong responses (nats)",
+    "opefo/lambda": "λ (OPEFO, Eq. 9)",
+    "flow/net": "net entropy flow Σ ΔH (OPEFO, Eq. 6)",
+    "actor/flow_clipped_upper": "Σ ΔH of tokens clipped above",
+    "actor/flow_clipped_lower": "Σ ΔH of tokens clipped below",
+    "actor/clip_fraction_upper": "share of tokens clipped above",
+    "actor/clip_fraction_lower": "share of tokens clipped below",
+    "training/rollout_probs_diff_mean": "mean |p of rollout - p of trainer|",
+    "mismatch/lowest_ratio": "lowest p of trainer / p of rollout",
+    "mismatch/highest_ratio": "highest p of trainer / p of rollout",
 }
 # Columns whose neutral value is drawn
 NEUTRAL = {"omega_pos": 1.0, "omega_neg": 1.0, "opefo/lambda": 0.0, "flow/net": 0.0}
@@ -223,6 +234,7 @@ def _histogram(ax: Axes, panel: Panel, lines: Lines) -> None:
             )
         ax.legend(fontsize=8)
     ax.set_yscale("log" if panel.log else "linear")
+    ax.locator_params(axis="x", nbins=6)  # labels like -0.075 do not run into each other
     ax.set_xlabel(of_tokens.label(panel.of[0]) if len(panel.of) == 1 else "value")
     ax.set_ylabel("share of tokens")
 
@@ -333,7 +345,7 @@ def _categories(ax: Axes, panel: Panel, lines: Lines) -> None:
         x = np.arange(len(CATEGORIES)) + (place - (len(lines) - 1) / 2) * width
         ax.bar(x, 100 * shares.reindex(CATEGORIES), width, color=colour)
     ax.set_xticks(range(len(CATEGORIES)), [c.replace(" ", "\n") for c in CATEGORIES], fontsize=8)
-    ax.set_ylabel(f"tokens in the highest fifth of\n{of_tokens.label(panel.of[0])} (%)")
+    ax.set_ylabel(f"tokens in the highest fifth (%) of\n{of_tokens.label(panel.of[0])}", fontsize=8)
 
 
 def _means_at(tokens: pd.DataFrame, step: int, of: str) -> pd.Series:
