@@ -9,12 +9,13 @@ import socket
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from entrobench.errors import MissingInput
 from entrobench.files import read_json, read_jsonl, write_json, write_jsonl, write_parquet
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Progress:
@@ -101,8 +102,10 @@ class Curve:
             os.fsync(stream.fileno())
         return numbers
 
-    def to_parquet(self) -> pd.DataFrame:
+    def to_parquet(self) -> "pd.DataFrame":
         """Write metrics.parquet from metrics.jsonl and return it, sorted by step."""
+        import pandas as pd
+
         frame = pd.DataFrame(read_jsonl(self.jsonl)).sort_values("step", ignore_index=True)
         write_parquet(self.parquet, frame)
         return frame
