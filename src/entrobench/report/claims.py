@@ -187,7 +187,8 @@ def _of_table(claim: Claim, table: Table, results: Path) -> tuple[Verdict, str]:
         _comparison(column, rival, known[column, rival], p_values[column, rival]) for column, rival in known
     ]
     decided = {pair: np.sign(one.difference.value) for pair, one in known.items() if p_values[pair] <= LEVEL}
-    if any(table.entries[claim.model, row, column].seeds == 1 for row, column in product(rows, claim.columns)):
+    entries = (table.entries[claim.model, row, column] for row, column in product(rows, claim.columns))
+    if any(entry.seeds == 1 for entry in entries):
         texts.append("one seed each, so this is of these models, not of the methods")
     if any(sign < 0 for sign in decided.values()):
         return "not supported", "; ".join(texts)
