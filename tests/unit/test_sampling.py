@@ -194,15 +194,17 @@ BATCHES = [1, 2, 1, 1, 3, 1, 2]
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_resumed_run_goes_on_with_the_prompts_of_an_uninterrupted_one(trainer_of, tmp_path, workers):
-    whole = prompts_of_steps(trainer_of("dapo", workers), BATCHES)
+    trainer = trainer_of("dapo", workers)
+    whole = []
+    for step, number in enumerate(BATCHES):
+        whole += prompts_of_steps(trainer, [number])
+        torch.save(trainer.train_dataloader.state_dict(), tmp_path / f"{step}.pt")
     assert prompts_of_steps(trainer_of("dapo", workers), BATCHES) == whole, "the same seed, the same prompts"
-    for killed_after in range(1, len(BATCHES)):
-        first = trainer_of("dapo", workers)
-        prompts_of_steps(first, BATCHES[:killed_after])
-        torch.save(first.train_dataloader.state_dict(), tmp_path / "data.pt")
+    for step in range(len(BATCHES) - 1):
         resumed = trainer_of("dapo", workers)
-        resumed.train_dataloader.load_state_dict(torch.load(tmp_path / "data.pt", weights_only=False))
-        assert prompts_of_steps(resumed, BATCHES[killed_after:]) == whole[killed_after:], killed_after
+        state = torch.load(tmp_path / f"{step}.pt", weights_only=False)
+        resumed.train_dataloader.load_state_dict(state)
+        assert prompts_of_steps(resumed, BATCHES[step + 1 :]) == whole[step + 1 :], f"stopped after {step}"
         assert resumed.train_dataloader.passes() == 3 + 12 / 20
 
 
