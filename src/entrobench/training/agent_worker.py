@@ -1,9 +1,11 @@
-"""verl's agent-loop worker with one agent loop for all of its trajectories.
+"""verl's agent-loop worker with one agent loop for all of its trajectories, and one put a prompt.
 
-verl builds one for each trajectory, by Hydra and out of the whole configuration, on the thread on which the
-worker does everything else: a third of what that thread does for short responses.
+verl builds an agent loop for each trajectory, by Hydra and out of the whole configuration, and puts each
+response into TransferQueue by itself. The worker does both on the one thread on which it does everything:
+each is a third of that thread's work where responses are short.
 """
 
+from collections import defaultdict
 from typing import Any
 
 import hydra
@@ -14,10 +16,56 @@ from verl.experimental.agent_loop.agent_loop import (
     ToolListWrap,
     _agent_loop_registry,
 )
+from verl.trainer.ppo.v1 import agent_loop_tq
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
+from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
 _actor_class: Any = AgentLoopWorkerTQ
 _plain_class = _actor_class.__ray_metadata__.modified_class
+
+
+_Row = tuple[str, dict[str, Any], dict[str, Any]]  # key, fields, tag
+
+
+class GroupedPuts:
+    """A TransferQueue whose rows of responses wait for the status of their prompt and are put before it.
+
+    A prompt's last status, finished or failure, comes when all of its responses have ended; nobody reads the
+    rows of a prompt that has none.
+    """
+
+    def __init__(self, queue: Any) -> None:
+        self._queue = queue
+        self._waiting: dict[tuple[str, str], list[_Row]] = defaultdict(list)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._queue, name)
+
+    async def async_kv_batch_put(
+        self,
+        keys: list[str],
+        fields: list[dict[str, Any]],
+        tags: list[dict[str, Any]],
+        partition_id: str,
+    ) -> None:
+        """Keep rows, whose keys are `<prompt>_<response>_<part>`, until the status of their prompt is put."""
+        for row in zip(keys, fields, tags, strict=True):
+            prompt = row[0].rsplit("_", 2)[0]
+            self._waiting[partition_id, prompt].append(row)
+
+    async def async_kv_put(self, key: str, partition_id: str, tag: dict[str, Any]) -> None:
+        """Put the rows of the prompt `key` that wait, then its tag."""
+        rows = self._waiting.pop((partition_id, key), [])
+        # Rows of a put have the same fields: verl takes those of the first
+        for names in {frozenset(fields): None for _, fields, _ in rows}:
+            alike = [row for row in rows if row[1].keys() == names]
+            await self._queue.async_kv_batch_put(
+                keys=[row[0] for row in alike],
+                fields=list_of_dict_to_tensordict([row[1] for row in alike]),
+                tags=[row[2] for row in alike],
+                partition_id=partition_id,
+            )
+        await self._queue.async_kv_put(key=key, partition_id=partition_id, tag=tag)
 
 
 class _Worker(_plain_class):  # type: ignore[valid-type, misc]
@@ -26,6 +74,9 @@ class _Worker(_plain_class):  # type: ignore[valid-type, misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._agent_loops: dict[str, AgentLoopBase] = {}
+        # What verl's worker puts with, in the process of this worker only
+        agent_loop_tq.tq = GroupedPuts(agent_loop_tq.tq)
+        agent_loop_tq.list_of_dict_to_tensordict = list  # type: ignore[assignment]
 
     async def _run_agent_loop(
         self,
