@@ -27,7 +27,15 @@ from entrobench.reference.check import check
 from entrobench.reference.envelopes import ALARMS, BLOCK, Envelopes, blocks_of, left_out, values_of
 from entrobench.reference.plan import Group, Reference, cells_of, load_reference, shows_interventions
 from entrobench.reference.prediction import FORMULAS, PREMISE, predictions, summary
-from entrobench.reference.render import BEGIN, END, _about, _artifact_on_page, _predictions, write_into_readme
+from entrobench.reference.render import (
+    BEGIN,
+    END,
+    _about,
+    _artifact_on_page,
+    _predictions,
+    _render_group,
+    write_into_readme,
+)
 from entrobench.reference.run import in_parts, without_same
 from entrobench.reference.unpack import unpack
 from entrobench.report.artifacts import load_artifacts
@@ -505,6 +513,26 @@ def test_a_paper_s_report_is_made_from_the_bundle(tmp_path):
     build_report("papo", "study", CONFIGS, tmp_path / "out", only="table1")
     table = pd.read_csv(tmp_path / "out/study/papo/table1.csv")
     assert set(table.loc[table["reproduced"].notna(), "cell"]) == {"papo/7b-math/dapo/seed0"}
+
+
+def test_a_group_s_table_has_its_own_cells_and_none_of_a_paper_on_the_same_experiment(tmp_path):
+    bundle = Bundle(tmp_path / "bundle")
+    rng = np.random.default_rng(0)
+    names = [f"{EXPERIMENT}/{cell}" for cell in ("grpo/seed0", "dapo/seed0", "ent_reg/seed0", "dapo/seed1")]
+    made = [write_run(tmp_path / "made", name, synthetic_curve(rng, 0.5)) for name in names]
+    bundle.add([*made, write_run(tmp_path / "made", f"{EXPERIMENT}/base/seed0", None)], CONFIGS)
+    group = Group(
+        name="g", title="g", experiment=EXPERIMENT, methods=["grpo", "dapo"], seeds=[0, 2], baseline="grpo"
+    )
+    page = _render_group(group, Reference(scale="study", groups=[group]), bundle, CONFIGS)
+    assert "2 of 4 cells." in page
+    table = pd.read_csv(bundle.folder / "g.csv")
+    assert sorted(table["method"]) == ["dapo", "grpo"]
+    assert table["seeds"].tolist() == [1, 1]
+    another = group.model_copy(update={"experiment": "papo/7b-math-slower"})
+    assert _render_group(another, Reference(scale="study", groups=[another]), bundle, CONFIGS)[2] == (
+        "Not run: 4 cells."
+    )
 
 
 def test_the_page_says_what_machine_trained_beside_cells_that_were_not_trained(tmp_path):

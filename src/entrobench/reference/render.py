@@ -103,13 +103,20 @@ def _about(bundle: Bundle) -> list[str]:
 
 
 def _render_group(group: Group, reference: Reference, bundle: Bundle, configs: Configs) -> list[str]:
-    runs = bundle.of("runs", group.experiment)
     wanted = list(cells_of(group, reference, configs))
+    methods, seeds = {cell.method for cell in wanted}, {cell.seed for cell in wanted}
+
+    def of(name: str) -> pd.DataFrame:
+        """The group's rows of the bundle, which has cells of other groups on the same experiment."""
+        rows = bundle.of(name, group.experiment)
+        return rows[rows["method"].isin(methods) & rows["seed"].isin(seeds)]
+
+    runs = of("runs")
     title = [f"## {group.heading} ({group.experiment})", ""]
     if group.baseline not in set(runs["method"]):
         return [*title, f"Not run: {len(wanted)} cells.", ""]
-    curves = bundle.of("curves", group.experiment)
-    outcomes = bundle.of("outcomes", group.experiment)
+    curves = of("curves")
+    outcomes = of("outcomes")
     table = head_to_head.table(
         outcomes[outcomes["step"] == 0],
         curves,
