@@ -105,12 +105,11 @@ def _about(bundle: Bundle) -> list[str]:
 
 def _render_group(group: Group, reference: Reference, bundle: Bundle, configs: Configs) -> list[str]:
     wanted = list(cells_of(group, reference, configs))
-    methods, seeds = {cell.method for cell in wanted}, {cell.seed for cell in wanted}
 
     def of(name: str) -> pd.DataFrame:
         """The group's rows of the bundle, which has cells of other groups on the same experiment."""
         rows = bundle.of(name, group.experiment)
-        return rows[rows["method"].isin(methods) & rows["seed"].isin(seeds)]
+        return rows[rows["method"].isin(group.methods) & rows["seed"].isin(group.seeds)]
 
     runs = of("runs")
     title = [f"## {group.heading} ({group.experiment})", ""]

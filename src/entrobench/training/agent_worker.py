@@ -22,8 +22,6 @@ from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
 _actor_class: Any = AgentLoopWorkerTQ
 _plain_class = _actor_class.__ray_metadata__.modified_class
-
-
 _Row = tuple[str, dict[str, Any], dict[str, Any]]  # key, fields, tag
 
 
