@@ -397,4 +397,4 @@ def test_lives_of_a_killed_guard_and_of_a_failed_run_are_closed(guard, tmp_path)
     killed, failed = map(json.loads, (tmp_path / "lives.jsonl").read_text().splitlines())
     assert killed["exit"] == "killed"
     assert killed["to_step"] >= 1
-    assert failed["exit"] == "failed: training ended with exit code 1"
+    assert failed["exit"] == "failed: training ended with exit code 1: ValueError: reason"

@@ -1,10 +1,13 @@
 """Parts of the guard without a run: locks, Ray's logs, what it says of the network between nodes."""
 
 import errno
+import json
+import time
 
 import pytest
 
 from entrobench.errors import TrainingFailed
+from entrobench.runs.run_files import Progress
 from entrobench.training import guard
 
 
@@ -52,3 +55,26 @@ def test_the_transport_that_nccl_has_chosen_is_said_once(tmp_path, capsys, line,
     reporter = guard._StepReporter(tmp_path)
     reporter.report()
     assert capsys.readouterr().out.count(said) == 1
+
+
+def test_steps_that_a_run_makes_again_are_told(tmp_path, capsys):
+    def write_curve(last_step):
+        rows = [
+            {"step": step, "reward": 0.5, "entropy": 0.3, "timing_s/step": 2.0}
+            for step in range(1, last_step + 1)
+        ]
+        (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    (tmp_path / "train.log").touch()
+    write_curve(60)  # of the life before this one, whose checkpoint is of step 40
+    reporter = guard._StepReporter(tmp_path)
+    reporter.started = time.time() - 1
+    Progress(tmp_path).beat("check inputs", 0)
+    reporter.report()
+    write_curve(40)
+    Progress(tmp_path).beat("start Ray and vLLM", 0)
+    reporter.report()
+    write_curve(41)
+    reporter.report()
+    steps = [line for line in capsys.readouterr().out.splitlines() if "step" in line]
+    assert len(steps) == 1 and "step 41:" in steps[0]

@@ -178,7 +178,7 @@ def _ended(run: _Run, run_dir: Path, reason: str) -> EntrobenchError:
             f"stopped by {name} after step {answer[0]} of {answer[1]}, with a checkpoint. {GO_ON}"
         )
     if not run.signals.requests:
-        return TrainingFailed(f"{reason}\n{_error_report(run.log)}")
+        return TrainingFailed(f"{reason}{_cause(run.log)}\n{_error_report(run.log)}")
     _, step, _ = _last_sign_of_life(run, run_dir)
     report = f"\n{_error_report(run.log)}" if _last_traceback(run.log) else f" {GO_ON}"
     return Unfinished(
@@ -384,6 +384,7 @@ class _StepReporter:
             return
         if progress["step"] == 0 and progress["time"] >= self.started and progress["phase"] != self.phase:
             self.phase = progress["phase"]
+            self._follow(self.run)  # a resumed run cuts its curve, another run sets the earlier one aside
             _say(f"[{elapsed}] {self.phase}")
         self._report_steps(elapsed)
         run = Path(progress.get("run", self.run))
@@ -458,6 +459,12 @@ def _last_traceback(log: Path) -> list[str]:
         if _EXCEPTION_LINE.match(line.strip()):
             return block[: end + 1]
     return block[:40]
+
+
+def _cause(log: Path) -> str:
+    """`: ` and the exception that the log's last traceback ends with, for a line that stands alone."""
+    last = (_last_traceback(log) or [""])[-1].strip()
+    return f": {last}" if _EXCEPTION_LINE.match(last) else ""
 
 
 def _error_report(log: Path) -> str:
