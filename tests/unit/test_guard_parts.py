@@ -77,4 +77,5 @@ def test_steps_that_a_run_makes_again_are_told(tmp_path, capsys):
     write_curve(41)
     reporter.report()
     steps = [line for line in capsys.readouterr().out.splitlines() if "step" in line]
-    assert len(steps) == 1 and "step 41:" in steps[0]
+    assert len(steps) == 1
+    assert "step 41:" in steps[0]
