@@ -23,7 +23,7 @@ from entrobench.files import write_json
 from entrobench.machine.backend import CPU_ENVIRONMENT, gpus
 from entrobench.models.lora import model_of_checkpoint
 from entrobench.paths import repository_root
-from entrobench.provenance.manifest import evaluation_life, write_manifest
+from entrobench.provenance.manifest import evaluation_life, packages, write_manifest
 from entrobench.runs.checkpoints import checkpoint_folders, latest_step, steps_with_model
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -54,6 +54,7 @@ def run_apart(run: Callable[..., object], place: Place, *arguments: object) -> N
     Raises EvaluationFailed where it fails; what it said stands above.
     """
     import_engine(read_cell(place.folder / "cell.yaml")["device"])
+    packages()  # half a second of every fork otherwise
     child = multiprocessing.get_context("fork").Process(target=run, args=(place, *arguments))
     child.start()
     child.join()

@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -185,9 +186,20 @@ def require_clean_tree(scale: str, root: Path, resolved_at: str = "unknown") -> 
 
 
 def packages() -> dict[str, str]:
-    """Name -> version of every installed Python package."""
-    found = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions() if d.metadata["Name"]}
-    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+    """Name -> version of every Python package that was installed when this process first asked; its forks
+    know it too.
+    """
+    return dict(_packages())
+
+
+@cache
+def _packages() -> tuple[tuple[str, str], ...]:
+    found: dict[str, str] = {}
+    for distribution in importlib.metadata.distributions():
+        metadata = distribution.metadata  # read and parsed at each access
+        if metadata["Name"]:
+            found.setdefault(metadata["Name"], metadata["Version"])  # the first on the path is imported
+    return tuple(sorted(found.items(), key=lambda item: item[0].lower()))
 
 
 def engine_versions() -> dict[str, str]:
