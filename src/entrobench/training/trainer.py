@@ -57,6 +57,13 @@ from entrobench.training.sampling import (
 from entrobench.training.step_loss import ACTOR_SETTINGS
 from entrobench.training.token_record import TokenRecord, token_frame
 
+# What the actor reads of a row: verl's engines and losses, and StepLoss. All else that stands in TransferQueue,
+# such as the dataset's columns, would be sent to each of its processes and indexed for each mini-batch
+ACTOR_FIELDS = (
+    *("prompts", "responses", "input_ids", "position_ids", "attention_mask"),
+    *("multi_modal_inputs", "routed_experts", "response_mask", "loss_mask"),
+    *("old_log_probs", "advantages", "entropy", "ref_log_prob", "rollout_is_weights", CHOSEN_TOKENS),
+)
 # verl looks for finished rollouts every 2 s by default, which is longer than a whole smoke step
 REPLAY_POLL_SECONDS = 0.1
 
@@ -222,6 +229,7 @@ class EntropyTrainer(PPOTrainerSync):
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         self._progress.beat("old_log_prob", self.global_steps)
         batch.extra_info["token_stats"] = True
+        batch.fields = list(ACTOR_FIELDS)
         batch = super()._compute_old_log_prob(batch, metrics)
         batch.extra_info["token_stats"] = False
         return batch
@@ -333,6 +341,7 @@ class EntropyTrainer(PPOTrainerSync):
         self._progress.beat("update_actor", self.global_steps)
         batch = self._choose_by_covariance(batch)
         batch.extra_info[ACTOR_SETTINGS] = self._actor_settings()
+        batch.fields = list(ACTOR_FIELDS)
         batch = super()._update_actor(batch, metrics)
         if self._record is not None:
             rollout = self.config.actor_rollout_ref.rollout
@@ -575,6 +584,7 @@ def _select(batch: KVBatchMeta, rows: list[int]) -> KVBatchMeta:
         keys=[batch.keys[row] for row in rows],
         tags=[batch.tags[row] for row in rows],
         partition_id=batch.partition_id,
+        fields=batch.fields,
         extra_info=dict(batch.extra_info),
     )
 
