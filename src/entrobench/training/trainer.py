@@ -57,7 +57,7 @@ from entrobench.training.sampling import (
 from entrobench.training.step_loss import ACTOR_SETTINGS
 from entrobench.training.token_record import TokenRecord, token_frame
 
-# What the actor reads of a row: verl's engines and losses, and StepLoss. All else that TransferQueue has of it,
+# What the actor reads of a row: verl's engines and losses, and StepLoss. All else that TransferQueue has,
 # such as the dataset's columns, would be sent to each of its processes and indexed for each mini-batch
 ACTOR_FIELDS = (
     *("prompts", "responses", "input_ids", "position_ids", "attention_mask"),
