@@ -31,6 +31,9 @@ ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
 }
 FRUITLESS_LIVES = 3
+# Ray gives its node 30 s to come up and has no setting for it: too short where others use the cores
+RAY_STARTS = 3
+RAY_CAME_TOO_LATE = "The current node timed out during startup"
 
 
 def launch(run_dir: Path) -> None:
@@ -108,7 +111,16 @@ def _supervise(folder: Path, cell: dict[str, Any]) -> None:
             environment["ENTROBENCH_ROLLOUT"] = "hf_cpu"
     command = [sys.executable, "-m", "entrobench.training.run", str(folder)]
     limits = guard_limits(cell, site_or_none(repository_root() / "configs"))
-    supervise(command, folder, limits, environment)
+    for start in range(1, RAY_STARTS + 1):
+        try:
+            return supervise(command, folder, limits, environment)
+        except TrainingFailed as error:
+            if start == RAY_STARTS or RAY_CAME_TOO_LATE not in str(error):
+                raise
+            print(
+                f"entrobench: Ray did not start in its 30 s: once more ({start + 1} of {RAY_STARTS})",
+                flush=True,
+            )
 
 
 def guard_limits(cell: dict[str, Any], site: Site | None) -> Limits:
