@@ -1,4 +1,4 @@
-"""Parts of the guard without a run: locks, Ray's logs, what it says of the network between nodes."""
+"""Parts of the guard without a run: locks, Ray's logs, what it says of steps and of the network."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""What starts a training run: its limits on this site, and the end of a chain of jobs that makes nothing."""
+"""What starts a training run: its limits on this site, a late Ray, the end of a chain that makes nothing."""
 
 import pytest
 
