@@ -25,6 +25,7 @@ from entrobench.reference import head_to_head
 from entrobench.reference.bundle import KEY, LEFT_OUT, Bundle, default_folder, missing
 from entrobench.reference.check import check
 from entrobench.reference.envelopes import ALARMS, BLOCK, Envelopes, blocks_of, left_out, values_of
+from entrobench.reference.figures import entropy_figure
 from entrobench.reference.plan import Group, Reference, cells_of, load_reference, shows_interventions
 from entrobench.reference.prediction import FORMULAS, PREMISE, predictions, summary
 from entrobench.reference.render import (
@@ -215,6 +216,30 @@ def test_the_head_to_head_ranks_what_can_be_told_apart():
     wrong = 8 - counts
     assert table.loc["grpo", "distinct"] == pytest.approx((wrong + (counts > 0)).mean())
     assert table.loc["grpo", "tokens"] == 2.0
+
+
+def test_methods_far_from_the_baseline_have_a_panel_of_their_own():
+    levels = {"grpo": 0.5, "dapo": 0.55, "repo_r": 0.45, "positive_polarity": 2.0, "opefo": 0.9}
+    rng = np.random.default_rng(5)
+    curves = pd.concat(
+        synthetic_curve(rng, level, slope=0).assign(method=method, seed=seed)
+        for method, level in levels.items()
+        for seed in range(3)
+    )
+    table = pd.DataFrame({"method": levels.keys(), "entropy_last": levels.values()})
+    axes = [ax for ax in entropy_figure(table, curves, "grpo", CONFIGS).axes if ax.axison]
+    shown = {ax.get_title(): {text.get_text() for text in ax.get_legend().get_texts()} for ax in axes}
+    assert shown == {
+        "papo": {"GRPO", "DAPO"},
+        "repo": {"GRPO", "REPO-R"},
+        "far from GRPO": {"GRPO", "GRPO, positive polarity only", "OPEFO"},
+    }
+    papo, repo, far = axes
+    assert papo.get_ylim() == repo.get_ylim() != far.get_ylim()
+    assert [ax.get_yscale() for ax in axes] == ["linear", "linear", "log"]
+    only = table[table["method"] == "grpo"]
+    (ax,) = entropy_figure(only, curves, "grpo", CONFIGS).axes
+    assert len(ax.get_legend().get_texts()) == 1
 
 
 def synthetic_tokens(factor=0.01, noise=0.0, steps=3, tokens=200):

@@ -3,13 +3,11 @@
 import shutil
 import tempfile
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
-from PIL import Image
 
 from entrobench.cells import CellId, entries_of
 from entrobench.configs import Configs
@@ -19,18 +17,16 @@ from entrobench.paths import repository_root
 from entrobench.reference import head_to_head
 from entrobench.reference.bundle import Bundle, missing
 from entrobench.reference.envelopes import Envelopes
+from entrobench.reference.figures import entropy_figure, score_figure, write_in_few_colours
 from entrobench.reference.plan import Group, Reference, cells_of
 from entrobench.reference.prediction import summary
 from entrobench.reference.unpack import unpack
 from entrobench.report.build import build_report
 from entrobench.report.claims import answers
 from entrobench.report.claims import as_markdown as claims_as_markdown
-from entrobench.report.figure import COLOURS, draw_over_steps
 from entrobench.report.states import ArtifactState, artifact_states
 
 BEGIN, END = "<!-- reference run: begin -->", "<!-- reference run: end -->"
-COLOUR_OF = dict(zip(("papo", "exchange", "repo", "opefo"), COLOURS, strict=False))
-PER_PANEL = 6
 # Of a paper's report, beside its figures; the others are made again in a minute
 KEPT = (".csv", ".md")
 ENGINES = ("verl", "vllm", "torch")
@@ -134,11 +130,12 @@ def _render_group(group: Group, reference: Reference, bundle: Bundle, configs: C
         with atomic_path(bundle.folder / f"{group.name}.envelopes.csv") as temporary:
             bands.reset_index().to_csv(temporary, index=False, float_format="%.5g")
     for name, figure in {
-        "entropy": entropy_figure(table, curves, configs),
-        "scores": score_figure(table, configs),
+        "entropy": entropy_figure(table, curves, group.baseline, configs),
+        "scores": score_figure(table, curves, configs),
     }.items():
-        with atomic_path(bundle.folder / f"{group.name}.{name}.png", keep_same=True) as temporary:
-            figure.savefig(temporary, format="png", dpi=110)
+        drawn = BytesIO()
+        figure.savefig(drawn, format="png", dpi=110)
+        write_in_few_colours(drawn, bundle.folder / f"{group.name}.{name}.png")
         lines += [f"![{name}]({group.name}.{name}.png)", ""]
     return lines
 
@@ -160,7 +157,7 @@ def _render_paper(group: Group, reference: Reference, bundle: Bundle, configs: C
         states = artifact_states(group.paper, reference.scale, configs, results)
         for path in sorted((results / reference.scale / group.paper).iterdir()):
             if path.suffix == ".png":
-                _copy_figure(path, target / path.name)
+                write_in_few_colours(path, target / path.name)
             elif path.suffix in KEPT:
                 shutil.copyfile(path, target / path.name)
     text = claims_as_markdown({group.paper: claims}, reference.scale)
@@ -171,13 +168,6 @@ def _render_paper(group: Group, reference: Reference, bundle: Bundle, configs: C
     write_atomic(target / "README.md", "\n".join(page) + "\n", keep_same=True)
     where = f"reports/{group.paper}"
     return [*title, f"[Tables and figures]({where}/README.md), [claims]({where}/claims.md).", ""]
-
-
-def _copy_figure(source: Path, target: Path) -> None:
-    """In 128 colours: a third of the bytes, and more than a figure has but for the edges of letters."""
-    with atomic_path(target, keep_same=True) as temporary, Image.open(source) as figure:
-        few = figure.convert("RGB").quantize(128, dither=Image.Dither.NONE)
-        few.save(temporary, "png", optimize=True)
 
 
 def _artifact_on_page(state: ArtifactState, folder: Path) -> list[str]:
@@ -265,54 +255,3 @@ def _predictions(reference: Reference, bundle: Bundle) -> list[str]:
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return [*title, *lines, ""]
-
-
-def _colour(method: str, configs: Configs) -> str:
-    return COLOUR_OF[configs.method(method).paper]
-
-
-def entropy_figure(table: pd.DataFrame, curves: pd.DataFrame, configs: Configs) -> Figure:
-    """Entropy over steps: a few methods of one paper a panel."""
-    by_paper: dict[str, list[str]] = {}
-    for method in table["method"]:
-        by_paper.setdefault(configs.method(method).paper, []).append(method)
-    panels = [
-        (paper, names[start : start + PER_PANEL])
-        for paper, names in sorted(by_paper.items())
-        for start in range(0, len(names), PER_PANEL)
-    ]
-    columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    figure = Figure((4.6 * columns, 3.2 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    for ax, (paper, names) in zip(axes, panels, strict=False):
-        ax.set_title(paper, fontsize=9)
-        for name, colour in zip(names, COLOURS, strict=False):
-            seeds = [run for _, run in curves[curves["method"] == name].groupby("seed")]
-            draw_over_steps(ax, seeds, "entropy", colour)
-            ax.plot([], [], color=colour, label=configs.method(name).title)
-        ax.legend(fontsize=6)
-        ax.grid(alpha=0.25)
-    for ax in axes[len(panels) :]:
-        ax.set_axis_off()
-    figure.supxlabel("training step", fontsize=9)
-    figure.supylabel("mean token entropy (nats)", fontsize=9)
-    return figure
-
-
-def score_figure(table: pd.DataFrame, configs: Configs) -> Figure:
-    """Score against entropy at the end, a point a method."""
-    figure = Figure((7.5, 5), layout="constrained")
-    ax = figure.subplots()
-    for row in table.to_dict("records"):
-        x, y, colour = row["entropy_last"], 100 * row["score"], _colour(row["method"], configs)
-        error = np.array([[y - 100 * row["score_low"]], [100 * row["score_high"] - y]])
-        ax.errorbar(x, y, yerr=error, fmt="o", color=colour, markersize=4, linewidth=0.7)
-        ax.annotate(row["method"], (x, y), fontsize=5.5, xytext=(3, 2), textcoords="offset points")
-    for paper, colour in COLOUR_OF.items():
-        ax.plot([], [], "o", color=colour, label=paper)
-    ax.legend(fontsize=8)
-    ax.grid(alpha=0.25)
-    ax.set_xlabel(f"mean token entropy in the last {head_to_head.LAST_STEPS} steps (nats)")
-    ax.set_ylabel("in-domain score (%)")
-    return figure
