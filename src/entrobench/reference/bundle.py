@@ -46,10 +46,9 @@ LEFT_OUT = (
 )  # fmt: skip
 KEY = ["paper", "experiment", "method", "seed"]
 TABLES = ("curves", "outcomes", "predictions", "tokens", "interventions", "records")
-# Fields of a sample that stand in a row under their own names
-OF_SAMPLE = (
-    "verdict", "second_verdict", "gold", "n_tokens", "finish_reason", "prompt_sha256", "category", "goals",
-)  # fmt: skip
+# Fields of a sample that stand in a row under their own names. The prompt's hash, a quarter of a file, is not
+# kept: it follows from the problem and the template that the manifest names
+OF_SAMPLE = ("verdict", "second_verdict", "gold", "n_tokens", "finish_reason", "category", "goals")
 RECORDS = ("manifest.json", DONE_FILE, "eval.done.json")
 # Of which recorded tokens and completions are kept
 WHOLE_SEED = 0

@@ -59,7 +59,7 @@ def unpack(bundle: Bundle, paper: str, reference: Reference, configs: Configs, r
 
 
 def _sample(row: dict[Hashable, Any]) -> Sample:
-    """A sample of a row of outcomes."""
+    """A sample of a row of outcomes, but for its prompt's hash."""
     known = {name: row[name] for name in OF_SAMPLE if not pd.isna(row[name])}
     return Sample.model_validate(
         {
@@ -68,6 +68,7 @@ def _sample(row: dict[Hashable, Any]) -> Sample:
             "sample": row["sample"],
             "completion": row["completion"],
             "extracted": row["answer"] or None,
+            "prompt_sha256": "",
             **known,
         }
     )
