@@ -93,9 +93,10 @@ def _about(bundle: Bundle) -> list[str]:
         if len(there := trained[name].dropna())
     ]
     codes = sorted({str(code)[:8] for code in trained["code"]})
+    code = codes[0] if len(codes) == 1 else f"{len(codes)} commits (runs.csv)"
     return [
         f"{len(runs)} cells, {runs['seconds'].sum() / 3600:.1f} h of training on {', '.join(machines)}; "
-        f"{', '.join(versions)}; code of {', '.join(codes)}."
+        f"{', '.join(versions)}; code of {code}."
     ]
 
 

@@ -132,7 +132,7 @@ def _caption(table: Table) -> str:
     stand_ins = [column for column in table.columns if column.label != column.name]
     if stand_ins:
         names = ", ".join(f"{column.label} for {column.name}" for column in stand_ins)
-        text.append(f"The benchmarks are generated arithmetic in the place of the paper's: {names}.")
+        text.append(f"The benchmarks are generated tasks in the place of the paper's: {names}.")
     if not table.experiments:
         text.append("This scale runs none of its cells.")
     elif table.scale.models:
