@@ -13,7 +13,7 @@ from PIL import Image
 
 from entrobench.configs import Configs
 from entrobench.files import atomic_path
-from entrobench.reference.head_to_head import LAST_STEPS
+from entrobench.reference.head_to_head import LAST_STEPS, last_steps
 from entrobench.report.figure import COLOURS, draw_over_steps
 
 COLOUR_OF = dict(zip(("papo", "exchange", "repo", "opefo"), COLOURS, strict=False))
@@ -51,8 +51,9 @@ def entropy_figure(table: pd.DataFrame, curves: pd.DataFrame, baseline: str, con
             _plain_numbers(ax.yaxis)
         else:
             near.append(ax)
+    lows, highs = zip(*(ax.get_ylim() for ax in near), strict=True)
     for ax in near:
-        ax.set_ylim(min(ax.get_ylim()[0] for ax in near), max(ax.get_ylim()[1] for ax in near))
+        ax.set_ylim(min(lows), max(highs))
     for ax in axes[len(panels) :]:
         ax.set_axis_off()
     figure.supxlabel("training step", fontsize=9)
@@ -83,8 +84,7 @@ def score_figure(table: pd.DataFrame, curves: pd.DataFrame, configs: Configs) ->
     """A row a method, best score first: its score with the interval; its entropy at the end, a dot a seed."""
     figure = Figure((8.5, 1.2 + 0.2 * len(table)), layout="constrained")
     of_score, of_entropy = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
-    last = curves[curves["step"] > curves["step"].max() - LAST_STEPS]
-    ends = last.groupby(["method", "seed"], observed=True)["entropy"].mean()
+    ends = last_steps(curves).groupby(["method", "seed"], observed=True)["entropy"].mean()
     rows = table.to_dict("records")
     for place, row in enumerate(rows):
         colour = COLOUR_OF[configs.method(row["method"]).paper]

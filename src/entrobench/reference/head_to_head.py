@@ -109,8 +109,13 @@ def _diversity(outcomes: pd.DataFrame, n_samples: int) -> pd.DataFrame:
     return pd.DataFrame({"pass_gap": gap, "distinct": distinct})
 
 
+def last_steps(curves: pd.DataFrame) -> pd.DataFrame:
+    """Their rows of the last LAST_STEPS steps."""
+    return curves[curves["step"] > curves["step"].max() - LAST_STEPS]
+
+
 def _of_curves(curves: pd.DataFrame) -> pd.DataFrame:
-    last = curves[curves["step"] > curves["step"].max() - LAST_STEPS].groupby("method", observed=True)
+    last = last_steps(curves).groupby("method", observed=True)
     by_run = curves.groupby(["method", "seed"], observed=True)["entropy"].sum()
     return pd.DataFrame(
         {
