@@ -13,7 +13,7 @@ from support import make_model
 from entrobench.evaluation.samples import read_samples
 from entrobench.files import write_jsonl
 
-CELL, ANOTHER = "papo/7b-math/base/seed3", "papo/7b-math/base/seed4"
+CELL, ANOTHER, BROKEN = (f"papo/7b-math/base/seed{seed}" for seed in (3, 4, 5))
 PROMPT = {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "{{text}}"}]}
 
 
@@ -50,7 +50,8 @@ def make_cell(results: Path, name: str) -> Path:
     return folder
 
 
-def evaluate(results: Path, backend: str, *cells: str) -> str:
+def evaluate(results: Path, backend: str, *cells: str, status: int = 0) -> str:
+    """Output of the command, which has to end with `status`."""
     done = subprocess.run(
         [sys.executable, "-m", "entrobench.cli", "evaluate", *cells, "--results", str(results)],
         env=os.environ | {"ENTROBENCH_BACKEND": backend},
@@ -58,13 +59,13 @@ def evaluate(results: Path, backend: str, *cells: str) -> str:
         text=True,
         timeout=300,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("backend", ["vllm", "transformers"])
-def test_samples_are_written_kept_distinct_and_repeatable(tmp_path, backend):
-    folder, another = make_cell(tmp_path, CELL), make_cell(tmp_path, ANOTHER)
+def test_samples_are_written_kept_distinct_and_repeatable_beside_a_cell_that_fails(tmp_path, backend):
+    folder, another, broken = (make_cell(tmp_path, name) for name in (CELL, ANOTHER, BROKEN))
     evaluate(tmp_path, backend, CELL)
     done = json.loads((folder / "eval.done.json").read_text())
     assert {
@@ -85,23 +86,15 @@ def test_samples_are_written_kept_distinct_and_repeatable(tmp_path, backend):
         assert all(s.verdict in ("correct", "incorrect") for s in samples)
 
     # One benchmark is lost: only that one is made again, and comes out equal; as does another cell of the
-    # same model, in a fork of its own
+    # same model, in a fork of its own. One between them has a benchmark that cannot be read
     (folder / "eval" / "smoke_mixed" / "samples.jsonl").unlink()
-    output = evaluate(tmp_path, backend, CELL, ANOTHER)
+    (broken / "smoke_short.jsonl").write_text("not JSON")
+    output = evaluate(tmp_path, backend, CELL, BROKEN, ANOTHER, status=1)
+    assert f"{BROKEN}: its evaluation ended with status 1" in output
+    assert not (broken / "eval.done.json").exists()
     assert output.count("sampling smoke_mixed: chunk 1 of 1") == 2
     assert output.count("sampling smoke_short") == 1, "the other cell's"
     assert read_samples(folder / "eval" / "smoke_mixed" / "samples.jsonl") == first["smoke_mixed"]
     for name, samples in first.items():
         assert read_samples(another / "eval" / name / "samples.jsonl") == samples
-    assert (another / "eval.done.json").exists()
-
-
-def test_a_cell_that_cannot_be_evaluated_costs_the_others_nothing(tmp_path):
-    folder = make_cell(tmp_path, CELL)
-    another = make_cell(tmp_path, ANOTHER)
-    (folder / "smoke_short.jsonl").write_text("not JSON")
-    with pytest.raises(
-        AssertionError, match=f"EvaluationFailed: .*{CELL}: its evaluation ended with status 1"
-    ):
-        evaluate(tmp_path, "transformers", CELL, ANOTHER)
     assert (another / "eval.done.json").exists()

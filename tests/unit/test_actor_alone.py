@@ -43,9 +43,10 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def processes():
-    """One import of verl for all ranks of all tests."""
+    """One import of verl for all ranks of all tests, with what an update of it imports late."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["entrobench.training.alone", "entrobench.training.engine"])
+    modules = ["entrobench.training.alone", "entrobench.training.engine", "entrobench.training.late_imports"]
+    context.set_forkserver_preload(modules)
     return context
 
 

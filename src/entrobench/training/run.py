@@ -41,6 +41,7 @@ VLLM_MODULES = (
     "entrobench.training.vllm_extension",
     "vllm.model_executor.models.qwen2",
 )
+LATE_IMPORTS = "entrobench.training.late_imports"
 HF_MODULES = ("entrobench.training.hf_rollout",)
 AGENT_LOOPS = Path(__file__).with_name("agent_loop.yaml")  # the driver imports no verl for it
 AGENT_LOOP_MANAGER = "entrobench.training.agent_worker.AgentLoopManager"
@@ -252,7 +253,7 @@ def _start_workers_as_forks(config: Any) -> None:
         # Some modules read it when they are imported
         os.environ.update(get_ppo_ray_runtime_env(config)["env_vars"])
         is_vllm = config.actor_rollout_ref.rollout.name == "vllm"
-        for module in VLLM_MODULES if is_vllm else HF_MODULES:
+        for module in (LATE_IMPORTS, *(VLLM_MODULES if is_vllm else HF_MODULES)):
             importlib.import_module(module)
 
     python = fork_server.start(Path(os.environ["ENTROBENCH_RAY_DIR"]), import_for_workers)
