@@ -44,6 +44,13 @@ def processes_of(pool):
     return psutil.Process(pool._server._process.pid).children(recursive=True)
 
 
+def episodes_of(pool):
+    """Those of them that have no children."""
+    found = processes_of(pool)
+    parents = {process.ppid() for process in found}
+    return [process for process in found if process.pid not in parents]
+
+
 def is_running(process):
     """Not one that has ended and that the system's init has not looked at yet."""
     try:
@@ -211,8 +218,8 @@ def test_200_environments_that_are_killed_at_once_cost_their_episodes_and_nothin
         killed = asyncio.Event()
         await pool.server()
         tasks = [asyncio.create_task(one(pool, killed)) for _ in range(200)]
-        while len(episodes := [p for p in processes_of(pool) if not p.children()]) < 200:
-            await asyncio.sleep(0.05)
+        while len(episodes := episodes_of(pool)) < 200:
+            await asyncio.sleep(0.5)
         for process in episodes:
             process.send_signal(signal.SIGKILL)
         killed.set()
