@@ -37,7 +37,7 @@ from entrobench.reference.render import (
     _render_group,
     write_into_readme,
 )
-from entrobench.reference.run import in_parts, without_same
+from entrobench.reference.run import AT_ONCE, in_parts, run_reference, without_same
 from entrobench.reference.unpack import unpack
 from entrobench.report.artifacts import load_artifacts
 from entrobench.report.build import build_report
@@ -313,6 +313,42 @@ def test_what_goes_on_from_a_cell_comes_after_it_and_has_it_run_again_where_it_i
         start.mkdir(parents=True, exist_ok=True)
     there = [cell for part in in_parts(later, reference, CONFIGS, tmp_path) for cell in part]
     assert there == later
+
+
+def test_a_run_leaves_to_another_what_that_works_at_has_added_or_others_go_on_from(tmp_path, monkeypatch):
+    group = Group(name="repo", title="repo", paper="repo", seeds=[0])
+    reference = Reference(scale="study", groups=[group])
+    bundle = Bundle(tmp_path / "bundle")
+    cells = without_same(list(cells_of(group, reference, CONFIGS)), reference, CONFIGS, bundle)
+    earlier = {cell: previous_cell(cell, CONFIGS) for cell in cells}
+    held = next(cell for cell in cells if cell in earlier.values())
+    added = next(cell for cell in cells[AT_ONCE:] if earlier[cell] is None and cell not in earlier.values())
+    done = []
+
+    def make_models(cells, *_):
+        for cell in cells:
+            if earlier[cell] is None:
+                start = resolve(str(cell), "study", CONFIGS, tmp_path / "work")["model"]["path"]
+                Path(start).mkdir(parents=True, exist_ok=True)
+
+    def run_part(part, *_):
+        for cell in part:
+            for model in ("best", "model"):
+                (tmp_path / "work/study" / str(cell) / model).mkdir(parents=True, exist_ok=True)
+        if not done:
+            curve = synthetic_curve(np.random.default_rng(0), 0.5)
+            bundle.add([write_run(tmp_path / "results", str(added), curve)], CONFIGS)
+        done.extend(part)
+        return []
+
+    monkeypatch.setattr("entrobench.reference.run.prepare", make_models)
+    monkeypatch.setattr("entrobench.reference.run._run_part", run_part)
+    with bundle.claim([held]) as claimed:
+        assert claimed == [held]
+        left = run_reference(reference, [group], CONFIGS, bundle, tmp_path / "work")
+    assert set(left) == {held, *(cell for cell in cells if earlier[cell] == held)}
+    assert len(left) > 1
+    assert set(done) == set(cells) - set(left) - {added}
 
 
 def test_cells_of_which_a_figure_shows_replaced_tokens():

@@ -18,7 +18,7 @@ the same run as another (plan.signature), runs.csv says so in `same_as`, and it 
 import fcntl
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,20 @@ class Bundle:
     def cells(self) -> set[str]:
         """Names of the cells that are in it."""
         return set(self.runs()["cell"])
+
+    @contextmanager
+    def claim(self, cells: Iterable[CellId]) -> Iterator[list[CellId]]:
+        """Those of `cells` that no other run works at; until this ends none other gets them."""
+        folder = self.folder / ".claims"
+        folder.mkdir(parents=True, exist_ok=True)
+        claimed = []
+        with ExitStack() as files:
+            for cell in cells:
+                file = files.enter_context((folder / str(cell).replace("/", "+")).open("w"))
+                with suppress(BlockingIOError):
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    claimed.append(cell)
+            yield claimed
 
     def of(self, name: str, experiment: str, each_run_once: bool = False) -> pd.DataFrame:
         """The rows of one of TABLES, or of `runs`, of one <paper>/<experiment>, with KEY; a cell that is the

@@ -63,7 +63,8 @@ def run_reference(
     hours: float | None = None,
 ) -> list[CellId]:
     """Run the cells of `groups` that the bundle lacks, until all are there or the time is over; those that
-    are left. work: results folder in which cells are trained; what is finished there is kept.
+    are left. work: results folder in which cells are trained; what is finished there is kept. Cells at which
+    another run works, with a folder of its own, are left to it, and with them what goes on from them.
 
     Raises TrainingFailed, with all cells that failed, when the others are done; KeyboardInterrupt.
     """
@@ -79,8 +80,14 @@ def run_reference(
     for part in in_parts(left, reference, configs, work):
         if hours is not None and time.monotonic() - started > 3600 * hours:
             break
-        failures += _run_part(part, reference, configs, bundle, work)
-        left = [cell for cell in left if cell not in part]
+        with bundle.claim(part) as claimed:
+            added = set(left) - set(missing(left, bundle))  # by another run
+            todo = [
+                cell for cell in claimed if cell not in added and _has_start(cell, reference, configs, work)
+            ]
+            if todo:
+                failures += _run_part(todo, reference, configs, bundle, work)
+        left = [cell for cell in left if cell not in added and cell not in todo]
         minutes = (time.monotonic() - started) / 60
         print(
             f"reference: {len(bundle.runs())} cells in the bundle, {len(left)} to run; {minutes:.0f} min so "
@@ -123,10 +130,8 @@ def in_parts(
     waiting: list[CellId] = []
     for cell in cells:
         earlier = previous_cell(cell, configs)
-        if earlier is not None and earlier not in waiting:
-            start = Path(resolve(str(cell), reference.scale, configs, work)["model"]["path"])
-            if not start.exists():
-                waiting.append(earlier)
+        if earlier is not None and earlier not in waiting and not _has_start(cell, reference, configs, work):
+            waiting.append(earlier)
         waiting.append(cell)
     while waiting:
         part: list[CellId] = []
@@ -136,6 +141,11 @@ def in_parts(
             part.append(cell)
         waiting = waiting[len(part) :]
         yield part
+
+
+def _has_start(cell: CellId, reference: Reference, configs: Configs, work: Path) -> bool:
+    """Whether the model that it goes on from, or its base model, is in `work`."""
+    return Path(resolve(str(cell), reference.scale, configs, work)["model"]["path"]).exists()
 
 
 def prepare(
