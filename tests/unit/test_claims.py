@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from test_report import make_cell
 
 from entrobench.configs import Configs
-from entrobench.errors import ConfigError
+from entrobench.errors import ConfigError, UnknownName
 from entrobench.files import write_json
 from entrobench.paths import repository_root
 from entrobench.report.claims import Claim, answers, load_claims
@@ -81,9 +81,8 @@ def test_a_column_that_a_scale_does_not_have_is_not_run(claims):
 def write_curve(tmp_path, method, seed, last):
     folder = tmp_path / f"smoke/papo/7b-math/{method}/seed{seed}"
     folder.mkdir(parents=True)
-    pd.DataFrame({"step": range(20), "entropy": [9.0] * 18 + [last - 1, last + 1]}).to_parquet(
-        folder / "metrics.parquet"
-    )
+    curve = pd.DataFrame({"step": range(20), "entropy": [9.0] * 18 + [last - 1, last + 1]})
+    curve.assign(reward=0.5, response_length=5.0).to_parquet(folder / "metrics.parquet")
     write_json(folder / "train.done.json", {})
 
 
@@ -104,6 +103,22 @@ def test_a_claim_of_a_curve_is_about_the_end_of_all_seeds(claims, tmp_path, high
     found = claims(experiment="7b-math", curve="entropy", higher="papo_polarity", lower="dapo")
     assert found.verdict == verdict
     assert ("one seed" in found.numbers) == (verdict != "not run" and len(higher) == 1)
+
+
+def test_a_claim_of_a_peak_is_about_the_best_checkpoint(claims, tmp_path):
+    wanted = {"experiment": "7b-math", "peak": ["math500"], "higher": "papo_polarity", "lower": "dapo"}
+    assert claims(**wanted).verdict == "not run"
+    for method, values in (("papo_polarity", (0.3, 0.2)), ("dapo", (0.1, 0.25))):
+        write_curve(tmp_path, method, 0, 1.0)
+        rows = "".join(f"{step},smoke_easy,mean@8,{value}\n" for step, value in enumerate(values))
+        folder = tmp_path / f"smoke/papo/7b-math/{method}/seed0"
+        (folder / "checkpoints.csv").write_text("step,benchmark,metric,value\n" + rows)
+    found = claims(**wanted)
+    assert found.verdict == "supported"
+    assert found.numbers.startswith("30 against 25; one seed each")
+    assert claims(**wanted | {"peak": ["olympiadbench"]}).numbers == "scale smoke does not run it"
+    with pytest.raises(UnknownName, match="math501"):
+        claims(**wanted | {"peak": ["math501"]})
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ A claim about a table says that a row is better than others in some columns. It 
 the same problems finds each of these differences (Holm's correction within the claim), not supported where it
 finds one the other way round, and not separable where it finds neither: then the smallest difference that it
 could have found stands beside the gap. A claim about a training curve compares the means of the last tenth of
-two methods' steps: supported where every seed of the one ends above every seed of the other. With one seed
-each neither says anything of other seeds, and the numbers say so.
+two methods' steps: supported where every seed of the one ends above every seed of the other; one about the
+peak of a run does so with its highest score of any evaluated checkpoint. With one seed each none of them says
+anything of other seeds, and the numbers say so.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from entrobench.cells import listed_cells
+from entrobench.cells import benchmark_at, benchmark_of, listed_cells
 from entrobench.configs import Configs, Strict, load_yaml
 from entrobench.errors import ConfigError, CorruptFile
 from entrobench.files import read_parquet
@@ -38,7 +39,8 @@ class Claim(Strict):
     """One claim. Of a table: model, row and columns as printed; over: rows that it is better than, by default
     all but itself and the base model. Of a curve: experiment, curve (a column of metrics.parquet), and the
     methods of which one ends higher and one lower; than: the column of the lower one where that is another.
-    Of recorded tokens: report/token_claims.py.
+    Of a peak: the same with benchmarks; the mean score of those counts that a scale has. Of recorded tokens:
+    report/token_claims.py.
     """
 
     place: str
@@ -51,6 +53,7 @@ class Claim(Strict):
     experiment: str = ""
     curve: str = ""
     than: str = ""
+    peak: list[str] = Field(default_factory=list)
     higher: str = ""
     lower: str = ""
     tokens: TokenClaim | None = None
@@ -58,10 +61,12 @@ class Claim(Strict):
     @model_validator(mode="after")
     def _is_of_one_kind(self) -> "Claim":
         of_table = bool(self.table and self.model and self.row and self.columns)
-        of_curve = bool(self.experiment and self.curve and self.higher and self.lower)
-        if sum((of_table, of_curve, self.tokens is not None)) != 1:
+        of_two = bool(self.experiment and self.higher and self.lower)
+        of_curve, of_peak = bool(of_two and self.curve), bool(of_two and self.peak)
+        if sum((of_table, of_curve, of_peak, self.tokens is not None)) != 1:
             raise ValueError(
-                "expected table, model, row and columns, or experiment, curve, higher and lower, or tokens"
+                "expected table, model, row and columns, or experiment, higher, lower and curve or peak, or "
+                "tokens"
             )
         return self
 
@@ -99,6 +104,8 @@ def load_claims(paper: str, configs: Configs) -> dict[str, Claim]:
             for experiment, method in wanted:
                 if (experiment, method) not in cells:
                     raise ConfigError(f"{where}: {name}: no cell {paper}/{experiment}/{method}")
+            for benchmark in claim.peak:
+                configs.benchmark(benchmark_of(benchmark, paper, configs))
             continue
         tables = load_artifacts(paper, configs).tables
         if claim.table not in tables:
@@ -129,7 +136,7 @@ def answers(
     for name, claim in load_claims(paper, configs).items():
         if not claim.table:
             verdict, numbers = (
-                _of_curve(claim, paper, scale, configs, results)
+                _of_two(claim, paper, scale, configs, results)
                 if claim.tokens is None
                 else _of_tokens(claim.tokens, paper, scale, configs, results)
             )
@@ -219,10 +226,18 @@ def _printed(claim: Claim, table: Table) -> str:
     return f"{'yes' if least > 0 else 'no'}, {least:+.2f} over {rival} in {column}"
 
 
-def _of_curve(claim: Claim, paper: str, scale: str, configs: Configs, results: Path) -> tuple[Verdict, str]:
+def _of_two(claim: Claim, paper: str, scale: str, configs: Configs, results: Path) -> tuple[Verdict, str]:
     folder = results / scale / paper / claim.experiment
-    higher = list(_ends(folder / claim.higher, claim.curve))
-    lower = list(_ends(folder / claim.lower, claim.than or claim.curve))
+    if claim.peak:
+        asked = {benchmark_at(name, configs.scale(scale)) for name in claim.peak}
+        benchmarks = sorted(name for name in asked if name is not None)
+        if not benchmarks:
+            return "not run", f"scale {scale} does not run it"
+        higher = list(_peaks(folder / claim.higher, benchmarks))
+        lower = list(_peaks(folder / claim.lower, benchmarks))
+    else:
+        higher = list(_ends(folder / claim.higher, claim.curve))
+        lower = list(_ends(folder / claim.lower, claim.than or claim.curve))
     if not (higher and lower):
         cells = product([claim.experiment], (claim.higher, claim.lower))
         return "not run", left_of(paper, cells, scale, configs, results)
@@ -255,6 +270,14 @@ def _ends(method: Path, column: str) -> Iterator[float]:
             raise CorruptFile(f"{folder / 'metrics.parquet'} lacks the column {column}")
         values = curve[column].dropna()
         yield float(values.iloc[-max(1, round(LAST_SHARE * len(values))) :].mean())
+
+
+def _peaks(method: Path, benchmarks: list[str]) -> Iterator[float]:
+    """Of each seed whose checkpoints were evaluated the highest mean score of them (%)."""
+    for folder in seed_folders(method):
+        table = Recorded(folder).checkpoints
+        if table is not None and set(benchmarks) <= set(table.columns):
+            yield 100 * float(table[benchmarks].mean(axis=1).max())
 
 
 def _list(values: Sequence[float]) -> str:
