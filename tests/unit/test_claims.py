@@ -105,20 +105,32 @@ def test_a_claim_of_a_curve_is_about_the_end_of_all_seeds(claims, tmp_path, high
     assert ("one seed" in found.numbers) == (verdict != "not run" and len(higher) == 1)
 
 
+PEAK = {"experiment": "7b-math", "peak": ["math500"], "higher": "papo_polarity", "lower": "dapo"}
+
+
 def test_a_claim_of_a_peak_is_about_the_best_checkpoint(claims, tmp_path):
-    wanted = {"experiment": "7b-math", "peak": ["math500"], "higher": "papo_polarity", "lower": "dapo"}
-    assert claims(**wanted).verdict == "not run"
     for method, values in (("papo_polarity", (0.3, 0.2)), ("dapo", (0.1, 0.25))):
         write_curve(tmp_path, method, 0, 1.0)
         rows = "".join(f"{step},smoke_easy,mean@8,{value}\n" for step, value in enumerate(values))
         folder = tmp_path / f"smoke/papo/7b-math/{method}/seed0"
         (folder / "checkpoints.csv").write_text("step,benchmark,metric,value\n" + rows)
-    found = claims(**wanted)
+    found = claims(**PEAK)
     assert found.verdict == "supported"
     assert found.numbers.startswith("30 against 25; one seed each")
-    assert claims(**wanted | {"peak": ["olympiadbench"]}).numbers == "scale smoke does not run it"
+
+
+def test_a_peak_without_checkpoints_is_not_run(claims, tmp_path):
+    write_curve(tmp_path, "papo_polarity", 0, 1.0)
+    assert claims(**PEAK).verdict == "not run"
+
+
+def test_a_peak_on_a_benchmark_that_a_scale_does_not_have_is_not_run(claims):
+    assert claims(**PEAK | {"peak": ["olympiadbench"]}).numbers == "scale smoke does not run it"
+
+
+def test_a_peak_on_a_benchmark_that_there_is_not_is_named(claims):
     with pytest.raises(UnknownName, match="math501"):
-        claims(**wanted | {"peak": ["math501"]})
+        claims(**PEAK | {"peak": ["math501"]})
 
 
 @pytest.mark.parametrize(
