@@ -243,8 +243,7 @@ def _of_two(claim: Claim, paper: str, scale: str, configs: Configs, results: Pat
         return "not run", left_of(paper, cells, scale, configs, results)
     numbers = f"{_list(higher)} against {_list(lower)}"
     if min(len(higher), len(lower)) < 2:
-        verdict: Verdict = "supported" if min(higher) > max(lower) else "not supported"
-        return verdict, f"{numbers}; one seed each, so nothing says how sure that is"
+        numbers += "; one seed each, so nothing says how sure that is"
     if min(higher) > max(lower):
         return "supported", numbers
     return ("not supported" if max(higher) < min(lower) else "not separable"), numbers
