@@ -4,7 +4,6 @@ cannot go on.
 
 import os
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +12,7 @@ import pytest
 from digit_reward import CONSTANT
 from safetensors import safe_open
 from support import make_model, make_training_set
-from test_real_training import RUN_MARK, TESTS, run_processes
+from test_real_training import RUN_MARK, TESTS, run_processes, shared_memory_of
 
 from entrobench.cells import write_cell
 from entrobench.configs import Configs
@@ -75,11 +74,7 @@ def abandoned_shared_memory() -> set[Path]:
 
 def _unmapped_shared_memory() -> set[Path]:
     inodes = {path: path.stat().st_ino for path in Path("/dev/shm").iterdir() if path.exists()}
-    mapped = set()
-    for process in psutil.process_iter():
-        with suppress(OSError):
-            lines = Path(f"/proc/{process.pid}/maps").read_text().splitlines()
-            mapped |= {int(line.split()[4]) for line in lines if " /dev/shm/" in line}
+    mapped = shared_memory_of(psutil.process_iter())
     return {path for path, inode in inodes.items() if inode not in mapped}
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from entrobench.files import read_json, read_jsonl
 from entrobench.paths import repository_root
 from entrobench.runs.checkpoints import check_checkpoint, checkpoint_folders
 from entrobench.training.disk import folder_shapes, parameter_count
+from entrobench.training.launch import RAY_CAME_TOO_LATE
 
 CELL = "papo/7b-math/papo_polarity/seed0"
 TESTS = Path(__file__).parents[1]
@@ -116,6 +118,18 @@ def run_processes(run_dir: Path) -> list[str]:
     return found
 
 
+def shared_memory_of(processes: Iterable[psutil.Process]) -> dict[int, Path]:
+    """What they map in /dev/shm: inode -> path."""
+    found = {}
+    for process in processes:
+        with suppress(OSError):
+            for line in Path(f"/proc/{process.pid}/maps").read_text().splitlines():
+                if " /dev/shm/" in line:
+                    _, _, _, _, inode, path = line.split(maxsplit=5)
+                    found[int(inode)] = Path(path)
+    return found
+
+
 def test_a_run_that_is_killed_and_then_stopped_ends_as_an_uninterrupted_one(tmp_path):
     """Three lives: killed after a checkpoint, stopped by a signal in the middle of an interval, finished."""
     settings = {"trainer.total_training_steps": 12, "trainer.save_freq": 4}
@@ -125,10 +139,14 @@ def test_a_run_that_is_killed_and_then_stopped_ends_as_an_uninterrupted_one(tmp_
     first = start(run_dir)
     wait_for_steps(first, run_dir, 5)
     assert len(run_processes(run_dir)) > 8, "they are found as long as they live"
-    for process in [*psutil.Process(first.pid).children(recursive=True), psutil.Process(first.pid)]:
+    victims = [*psutil.Process(first.pid).children(recursive=True), psutil.Process(first.pid)]
+    shared_memory = shared_memory_of(victims)
+    for process in victims:
         with suppress(psutil.NoSuchProcess):  # Ray's processes end by themselves when one of theirs is gone
             process.kill()
     first.wait()
+    for path in shared_memory.values():  # killed processes leave it, and other tests look for what is left
+        path.unlink(missing_ok=True)
     assert int((checkpoints / "latest_checkpointed_iteration.txt").read_text()) == 4
     saved = json.loads((checkpoints / "global_step_4" / "controller.json").read_text())
     entropies = [row["entropy"] for row in read_jsonl(run_dir / "metrics.jsonl")[:4]]
@@ -161,10 +179,12 @@ def test_a_run_that_is_killed_and_then_stopped_ends_as_an_uninterrupted_one(tmp_
     assert final == controller_after(curve["entropy"].tolist()), "as if never interrupted, bit for bit"
     assert final["step"] == 12
     assert list(checkpoint_folders(checkpoints)) == [8, 12], "two are kept, whichever life made the others"
-    assert [life["exit"] for life in done["lives"]] == ["killed", "stopped by SIGUSR1", "finished"]
-    assert [life["from_step"] for life in done["lives"]] == [0, 4, step]
-    assert 4 <= done["lives"][0]["to_step"] < 8, "at most one checkpoint interval is lost"
-    assert [life["to_step"] for life in done["lives"][1:]] == [step, 12]
+    # Where others use the cores, Ray may need a second start
+    lives = [life for life in done["lives"] if RAY_CAME_TOO_LATE not in life["exit"]]
+    assert [life["exit"] for life in lives] == ["killed", "stopped by SIGUSR1", "finished"]
+    assert [life["from_step"] for life in lives] == [0, 4, step]
+    assert 4 <= lives[0]["to_step"] < 8, "at most one checkpoint interval is lost"
+    assert [life["to_step"] for life in lives[1:]] == [step, 12]
     assert read_jsonl(run_dir / "lives.jsonl") == done["lives"]
 
     assert_prompts_in_data_order(tmp_path, curve, read_cell(run_dir / "cell.yaml")["verl"]["data.seed"])
