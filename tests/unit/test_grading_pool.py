@@ -255,7 +255,7 @@ def test_20_000_generated_pairs_through_the_spelling_the_units_and_the_guard():
 
 def test_generated_strings_through_the_processes(monkeypatch):
     monkeypatch.setattr(pool_module, "TIME_LIMIT_SECONDS", 1.0)
-    texts = generated(1000, seed=1)
+    texts = generated(2000, seed=1)
     rule = {"is_multiple_answer": True, "answer_type": "Tuple", "unit": "km", "error": "0.1"}
     golds = [
         "5",

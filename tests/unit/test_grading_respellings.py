@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 C, W = "correct", "incorrect"
 # Of each kind on each benchmark; the benchmark of grading measures all
-SAMPLE = 15
+SAMPLE = 30
 # math-verify takes -2 \le x \le 7 and [-2,7] for two things
 MISSED_BY_THE_SECOND = {"interval as inequalities"}
 

@@ -303,19 +303,16 @@ def test_the_published_verdicts_on_164_solutions(real_path):
 
 
 @pytest.mark.usefixtures("sandbox")
-def test_the_canonical_solutions_of_what_no_published_one_solves_pass(real_path):
-    real_path(HUMANEVAL_OUTPUTS)
-    solved = {row["task_id"] for row in program_outputs() if row["is_solved"]}
+def test_the_canonical_solutions_pass(real_path):
     with gzip.open(real_path("humaneval/HumanEval.jsonl.gz"), "rt", encoding="utf-8") as stream:
-        rows = [row for row in map(json.loads, stream) if row["task_id"] not in solved]
-    assert len(rows) > 10
+        rows = [json.loads(line) for line in stream]
     answers = [
         (row["canonical_solution"], program_gold(row)) if number % 2 else
         (f"Sure!\n```python\n{row['prompt']}{row['canonical_solution']}\n```", program_gold(row))
         for number, row in enumerate(rows)
     ]  # fmt: skip
     grades = grade_many(GRADERS["humaneval"], answers)
-    assert [grade.verdict for grade in grades] == ["correct"] * len(rows)
+    assert [grade.verdict for grade in grades] == ["correct"] * 164
 
 
 @pytest.mark.usefixtures("sandbox")
