@@ -78,6 +78,21 @@ def test_a_column_that_a_scale_does_not_have_is_not_run(claims):
     assert (found.verdict, found.numbers) == ("not run", "scale smoke does not run it")
 
 
+@pytest.mark.parametrize(
+    ("column", "verdict", "numbers"),
+    [
+        ("CRUX Pass@10", "not run", "scale smoke samples too little for pass@10 of 8 samples"),
+        ("CRUX Pass@5", "not separable", "CRUX Pass@5 over DAPO +0 "),
+    ],
+)
+def test_a_metric_of_more_samples_than_there_are_is_not_run(claims, tmp_path, column, verdict, numbers):
+    for method in ("dapo", "papo_polarity"):
+        make_cell(tmp_path, method, HARD)
+    found = claims(**of_table(columns=[column]) | {"table": "table2"})
+    assert found.verdict == verdict
+    assert found.numbers.startswith(numbers)
+
+
 def write_curve(tmp_path, method, seed, last):
     folder = tmp_path / f"smoke/papo/7b-math/{method}/seed{seed}"
     folder.mkdir(parents=True)

@@ -81,6 +81,12 @@ def shown(table: Table, column: str) -> dict[str, str]:
     return {row: f"{cells[place].published} / {cells[place].reproduced}" for row, cells in rows.items()}
 
 
+def test_a_column_of_more_samples_than_there_are_says_so(results):
+    notes = layout(make_table(results, name="table2")).notes
+    assert sum(note.endswith("not computed: pass@10 of 8 samples.") for note in notes) == 1
+    assert not any("not computed: pass_first@5" in note for note in notes)
+
+
 def test_published_values_are_those_of_the_paper():
     for name in ("table1", "table2"):
         table = read_csv(published_folder() / "papo" / f"{name}.csv")

@@ -176,13 +176,15 @@ def _rivals(claim: Claim, table: Table) -> list[str]:
 
 
 def _of_table(claim: Claim, table: Table, results: Path) -> tuple[Verdict, str]:
-    columns = {column.name for column in table.columns}
+    columns = {column.name: column for column in table.columns}
     pairs = [(column, rival) for column in claim.columns for rival in _rivals(claim, table)]
-    if claim.model not in table.experiments or not set(claim.columns) <= columns:
+    if claim.model not in table.experiments or not set(claim.columns) <= set(columns):
         return "not run", f"scale {table.scale.scale} does not run it"
     rows = [claim.row, *_rivals(claim, table)]
     compared = {pair: table.compare(claim.model, claim.row, pair[1], pair[0]) for pair in pairs}
     if any(found is None for found in compared.values()):
+        for short in filter(None, (table.too_few_samples(columns[name]) for name in claim.columns)):
+            return "not run", f"scale {table.scale.scale} samples too little for {short}"
         methods = [table.artifact.rows[row] for row in rows]
         cells = product([table.experiments[claim.model]], methods)
         return "not run", left_of(table.paper, cells, table.scale.scale, table.configs, results)

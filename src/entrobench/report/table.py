@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -281,31 +282,49 @@ class Table:
         )
 
     @cached_property
-    def _measured(self) -> dict[Key, list[tuple[Outcomes, str]]]:
-        """The outcomes and metrics that a number is the mean of, where all of them were evaluated."""
-        measured: dict[Key, list[tuple[Outcomes, str]]] = {}
+    def _outcomes(self) -> dict[Key, Outcomes]:
+        """(model, row, benchmark as run) -> outcomes of all its evaluated seeds."""
+        outcomes: dict[Key, Outcomes] = {}
+        benchmarks = dict.fromkeys(column.benchmark for column in self.columns)
         for model, experiment in self.experiments.items():
             for row, method in self.artifact.rows.items():
                 runs = self._runs(f"{self.paper}/{experiment}/{method}")
                 # A benchmark may have no grader where a run was evaluated
                 done = {run: read_json(run / "eval.done.json")["benchmarks"] for run in runs}
-                read: dict[str, Outcomes] = {}
-                for column in self.columns:
-                    benchmark = column.benchmark
+                for benchmark in benchmarks:
                     evaluated = [run for run in runs if benchmark in done[run]]
-                    if not evaluated:
-                        continue
-                    if benchmark not in read:
-                        read[benchmark] = Outcomes.of(
+                    if evaluated:
+                        outcomes[model, row, benchmark] = Outcomes.of(
                             [graded_samples(run / "eval" / benchmark / "samples.jsonl") for run in evaluated]
                         )
-                    if _allows(read[benchmark], column.metric):
-                        measured[model, row, column.name] = [(read[benchmark], column.metric)]
-                for column in self.columns:
-                    of_parts = [measured.get((model, row, part)) for part in column.parts]
-                    if of_parts and None not in of_parts:
-                        measured[model, row, column.name] = [each for part in of_parts for each in part or ()]
+        return outcomes
+
+    @cached_property
+    def _measured(self) -> dict[Key, list[tuple[Outcomes, str]]]:
+        """The outcomes and metrics that a number is the mean of, where all of them were evaluated."""
+        measured: dict[Key, list[tuple[Outcomes, str]]] = {}
+        for model, row in product(self.experiments, self.artifact.rows):
+            for column in self.columns:
+                found = self._outcomes.get((model, row, column.benchmark))
+                if found is not None and _allows(found, column.metric):
+                    measured[model, row, column.name] = [(found, column.metric)]
+            for column in self.columns:
+                of_parts = [measured.get((model, row, part)) for part in column.parts]
+                if of_parts and None not in of_parts:
+                    measured[model, row, column.name] = [each for part in of_parts for each in part or ()]
         return measured
+
+    def too_few_samples(self, column: Column) -> str:
+        """`pass@64 of 8 samples` where runs have fewer samples a problem than the column's metric asks for;
+        of a mean its first such part. Empty where all have enough.
+        """
+        for part in self.columns:
+            if part.name in (column.name, *column.parts):
+                of_part = [of for (_, _, name), of in self._outcomes.items() if name == part.benchmark]
+                sizes = [of.n_samples for of in of_part if not _allows(of, part.metric)]
+                if sizes:
+                    return f"{part.metric} of {min(sizes)} samples"
+        return ""
 
     @cached_property
     def conditions(self) -> dict[Key, dict[str, str]]:

@@ -200,6 +200,8 @@ def _column_note(table: Table, column: Column, common: dict[str, str]) -> str:
         facts += [
             f"{column.metric}, {p} problems x {n} samples x {k} seed{'s' * (k != 1)}" for p, n, k in sizes
         ]
+    if short := table.too_few_samples(column):
+        facts.append(f"not computed: {short}")
     facts += [
         f"MIXED {key}, rows that differ are not compared ({each})"
         for key, each in _mixed(table, column).items()
