@@ -70,24 +70,26 @@ def run_reference(
     """
     started = time.monotonic()
     wanted = [cell for group in groups for cell in cells_of(group, reference, configs)]
-    left = without_same(wanted, reference, configs, bundle)
-    prepare(left, reference, configs, bundle, work)
+    planned = left = without_same(wanted, reference, configs, bundle)
+    prepare(planned, reference, configs, bundle, work)
     print(
-        f"reference: {len(left)} cells to run, about {expected_seconds(left, bundle) / 3600:.1f} h",
+        f"reference: {len(planned)} cells to run, about {expected_seconds(planned, bundle) / 3600:.1f} h",
         flush=True,
     )
+    tried: set[CellId] = set()
     failures: list[str] = []
-    for part in in_parts(left, reference, configs, work):
+    for part in in_parts(planned, reference, configs, work):
         if hours is not None and time.monotonic() - started > 3600 * hours:
             break
         with bundle.claim(part) as claimed:
-            added = set(left) - set(missing(left, bundle))  # by another run
+            added = set(planned) - set(missing(planned, bundle))  # by another run too
             todo = [
                 cell for cell in claimed if cell not in added and _has_start(cell, reference, configs, work)
             ]
             if todo:
                 failures += _run_part(todo, reference, configs, bundle, work)
-        left = [cell for cell in left if cell not in added and cell not in todo]
+        tried.update(todo)
+        left = [cell for cell in missing(planned, bundle) if cell not in tried]
         minutes = (time.monotonic() - started) / 60
         print(
             f"reference: {len(bundle.runs())} cells in the bundle, {len(left)} to run; {minutes:.0f} min so "
