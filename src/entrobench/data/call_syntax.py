@@ -12,7 +12,7 @@ from typing import Any
 from entrobench.rewards.json_text import MAX_DEPTH, canonical_json, read_json_text
 from entrobench.rewards.literals import literal
 
-_TOKEN = re.compile(r""""(?:[^"\\]|\\.)*+"?|'(?:[^'\\]|\\.)*+'?|[()\[\]{},=]""", re.DOTALL)
+_TOKEN = re.compile(r""""(?>(?:[^"\\]|\\.)*)"?|'(?>(?:[^'\\]|\\.)*)'?|[()\[\]{},=]""", re.DOTALL)
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 

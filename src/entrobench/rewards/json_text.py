@@ -11,7 +11,7 @@ from typing import Any
 
 MAX_DEPTH = 100
 # A string without an end runs to the end of the text: otherwise each of its \" would start the search anew
-_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
+_STRING_OR_BRACKET = re.compile(r'"(?>(?:[^"\\]|\\.)*)"?|[\[\]{}]', re.DOTALL)
 
 
 def read_json_text(text: str) -> Any:

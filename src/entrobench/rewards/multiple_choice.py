@@ -28,10 +28,11 @@ _PARENTHESES = re.compile(r"\(([A-Z])\)")
 
 _OPEN = r"(?:\\(?:text|textbf|mathrm|mathbf|mathsf|boldsymbol)\s*+\{|\\[(\[]|[*`$\"({\[])"
 _CLOSE = r"(?:\\[)\]]|[*`$\")}\]])"
-_MARKS = rf"(?:{_OPEN}\s*+)*+"
+# (?>X*) and not X*+ for a group X: before Python 3.11.5 that loses matches (CPython #106052)
+_MARKS = rf"(?>(?:{_OPEN}\s*+)*)"
 _LEAD = (
     r"(?i:\banswer|\b(?:correct|right|best)\s(?:option|choice))[*_]*+\s*+"
-    r"(?i::|is\b|(?:would|should|must)\sbe\b)[\s:*_]*+(?i:(?:option|choice)\s++)?+"
+    r"(?i::|is\b|(?:would|should|must)\sbe\b)[\s:*_]*+(?>(?i:(?:option|choice)\s++)?)"
 )
 _BETWEEN = r"\s*+(?:,\s*+(?:or|and)\b|,|/|&|\bor\b|\band\b)\s*+"
 # What follows an English A or I: a word, unless it gives the reason for the letter
@@ -72,7 +73,7 @@ class _Statements:
         upper, lower = f"[A-{last_letter}]", f"[a-{last_letter.lower()}]"
         # A small letter only between marks
         letter = rf"(?P<letter>{upper}(?![\w'’])|(?<=[*`$\"({{\[]){lower}(?={_CLOSE}))"
-        marked = rf"(?:{_OPEN}\s*+)++(?:{upper}|{lower})[.:]?+\s*+{_CLOSE}++"
+        marked = rf"(?>(?:{_OPEN}\s*+)+)(?:{upper}|{lower})[.:]?+\s*+(?>{_CLOSE}+)"
         self._stated = re.compile(rf"{_LEAD}{_MARKS}{letter}")
         self._boxed = re.compile(
             rf"\\f?boxed\s*+\{{\s*+{_MARKS}{letter}(?=\s*+(?:{_CLOSE}|[.:,/&]|or\b|and\b))"
@@ -80,9 +81,10 @@ class _Statements:
         self._line = re.compile(rf"^[ \t]*+{marked}[.]?+[ \t]*+$", re.MULTILINE)
         # From where marks begin, so that a long row of them is read once
         begin = r"(?<![\w*`$\"({\[])(?<!not )(?<!than )"
-        self._end = re.compile(rf"{begin}(?:{marked}{_BETWEEN})*+(?:{marked}|(?<![^\n]){upper})[.!\s*]*+\Z")
+        before, alone = rf"(?>(?:{marked}{_BETWEEN})*)", rf"(?<![^\n]){upper}"
+        self._end = re.compile(rf"{begin}{before}(?:{marked}|{alone})[.!\s*]*+\Z")
         self._letter = re.compile(letter)
-        self._another = re.compile(rf"[.:]?+{_CLOSE}*+{_BETWEEN}{_MARKS}{letter}")
+        self._another = re.compile(rf"[.:]?+(?>{_CLOSE}*){_BETWEEN}{_MARKS}{letter}")
 
     def last(self, text: str) -> str | None:
         """The letter that `text` states last, None where there is none or where it states several there."""
