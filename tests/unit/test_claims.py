@@ -81,7 +81,7 @@ def test_a_column_that_a_scale_does_not_have_is_not_run(claims):
 @pytest.mark.parametrize(
     ("column", "verdict", "numbers"),
     [
-        ("CRUX Pass@10", "not run", "scale smoke samples too little for pass@10 of 8 samples"),
+        ("CRUX Pass@10", "not run", "too few samples at scale smoke: pass@10 of 8 samples"),
         ("CRUX Pass@5", "not separable", "CRUX Pass@5 over DAPO +0 "),
     ],
 )

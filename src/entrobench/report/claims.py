@@ -183,8 +183,9 @@ def _of_table(claim: Claim, table: Table, results: Path) -> tuple[Verdict, str]:
     rows = [claim.row, *_rivals(claim, table)]
     compared = {pair: table.compare(claim.model, claim.row, pair[1], pair[0]) for pair in pairs}
     if any(found is None for found in compared.values()):
-        for short in filter(None, (table.too_few_samples(columns[name]) for name in claim.columns)):
-            return "not run", f"scale {table.scale.scale} samples too little for {short}"
+        short = [text for name in claim.columns if (text := table.too_few_samples(columns[name]))]
+        if short:
+            return "not run", f"too few samples at scale {table.scale.scale}: {', '.join(short)}"
         methods = [table.artifact.rows[row] for row in rows]
         cells = product([table.experiments[claim.model]], methods)
         return "not run", left_of(table.paper, cells, table.scale.scale, table.configs, results)
