@@ -86,6 +86,14 @@ def real_path(real_data):
     return find
 
 
+def pytest_collection_modifyitems(items):
+    """Runs of training first, then files with slow tests, so that quick ones fill the end, where one process after
+    the other has no file left.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path.parent.name != "integration", item.path not in slow))
+
+
 def pytest_terminal_summary(terminalreporter):
     """One line: how many tests were skipped for which missing data, and how to get them."""
     reasons = [str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", [])]

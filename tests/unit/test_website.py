@@ -21,6 +21,8 @@ from entrobench.website.methods import equation_of
 from entrobench.website.pages import page_of
 from entrobench.website.samples import write_pieces
 
+pytestmark = pytest.mark.slow
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DAPO = "papo/7b-math/dapo/seed0"
 WIDTHS = (400, 1000, 1600)
