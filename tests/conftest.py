@@ -87,8 +87,8 @@ def real_path(real_data):
 
 
 def pytest_collection_modifyitems(items):
-    """Runs of training first, then files with slow tests, so that quick ones fill the end, where one process after
-    the other has no file left.
+    """Runs of training first, then files with slow tests: quick ones fill the end, where one process after
+    another has no file left.
     """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (item.path.parent.name != "integration", item.path not in slow))
