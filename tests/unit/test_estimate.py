@@ -337,6 +337,7 @@ def checkout_with(tmp_path, monkeypatch):
         shutil.copytree(CONFIGS.root, tmp_path / "configs")
         (tmp_path / "configs/site.yaml").write_text(site)
         monkeypatch.setenv("ENTROBENCH_ROOT", str(tmp_path))
+        monkeypatch.setenv("ENTROBENCH_ALLOW_DIRTY", "1")  # of the code that runs, whose own tree may be
         monkeypatch.chdir(tmp_path)
 
     return make
