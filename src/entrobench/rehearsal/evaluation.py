@@ -32,7 +32,7 @@ from entrobench.data.smoke import benchmark_problems
 from entrobench.data.sources import mirrored
 from entrobench.errors import EntrobenchError, GatedSource, MissingInput, NotFetched, UnknownName
 from entrobench.evaluation.cell import load_tokenizer
-from entrobench.evaluation.plan import BenchmarkPlan, plan_benchmark
+from entrobench.evaluation.plan import plan_benchmark
 from entrobench.machine.site import Gpus, Site
 from entrobench.paths import shared_data
 from entrobench.rehearsal.evaluation_jobs import Jobs, by_experiment, rows_of
@@ -73,7 +73,7 @@ class _Stage:
     results: Path
     gpu: Gpu | None
     tokenizers: dict[str, tuple[Any, str]] = field(default_factory=dict)
-    plans: dict[str, BenchmarkPlan] = field(default_factory=dict)
+    loaded: dict[Path, Any] = field(default_factory=dict)
     scratch: TemporaryDirectory[str] = field(default_factory=TemporaryDirectory)
 
     def tokenizer(self, model: str) -> tuple[Any, str]:
@@ -81,6 +81,12 @@ class _Stage:
         if model not in self.tokenizers:
             self.tokenizers[model] = _find_tokenizer(model, self)
         return self.tokenizers[model]
+
+    def load(self, folder: Path) -> Any:
+        """The tokenizer in `folder`, which may be that of several models."""
+        if folder not in self.loaded:
+            self.loaded[folder] = load_tokenizer(folder)
+        return self.loaded[folder]
 
 
 def rehearse_evaluation(
@@ -195,14 +201,14 @@ def _find_tokenizer(name: str, stage: _Stage) -> tuple[Any, str]:
     made = stage.results / stage.scale.scale / "models" / name
     model = stage.configs.model(name)
     if (made / "tokenizer_config.json").exists():
-        return load_tokenizer(made), ""
+        return stage.load(made), ""
     copy = mirrored(model.source.get("repository", ""), "tokenizer_config.json")
     if copy is not None:
-        return load_tokenizer(copy.parent), ""
+        return stage.load(copy.parent), ""
     data = shared_data()
     if model.tokenizer is not None and data is not None and (data / model.tokenizer.path).is_dir():
         note = f"tokenizer of {model.tokenizer.stands_in}" if model.tokenizer.stands_in else ""
-        return load_tokenizer(data / model.tokenizer.path), note
+        return stage.load(data / model.tokenizer.path), note
     return None, f"the tokenizer of {name} is not on this machine"
 
 

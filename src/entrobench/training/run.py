@@ -47,6 +47,7 @@ HF_MODULES = ("entrobench.training.hf_rollout",)
 AGENT_LOOPS = Path(__file__).with_name("agent_loop.yaml")  # the driver imports no verl for it
 AGENT_LOOP_MANAGER = "entrobench.training.agent_worker.AgentLoopManager"
 AGENT_WORKERS = 8  # verl's default
+VALIDATION_SAMPLES = 64  # few to read, and more than prompts that are too long
 # Episodes at once on a node, over all workers of verl; each is a process
 ENVIRONMENTS_VARIABLE, ENVIRONMENTS_PER_NODE = "ENTROBENCH_ENVIRONMENTS", 512
 
@@ -58,7 +59,12 @@ def run_overrides(cell: dict[str, Any], run_dir: Path) -> dict[str, Any]:
     overrides |= {
         "actor_rollout_ref.model.path": str(Path(cell["model"]["path"]).resolve()),
         "data.train_files": train_file,
-        "data.val_files": train_file,  # verl wants a validation set; evaluation is a step of its own here
+        "data.custom_cls.path": "pkg://entrobench.training.prompt_dataset",
+        "data.custom_cls.name": "PromptDataset",
+        "data.filter_overlong_prompts_workers": None,  # this process; by default one other
+        # verl wants a validation set and reads nothing of it; evaluation is a step of its own here
+        "data.val_files": train_file,
+        "data.val_max_samples": VALIDATION_SAMPLES,
         "trainer.default_local_dir": str(run_dir / "checkpoints"),
     }
     if "environment" in cell:
