@@ -13,6 +13,7 @@ from entrobench.cells import resolve
 from entrobench.configs import Configs
 from entrobench.errors import TrainingFailed
 from entrobench.paths import repository_root
+from entrobench.training.run import run_overrides
 from entrobench.training.sampling import SURPLUS_KEY, DataOrderReplayBuffer, prompt_name
 from entrobench.training.trainer import EntropyTrainer
 from entrobench.training.verl_config import compose_verl_config
@@ -145,7 +146,7 @@ def test_a_step_without_any_response_is_an_error(monkeypatch):
 
 @pytest.fixture(scope="module")
 def trainer_of(tmp_path_factory):
-    """(method, workers) -> a trainer with verl's own data set and loader of 20 rows, 3 prompts a step, and
+    """(method, workers) -> a trainer with a run's data set and loader of 20 rows, 3 prompts a step, and
     nothing else.
     """
     folder = tmp_path_factory.mktemp("data")
@@ -157,16 +158,10 @@ def trainer_of(tmp_path_factory):
         cell = resolve(
             f"papo/7b-math/{method}/seed0", "smoke", Configs(repository_root() / "configs"), folder
         )
-        return compose_verl_config(
-            cell["verl"]
-            | {
-                "actor_rollout_ref.model.path": str(folder / "model"),
-                "data.train_files": str(folder / "train.parquet"),
-                "data.val_files": str(folder / "train.parquet"),
-                "data.train_batch_size": 3,
-                "data.dataloader_num_workers": workers,
-            }
-        )
+        cell["model"]["path"] = str(folder / "model")
+        cell["dataset"]["train_file"] = str(folder / "train.parquet")
+        cell["verl"] |= {"data.train_batch_size": 3, "data.dataloader_num_workers": workers}
+        return compose_verl_config(run_overrides(cell, folder))
 
     def make(method, workers=0):
         config = copy.deepcopy(config_of(method, workers))

@@ -23,7 +23,7 @@ class _Unnamed:
 class PromptDataset(RLHFDataset):
     """verl's; `data.custom_cls` names it."""
 
-    def maybe_filter_out_long_prompts(self, dataframe: Dataset) -> Dataset:
+    def maybe_filter_out_long_prompts(self, dataframe: Any = None) -> Any:
         """The prompts of at most `data.max_prompt_length` tokens.
 
         A filtered data set's name is else a hash of all that the filter refers to, tokenizer and modules
