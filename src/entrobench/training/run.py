@@ -47,7 +47,7 @@ HF_MODULES = ("entrobench.training.hf_rollout",)
 AGENT_LOOPS = Path(__file__).with_name("agent_loop.yaml")  # the driver imports no verl for it
 AGENT_LOOP_MANAGER = "entrobench.training.agent_worker.AgentLoopManager"
 AGENT_WORKERS = 8  # verl's default
-VALIDATION_SAMPLES = 64  # few to read, and more than prompts that are too long
+VALIDATION_SAMPLES = 64  # few to read; not one, which could be a prompt that is too long and left out
 # Episodes at once on a node, over all workers of verl; each is a process
 ENVIRONMENTS_VARIABLE, ENVIRONMENTS_PER_NODE = "ENTROBENCH_ENVIRONMENTS", 512
 
