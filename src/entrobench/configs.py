@@ -212,7 +212,8 @@ class Scale(Strict):
     evaluation. shaper_exceptions: method -> settings of its shaper that are other ones at this scale, such
     as a window of steps that a short run would not reach. evaluation_of: what it sets for one entry of the
     paper's evaluation only. milestones: at the paper's steps, or as far along in a shorter run.
-    expected_seconds: of a rule's job, for `snakemake --logger entrobench`.
+    expected_seconds: of a rule's job, for `snakemake --logger entrobench`. side_by_side: how many jobs of a
+    rule run at once, where that is more than one.
     """
 
     scale: str
@@ -234,6 +235,7 @@ class Scale(Strict):
     recording: Recording | None = None
     mismatch: MismatchLimit = MismatchLimit()
     expected_seconds: dict[str, float] = {}
+    side_by_side: dict[str, int] = {}
     guard: Guard
 
 

@@ -25,12 +25,14 @@ LONG = 15
 
 @dataclass
 class LogHandlerSettings(LogHandlerSettingsBase):
-    """expected: a YAML file whose `expected_seconds` has seconds of a rule's job, where that is known."""
+    """expected: a YAML file whose `expected_seconds` has seconds of a rule's job, where that is known, and
+    whose `side_by_side` how many of a rule's jobs run at once, where that is more than one.
+    """
 
     expected: Path | None = field(
         default=None,
         metadata={
-            "help": "YAML with expected_seconds: rule -> seconds",
+            "help": "YAML with expected_seconds: rule -> seconds, and side_by_side: rule -> jobs",
             "required": False,
             "type": Path,
         },
@@ -47,6 +49,7 @@ class LogHandler(LogHandlerBase):
         path = self.settings.expected if isinstance(self.settings, LogHandlerSettings) else None
         content = yaml.safe_load(Path(path).read_text()) if path else {}
         self.expected: dict[str, float] = content.get("expected_seconds", {})
+        self.side_by_side: dict[str, int] = content.get("side_by_side", {})
         self.begun = time.monotonic()
         self.jobs: dict[int, tuple[str, str, float]] = {}  # jobid -> rule, message, start
         self.left: dict[str, int] = {}
@@ -81,11 +84,18 @@ class LogHandler(LogHandlerBase):
             self._say(f"FAILED   {message or rule}: after {after}. Its log: {logs or 'none'}")
 
     def _remaining(self, words: str) -> str:
-        seconds = sum(self.expected.get(rule, 0) * count for rule, count in self.left.items())
+        seconds = sum(
+            self.expected.get(rule, 0) * self._share(rule) * count for rule, count in self.left.items()
+        )
         running = sum(
-            min(time.monotonic() - start, self.expected.get(rule, 0)) for rule, _, start in self.jobs.values()
+            min(time.monotonic() - start, self.expected.get(rule, 0)) * self._share(rule)
+            for rule, _, start in self.jobs.values()
         )
         return f"{words} {_duration(seconds - running)}" if self.expected and seconds > running else ""
+
+    def _share(self, rule: str) -> float:
+        """Of a job in the seconds that all jobs of its rule take."""
+        return 1 / self.side_by_side.get(rule, 1)
 
     def _say(self, text: str) -> None:
         clock = _duration(time.monotonic() - self.begun)

@@ -85,6 +85,16 @@ def test_time_left_is_that_of_jobs_that_are_not_done(tmp_path, capfd):
     assert "[  1/3] Training a: 0 s of 1 min 40 s; left 1 min 50 s" in printed
 
 
+def test_jobs_that_run_side_by_side_take_their_time_once(tmp_path, capfd):
+    path = tmp_path / "expected.yaml"
+    path.write_text("expected_seconds: {train: 100, grade: 10}\nside_by_side: {train: 2}")
+    common = SimpleNamespace(nocolor=True, quiet=None, dryrun=False)
+    handler = LogHandler(common, LogHandlerSettings(expected=path))
+    stats = {"train": 2, "grade": 1, "total": 3}
+    handler.emit(logging.makeLogRecord({"event": LogEvent.RUN_INFO, "stats": stats}))
+    assert "3 steps, expected to take 1 min 50 s" in capfd.readouterr().err
+
+
 def test_a_curve_in_the_terminal(tmp_path):
     folder = tmp_path / "cell"
     with pytest.raises(MissingInput, match="not started here"):
