@@ -67,16 +67,22 @@ def test_a_step_is_a_line_and_a_failure_names_its_log(tmp_path):
     assert "Finished jobid" not in rest, "the lines stand in the place of Snakemake's"
 
 
-def test_time_left_is_that_of_jobs_that_are_not_done(tmp_path, capfd):
-    path = tmp_path / "expected.yaml"
-    path.write_text("expected_seconds: {train: 100, grade: 10}")
-    common = SimpleNamespace(nocolor=True, quiet=None, dryrun=False)
-    handler = LogHandler(common, LogHandlerSettings(expected=path))
+@pytest.fixture
+def emit_to(tmp_path):
+    """(text of the file of expected seconds) -> a function that emits an event to a handler which has it."""
 
-    def emit(event, **values):
-        record = logging.makeLogRecord({"event": event, **values})
-        handler.emit(record)
+    def make(text):
+        path = tmp_path / "expected.yaml"
+        path.write_text(text)
+        common = SimpleNamespace(nocolor=True, quiet=None, dryrun=False)
+        handler = LogHandler(common, LogHandlerSettings(expected=path))
+        return lambda event, **values: handler.emit(logging.makeLogRecord({"event": event, **values}))
 
+    return make
+
+
+def test_time_left_is_that_of_jobs_that_are_not_done(emit_to, capfd):
+    emit = emit_to("expected_seconds: {train: 100, grade: 10}")
     emit(LogEvent.RUN_INFO, stats={"train": 2, "grade": 1, "total": 3})
     emit(LogEvent.JOB_INFO, jobid=1, rule_name="train", rule_msg="Training a")
     emit(LogEvent.JOB_FINISHED, job_id=1)
@@ -85,13 +91,9 @@ def test_time_left_is_that_of_jobs_that_are_not_done(tmp_path, capfd):
     assert "[  1/3] Training a: 0 s of 1 min 40 s; left 1 min 50 s" in printed
 
 
-def test_jobs_that_run_side_by_side_take_their_time_once(tmp_path, capfd):
-    path = tmp_path / "expected.yaml"
-    path.write_text("expected_seconds: {train: 100, grade: 10}\nside_by_side: {train: 2}")
-    common = SimpleNamespace(nocolor=True, quiet=None, dryrun=False)
-    handler = LogHandler(common, LogHandlerSettings(expected=path))
-    stats = {"train": 2, "grade": 1, "total": 3}
-    handler.emit(logging.makeLogRecord({"event": LogEvent.RUN_INFO, "stats": stats}))
+def test_jobs_that_run_side_by_side_take_their_time_once(emit_to, capfd):
+    emit = emit_to("expected_seconds: {train: 100, grade: 10}\nside_by_side: {train: 2}")
+    emit(LogEvent.RUN_INFO, stats={"train": 2, "grade": 1, "total": 3})
     assert "3 steps, expected to take 1 min 50 s" in capfd.readouterr().err
 
 

@@ -72,21 +72,14 @@ class _Stage:
     scale: Scale
     results: Path
     gpu: Gpu | None
-    tokenizers: dict[str, tuple[Any, str]] = field(default_factory=dict)
-    loaded: dict[Path, Any] = field(default_factory=dict)
+    tokenizers: dict[Path, Any] = field(default_factory=dict)
     scratch: TemporaryDirectory[str] = field(default_factory=TemporaryDirectory)
 
-    def tokenizer(self, model: str) -> tuple[Any, str]:
-        """The model's tokenizer and a note on it; (None, why) where there is none on this machine."""
-        if model not in self.tokenizers:
-            self.tokenizers[model] = _find_tokenizer(model, self)
-        return self.tokenizers[model]
-
-    def load(self, folder: Path) -> Any:
+    def tokenizer(self, folder: Path) -> Any:
         """The tokenizer in `folder`, which may be that of several models."""
-        if folder not in self.loaded:
-            self.loaded[folder] = load_tokenizer(folder)
-        return self.loaded[folder]
+        if folder not in self.tokenizers:
+            self.tokenizers[folder] = load_tokenizer(folder)
+        return self.tokenizers[folder]
 
 
 def rehearse_evaluation(
@@ -133,7 +126,7 @@ def _benchmark(
         raise
     except MissingInput as error:
         raise UnknownName(str(error)) from error  # data can be fetched on the way, a package cannot
-    tokenizer, note = stage.tokenizer(resolved["model"]["name"])
+    tokenizer, note = _find_tokenizer(resolved["model"]["name"], stage)
     hours, gigabytes = _cost(cell, name, resolved, stage)
     about = {
         "problems": len(problems),
@@ -198,17 +191,18 @@ def _cost(cell: CellId, name: str, resolved: dict[str, Any], stage: _Stage) -> t
 
 
 def _find_tokenizer(name: str, stage: _Stage) -> tuple[Any, str]:
+    """The model's tokenizer and a note on it; (None, why) where there is none on this machine."""
     made = stage.results / stage.scale.scale / "models" / name
     model = stage.configs.model(name)
     if (made / "tokenizer_config.json").exists():
-        return stage.load(made), ""
+        return stage.tokenizer(made), ""
     copy = mirrored(model.source.get("repository", ""), "tokenizer_config.json")
     if copy is not None:
-        return stage.load(copy.parent), ""
+        return stage.tokenizer(copy.parent), ""
     data = shared_data()
     if model.tokenizer is not None and data is not None and (data / model.tokenizer.path).is_dir():
         note = f"tokenizer of {model.tokenizer.stands_in}" if model.tokenizer.stands_in else ""
-        return stage.load(data / model.tokenizer.path), note
+        return stage.tokenizer(data / model.tokenizer.path), note
     return None, f"the tokenizer of {name} is not on this machine"
 
 

@@ -10,7 +10,6 @@ with the driver; a process of it ends with its client.
 import atexit
 import ctypes
 import fcntl
-import gc
 import importlib
 import json
 import multiprocessing
@@ -30,6 +29,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from entrobench.machine.imports import large_imports
 from entrobench.training import fork_client
 
 MAX_DESCRIPTORS = 250
@@ -155,9 +155,9 @@ def _serve(listener: socket.socket, executable: Path, prepare: Callable[[], None
     if os.getppid() != driver:  # it died before that, and no signal comes any more
         return
     server = _Server(listener)
-    prepare()
+    with large_imports():  # memory that no collection touches stays shared, too
+        prepare()
     multiprocessing.set_executable(str(executable))
-    gc.freeze()  # memory that no collection touches stays shared
     server.run()
 
 

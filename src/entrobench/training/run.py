@@ -261,9 +261,8 @@ def _start_workers_as_forks(config: Any) -> None:
         # Some modules read it when they are imported
         os.environ.update(get_ppo_ray_runtime_env(config)["env_vars"])
         is_vllm = config.actor_rollout_ref.rollout.name == "vllm"
-        with large_imports():
-            for module in (LATE_IMPORTS, *(VLLM_MODULES if is_vllm else HF_MODULES)):
-                importlib.import_module(module)
+        for module in (LATE_IMPORTS, *(VLLM_MODULES if is_vllm else HF_MODULES)):
+            importlib.import_module(module)
 
     python = fork_server.start(Path(os.environ["ENTROBENCH_RAY_DIR"]), import_for_workers)
     if python is not None:
